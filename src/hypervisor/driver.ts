@@ -1,0 +1,144 @@
+/**
+ * The contract of a hypervisor driver (VM-13). A driver speaks for one node's hypervisor and knows nothing of
+ * claims, Raft or pools: it is told what to run and says what runs. Every implementation passes the contract suite in
+ * test/contract/driver.ts (VM-14).
+ *
+ * Rules that every driver keeps:
+ * - `define` is idempotent for the same spec, never starts anything, and never marks a domain for autostart (HA-7).
+ * - It lists and touches only domains that carry roost's mark for this cluster (HA-7).
+ * - A call that may take long takes a `signal`/time limit and fails with a `timeout` fault that names it.
+ * - Unsupported operations are in `capabilities().actions` as absent, and throw `unsupported` if called all the same.
+ */
+export interface Driver {
+  readonly kind: DriverKind;
+  /** Opens a session; operations need one. Sessions are counted (VM-16). */
+  login(): Promise<Session>;
+  /** What this hypervisor is and can do; found out by trying, cached after the first time. */
+  capabilities(): Promise<Capabilities>;
+  /** Sessions in use now. */
+  sessions(): number;
+  /**
+   * Calls back for each life-cycle change of a roost domain, including those made behind roost's back (VM-10), until
+   * the returned function is called. After a reconnect it sends `resync`: the receiver lists again.
+   */
+  watch(listener: (event: DomainEvent) => void): () => void;
+  /** How a keeper that knows nothing of this driver's sessions kills a domain of it. */
+  killRecipe(domain: DomainRef): KillRecipe;
+  close(): Promise<void>;
+}
+
+export type DriverKind = "libvirt" | "simulated" | "script" | "ec2";
+
+/** One logged-in connection. All calls throw RoostError. */
+export interface Session {
+  list(): Promise<DomainStatus[]>;
+  /** Makes the domain known (configure). For libvirt's transient domains this prepares only what start needs. */
+  define(spec: DomainSpec): Promise<void>;
+  /** Forgets a defined domain that does not run (unconfigure); no error if it is not there. */
+  undefine(ref: DomainRef): Promise<void>;
+  /** Starts it; with `paused` its CPUs stay stopped until `resume` (HA-7: start paused, check the claim, resume). */
+  start(ref: DomainRef, options: { paused: boolean }): Promise<void>;
+  /** Asks the guest to power off and returns at once; `watch` tells when it is gone. */
+  shutdown(ref: DomainRef): Promise<void>;
+  /** Ends it now. No error if it does not run. After it returns nothing of the domain runs. */
+  destroy(ref: DomainRef): Promise<void>;
+  reset(ref: DomainRef): Promise<void>;
+  pause(ref: DomainRef): Promise<void>;
+  resume(ref: DomainRef): Promise<void>;
+  state(ref: DomainRef): Promise<DomainStatus | null>;
+  stats(ref: DomainRef): Promise<DomainStats>;
+  logout(): Promise<void>;
+}
+
+export interface DomainRef {
+  /** The VM's id, a UUID; the domain's UUID is the same. */
+  vmId: string;
+  /** Placement generation the domain belongs to. */
+  generation: number;
+}
+
+export interface DomainSpec extends DomainRef {
+  clusterId: string;
+  /** The VM's name, for people; the domain's own name is derived from it and unique per vm. */
+  name: string;
+  cpus: number;
+  memoryMib: number;
+  boot: DirectBoot | null;
+  disks: DiskAttachment[];
+  nics: NicAttachment[];
+  /** File on the node that gets the serial console's output, appended; null for none. */
+  serialLogPath: string | null;
+}
+
+/** Direct kernel boot; absolute paths on the node, made by the pool. */
+export interface DirectBoot {
+  kernelPath: string;
+  initrdPath: string | null;
+  cmdline: string;
+}
+
+/** What a pool hands to the driver for one disk. */
+export interface DiskAttachment {
+  source: { kind: "file"; path: string; format: "raw" | "qcow2" };
+  target: string;
+  bus: "virtio" | "sata" | "scsi" | "ide";
+  device: "disk" | "cdrom";
+  readonly: boolean;
+  cache: "none" | "writeback" | "writethrough" | "default";
+}
+
+export interface NicAttachment {
+  mac: string;
+  bridge: string;
+  model: "virtio" | "e1000";
+}
+
+export type DomainState = "defined" | "running" | "paused" | "shutting-down" | "gone";
+
+export interface DomainStatus extends DomainRef {
+  /** Cluster that the domain's mark names. */
+  clusterId: string;
+  name: string;
+  state: DomainState;
+}
+
+/** `gone.cause`: `shutdown` the guest powered off, `destroyed` somebody ended it, `crashed` the hypervisor process died or the guest panicked. */
+export type DomainEvent =
+  | ({ kind: "started" | "resumed" | "paused" } & DomainRef)
+  | ({ kind: "gone"; cause: "shutdown" | "destroyed" | "crashed" | "unknown" } & DomainRef)
+  | { kind: "resync" }
+  | { kind: "disconnected"; reason: string };
+
+export interface DomainStats {
+  cpuTimeNs: number;
+  memoryRssKib: number;
+  diskReadBytes: number;
+  diskWriteBytes: number;
+  netRxBytes: number;
+  netTxBytes: number;
+}
+
+export type DriverAction = "start" | "shutdown" | "destroy" | "reset" | "pause" | "resume" | "suspend" | "snapshot" | "migrate" | "console" | "stats";
+
+export interface Capabilities {
+  hypervisor: string;
+  version: string;
+  arch: string;
+  /** True only if a guest really ran on hardware virtualisation here; else guests are emulated. */
+  hardwareAccelerated: boolean;
+  cpus: number;
+  memoryMib: number;
+  cpuModel: string;
+  actions: DriverAction[];
+  diskBuses: DiskAttachment["bus"][];
+  /** Sessions that may be open at once. */
+  maxSessions: number;
+}
+
+/**
+ * Data that lets the keeper (a process without drivers' state) end a domain: first through the hypervisor with a
+ * short time limit, then by the process itself, found by a string that only its command line has.
+ */
+export type KillRecipe =
+  | { kind: "libvirt"; socketPath: string; uri: string; uuid: string; processMark: string }
+  | { kind: "file"; path: string; vmId: string; generation: number };
