@@ -1,0 +1,62 @@
+/** A program for tests of the wheel: what roost needs of its binary, without roost. */
+import { once } from "node:events";
+import { join } from "node:path";
+import { versionLine } from "../../../src/base/version.ts";
+
+async function grpcServer(): Promise<void> {
+  const [{ default: grpc }, { fromJSON }, { ReflectionService }, { HealthImplementation }, { descriptor, loaderOptions }] =
+    await Promise.all([
+      import("@grpc/grpc-js"),
+      import("@grpc/proto-loader"),
+      import("@grpc/reflection"),
+      import("grpc-health-check"),
+      import("../../../src/gen/descriptor.ts"),
+    ]);
+  const server = new grpc.Server();
+  const definition = fromJSON(descriptor, loaderOptions);
+  new ReflectionService(definition).addToServer(server);
+  new HealthImplementation({ "": "SERVING" }).addToServer(server);
+  const port = await new Promise<number>((resolve, reject) => {
+    server.bindAsync("127.0.0.1:0", grpc.ServerCredentials.createInsecure(), (error, bound) =>
+      error === null ? resolve(bound) : reject(error),
+    );
+  });
+  const { service } = await import("grpc-health-check");
+  const Client = grpc.makeGenericClientConstructor(service, "Health");
+  const client = new Client(`127.0.0.1:${port}`, grpc.credentials.createInsecure());
+  const method = service["Check"];
+  if (method === undefined) throw new Error("the health service has no Check");
+  const answer = await new Promise((resolve, reject) => {
+    client.makeUnaryRequest(method.path, method.requestSerialize, method.responseDeserialize, { service: "" }, (error, value) =>
+      error === null ? resolve(value) : reject(error),
+    );
+  });
+  process.stdout.write(`health ${JSON.stringify(answer)}\n`);
+  client.close();
+  server.forceShutdown();
+}
+
+async function database(folder: string): Promise<void> {
+  process.env["ROOST_DATA"] ??= folder;
+  const [{ Level }, { startWorker }] = await Promise.all([import("level"), import("../../../src/base/worker.ts")]);
+  const db = new Level<string, string>(join(folder, "main"));
+  await db.put("from", "main");
+  process.stdout.write(`level ${await db.get("from")}\n`);
+  const worker = startWorker("consensus", join(folder, "worker"), { maxOldGenerationSizeMb: 64 });
+  const [message] = await once(worker, "message");
+  process.stdout.write(`level ${String(message)}\n`);
+  await once(worker, "exit");
+  await db.close();
+}
+
+async function main(command: string | undefined, folder: string | undefined): Promise<void> {
+  if (command === "grpc") await grpcServer();
+  else if (command === "level" && folder !== undefined) await database(folder);
+  else if (command === "rss") process.stdout.write(`${process.memoryUsage().rss}\n`);
+  else process.stdout.write(`${versionLine()}\n`);
+}
+
+main(process.argv[2], process.argv[3]).catch((error: unknown) => {
+  process.stderr.write(`${error instanceof Error ? error.stack : String(error)}\n`);
+  process.exitCode = 1;
+});
