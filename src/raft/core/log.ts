@@ -179,7 +179,7 @@ export class RaftLog {
 
   /** True if an entry in [from, to) satisfies `test`; read page by page to keep memory bounded. */
   some(from: number, to: number, pageBytes: number, test: (entry: Entry) => boolean): boolean {
-    for (let at = from; at < to; ) {
+    for (let at = from; at < to;) {
       const page = this.slice(at, to, pageBytes);
       assert(typeof page !== "string" && page.length > 0, `entries [${at}, ${to}) cannot be read`);
       if (page.some(test)) return true;

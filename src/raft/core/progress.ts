@@ -1,5 +1,5 @@
 import { assert } from "../../base/assert.ts";
-import { Inflights } from "./inflights.ts";
+import type { Inflights } from "./inflights.ts";
 import type { PeerId, ProgressState, ProgressStatus } from "./types.ts";
 
 /**

@@ -108,8 +108,7 @@ function meetLowerTerm(raft: Raft, m: Message): void {
 }
 
 function answerVote(raft: Raft, m: Message, type: "vote" | "pre-vote"): void {
-  const mayVote =
-    raft.vote === m.from || (raft.vote === NONE && raft.lead === NONE) || (type === "pre-vote" && m.term > raft.term);
+  const mayVote = raft.vote === m.from || (raft.vote === NONE && raft.lead === NONE) || (type === "pre-vote" && m.term > raft.term);
   const reply = message(replyTo(type), m.from);
   // Learners answer too: they may be voters already without knowing (thesis 4.2.2).
   if (mayVote && raft.log.isUpToDate({ term: m.logTerm, index: m.index })) {

@@ -1,5 +1,5 @@
 import { Inflights } from "./inflights.ts";
-import { Progress } from "./progress.ts";
+import type { Progress } from "./progress.ts";
 import type { VoteResult } from "./quorum.ts";
 import { jointCommittedIndex, jointVoteResult } from "./quorum.ts";
 import type { ConfState, PeerId } from "./types.ts";

@@ -80,7 +80,8 @@ function checkMembershipChange(raft: Raft, entry: Entry, index: number): Entry {
   const leaves = leavesJoint(decodeConfChange(entry));
   const joint = raft.tracker.isJoint();
   let fault: string | null = null;
-  if (raft.pendingConfIndex > raft.log.applied) fault = `the change at ${raft.pendingConfIndex} may not be applied yet (applied ${raft.log.applied})`;
+  if (raft.pendingConfIndex > raft.log.applied)
+    fault = `the change at ${raft.pendingConfIndex} may not be applied yet (applied ${raft.log.applied})`;
   else if (joint && !leaves) fault = "the joint configuration must be left first";
   else if (!joint && leaves) fault = "there is no joint configuration to leave";
   if (fault !== null && !raft.settings.disableConfChangeValidation) {

@@ -1,0 +1,157 @@
+/** Peer links over gRPC streams with mutual TLS: one stream per peer, lane and direction, opened by the sender (RAFT-4). */
+import grpc from "@grpc/grpc-js";
+import type { Logger } from "../../base/log.ts";
+import { SERVER_NAME, services, type TlsIdentity } from "../../base/rpc.ts";
+import { createServerCore, listenTls, peerCertificate, stopServer, StrictCredentials } from "../../base/rpc-server.ts";
+import type { Frame } from "../../gen/types/roost/internal/v1/Frame.ts";
+import type { PeerClient } from "../../gen/types/roost/internal/v1/Peer.ts";
+import type { Lane, LinkEvents, Peer, PeerLinks } from "./links.ts";
+
+/** A frame holds at most this much; a checkpoint of the whole state is the largest. */
+export const MAX_FRAME_BYTES = 512 * 2 ** 20;
+
+/** What may wait for one peer on one lane; past it frames are dropped, which Raft repairs by itself. */
+const QUEUE_MAX_BYTES = 64 * 2 ** 20;
+
+const RECONNECT_MS = { first: 50, last: 1_000 } as const;
+
+/** A cut link must be noticed soon, else TCP's own back-off delays the first frames after it heals. */
+const CHANNEL_OPTIONS: grpc.ChannelOptions = {
+  "grpc.keepalive_time_ms": 1_000,
+  "grpc.keepalive_timeout_ms": 1_500,
+  "grpc.keepalive_permit_without_calls": 1,
+  "grpc.initial_reconnect_backoff_ms": RECONNECT_MS.first,
+  "grpc.min_reconnect_backoff_ms": RECONNECT_MS.first,
+  "grpc.max_reconnect_backoff_ms": RECONNECT_MS.last,
+  "grpc.max_send_message_length": MAX_FRAME_BYTES,
+  "grpc.max_receive_message_length": MAX_FRAME_BYTES,
+  "grpc.ssl_target_name_override": SERVER_NAME,
+  "grpc.use_local_subchannel_pool": 1,
+};
+
+export interface GrpcLinksOptions {
+  /** host:port to serve peers on. */
+  listen: string;
+  identity: TlsIdentity;
+  log: Logger;
+  events: LinkEvents;
+}
+
+export async function openGrpcLinks(options: GrpcLinksOptions): Promise<PeerLinks> {
+  const { identity, log, events } = options;
+  const senders = new Map<string, Sender>();
+  const byNodeId = new Map<string, Peer>();
+  const credentials = grpc.credentials.createSsl(Buffer.from(identity.ca), Buffer.from(identity.key), Buffer.from(identity.cert));
+
+  const server = createServerCore({ "grpc.max_receive_message_length": MAX_FRAME_BYTES, "grpc.keepalive_time_ms": 5_000 });
+  server.addService(services.internal.v1.Peer.service, {
+    Send: (call: grpc.ServerReadableStream<Frame, object>, callback: grpc.sendUnaryData<object>) => {
+      const nodeId = peerCertificate(call)?.replace(/^node:/, "") ?? "";
+      call.on("data", (frame: Frame) => {
+        // Looked up for each frame: a peer can be removed while its stream is open.
+        const peer = byNodeId.get(nodeId);
+        if (peer !== undefined && frame.payload instanceof Uint8Array) events.frame(peer, frame.payload);
+      });
+      call.on("end", () => callback(null, {}));
+      call.on("error", (error: Error) => log.debug("peer stream ended", { node: nodeId, error: error.message }));
+    },
+  });
+  await listenTls(server, options.listen, new StrictCredentials(identity));
+
+  return {
+    send(peerId, lane, payload) {
+      return senders.get(`${peerId}/${lane}`)?.send(payload) ?? false;
+    },
+    setPeers(peers) {
+      byNodeId.clear();
+      const wanted = new Set<string>();
+      for (const peer of peers) {
+        byNodeId.set(peer.nodeId, peer);
+        for (const lane of ["log", "beat"] as const) {
+          const key = `${peer.peerId}/${lane}`;
+          wanted.add(key);
+          const existing = senders.get(key);
+          if (existing?.peer.address === peer.address) continue;
+          existing?.close();
+          senders.set(key, new Sender(peer, lane, credentials, log, () => events.broken(peer)));
+        }
+      }
+      for (const [key, sender] of senders) {
+        if (wanted.has(key)) continue;
+        sender.close();
+        senders.delete(key);
+      }
+    },
+    async close() {
+      for (const sender of senders.values()) sender.close();
+      senders.clear();
+      await stopServer(server, 100);
+    },
+  };
+}
+
+/** One outgoing stream, opened again with back-off whenever it breaks. */
+class Sender {
+  readonly peer: Peer;
+  readonly #lane: Lane;
+  readonly #client: PeerClient;
+  readonly #log: Logger;
+  readonly #broken: () => void;
+  #stream: grpc.ClientWritableStream<Frame> | null = null;
+  #queuedBytes = 0;
+  #waitMs: number = RECONNECT_MS.first;
+  #timer: ReturnType<typeof setTimeout> | null = null;
+  #closed = false;
+
+  constructor(peer: Peer, lane: Lane, credentials: grpc.ChannelCredentials, log: Logger, broken: () => void) {
+    this.peer = peer;
+    this.#lane = lane;
+    this.#log = log;
+    this.#broken = broken;
+    this.#client = new services.internal.v1.Peer(peer.address, credentials, CHANNEL_OPTIONS);
+    this.#open();
+  }
+
+  send(payload: Uint8Array): boolean {
+    const stream = this.#stream;
+    if (stream === null || this.#queuedBytes + payload.length > QUEUE_MAX_BYTES) {
+      // A frame larger than the queue must be able to pass when nothing else waits.
+      if (stream === null || this.#queuedBytes > 0) return false;
+    }
+    this.#queuedBytes += payload.length;
+    stream.write({ payload: Buffer.from(payload.buffer, payload.byteOffset, payload.length) }, () => {
+      // Called when gRPC has handed the frame on; of a stream that broke meanwhile nothing is counted any more.
+      if (this.#stream === stream) {
+        this.#queuedBytes -= payload.length;
+        this.#waitMs = RECONNECT_MS.first;
+      }
+    });
+    return true;
+  }
+
+  close(): void {
+    this.#closed = true;
+    if (this.#timer !== null) clearTimeout(this.#timer);
+    this.#stream?.cancel();
+    this.#stream = null;
+    this.#client.close();
+  }
+
+  #open(): void {
+    this.#queuedBytes = 0;
+    let over = false;
+    const end = (why: string): void => {
+      if (over) return;
+      over = true;
+      this.#stream = null;
+      if (this.#closed) return;
+      this.#log.debug("peer link broken", { node: this.peer.nodeId, lane: this.#lane, why });
+      this.#broken();
+      this.#timer = setTimeout(() => this.#open(), this.#waitMs);
+      this.#waitMs = Math.min(RECONNECT_MS.last, this.#waitMs * 2);
+    };
+    const stream = this.#client.Send((error: grpc.ServiceError | null) => end(error?.details ?? "closed by the peer"));
+    stream.on("error", (error: Error) => end(error.message));
+    this.#stream = stream;
+  }
+}
