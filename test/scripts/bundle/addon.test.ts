@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import { chmodSync, existsSync, lstatSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import t from "tap";
-import { addonError, addonFolder, extractAddon } from "../../scripts/bundle/addon.ts";
+import { addonError, addonFolder, extractAddon } from "../../../scripts/bundle/addon.ts";
 
 const CONTENT = new TextEncoder().encode("not really an addon");
 const HASH = createHash("sha256").update(CONTENT).digest("hex");

@@ -1,7 +1,7 @@
 /** A program for tests of the wheel: what roost needs of its binary, without roost. */
 import { once } from "node:events";
 import { join } from "node:path";
-import { versionLine } from "../../../src/base/version.ts";
+import { versionLine } from "../../../../src/base/version.ts";
 
 async function grpcServer(): Promise<void> {
   const [{ default: grpc }, { fromJSON }, { ReflectionService }, { HealthImplementation }, { descriptor, loaderOptions }] =
@@ -10,7 +10,7 @@ async function grpcServer(): Promise<void> {
       import("@grpc/proto-loader"),
       import("@grpc/reflection"),
       import("grpc-health-check"),
-      import("../../../src/gen/descriptor.ts"),
+      import("../../../../src/gen/descriptor.ts"),
     ]);
   const server = new grpc.Server();
   const definition = fromJSON(descriptor, loaderOptions);
@@ -38,7 +38,7 @@ async function grpcServer(): Promise<void> {
 
 async function database(folder: string): Promise<void> {
   process.env["ROOST_DATA"] ??= folder;
-  const [{ Level }, { startWorker }] = await Promise.all([import("level"), import("../../../src/base/worker.ts")]);
+  const [{ Level }, { startWorker }] = await Promise.all([import("level"), import("../../../../src/base/worker.ts")]);
   const db = new Level<string, string>(join(folder, "main"));
   await db.put("from", "main");
   process.stdout.write(`level ${await db.get("from")}\n`);

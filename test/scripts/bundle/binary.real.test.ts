@@ -13,7 +13,7 @@ const run = (...args: string[]): string => execFileSync(binary, args, options);
 execFileSync(
   process.execPath,
   ["scripts/bundle.ts", "--main", join(HERE, "stub/main.ts"), "--worker", `consensus=${join(HERE, "stub/worker.ts")}`, "--out", binary],
-  { cwd: join(HERE, "../.."), stdio: "ignore", timeout: 120_000 },
+  { cwd: join(HERE, "../../.."), stdio: "ignore", timeout: 120_000 },
 );
 
 t.test("it names its version, commit and Node", (t) => {
