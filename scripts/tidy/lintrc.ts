@@ -14,7 +14,7 @@ interface Override {
 }
 
 /** How deep folders go under a room of src: an import's number of `../` depends on it. The tidy test checks any depth. */
-const DEPTHS = [0, 1];
+const DEPTHS = [0, 1, 2];
 
 function restrictedImports(folder: string, depth: number, pure: boolean): Rules {
   const visible = visibleFrom(folder) ?? [];
