@@ -1,0 +1,68 @@
+/** How the agent of a lab's node is started and asked: the one place that knows roost's command lines. */
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { CHECKOUT, NODE } from "./places.ts";
+
+/** What a command line needs to know of a node. */
+export interface NodePlace {
+  name: string;
+  /** Address that the agent listens on. */
+  ip: string;
+  /** Port for agents and API where nodes share one address; null for roost's own default. */
+  port: number | null;
+  dataDir: string;
+}
+
+export type AgentStart =
+  /** Founds the cluster. */
+  | { kind: "found" }
+  | { kind: "join"; token: string }
+  /** Anything later: the data folder knows the rest. */
+  | { kind: "again" };
+
+export interface AgentCommand {
+  argv: string[];
+  env: Record<string, string>;
+}
+
+/** `dist/roost` if it is built; else the sources, run by Node. ROOST_LAB_AGENT=source|dist decides it. */
+export function roostCommand(): string[] {
+  const binary = join(CHECKOUT, "dist", "roost");
+  const source = [NODE, "--disable-warning=ExperimentalWarning", join(CHECKOUT, "src", "main.ts")];
+  const wish = process.env["ROOST_LAB_AGENT"];
+  if (wish === "source") return source;
+  return wish === "dist" || existsSync(binary) ? [binary] : source;
+}
+
+export function agentCommand(
+  node: NodePlace,
+  start: AgentStart,
+  extra: { args?: string[]; env?: Record<string, string> } = {},
+): AgentCommand {
+  const listen = node.port === null ? node.ip : `${node.ip}:${node.port}`;
+  const introduced = ["--name", node.name, "--listen", listen];
+  const words = {
+    found: () => ["up", "--data", node.dataDir, ...introduced],
+    join: () => ["join", start.kind === "join" ? start.token : "", "--data", node.dataDir, ...introduced],
+    again: () => ["up", "--data", node.dataDir],
+  }[start.kind]();
+  return {
+    argv: [...roostCommand(), ...words, "--foreground", ...(extra.args ?? [])],
+    env: { ROOST_DATA: node.dataDir, ...extra.env },
+  };
+}
+
+/** Unix socket on which the node's agent answers its own host's CLI. */
+export function agentSocket(node: NodePlace): string {
+  return join(node.dataDir, "roost.sock");
+}
+
+/** Where the agent lets the hypervisor write a VM's serial output. */
+export function serialLogFolders(node: NodePlace): string[] {
+  return [
+    join(node.dataDir, "log", "serial"),
+    join(node.dataDir, "serial"),
+    join(node.dataDir, "log"),
+    join(node.dataDir, "run", "serial"),
+  ];
+}
