@@ -1,0 +1,220 @@
+/**
+ * May this VM be on this node? The hard checks of SCH-1 in their order, each with a code and the numbers. The scheduler
+ * filters with them and the state asks them again when a plan is applied (SCH-20): there is no second version.
+ */
+import { claimedOn, fits, limitsOf, nodeUsage } from "./capacity.ts";
+import type { Reservation, Usage } from "./capacity.ts";
+import type { Node, NodeInfo } from "./node.ts";
+import { defaultSettings } from "./settings.ts";
+import type { Settings } from "./settings.ts";
+import type { View } from "./view.ts";
+import type { Vm, VmDefinition } from "./vm.ts";
+
+export type RefusalCode =
+  | "node-not-ready"
+  | "node-unknown"
+  | "requested-node"
+  | "architecture"
+  | "bridge"
+  | "pool"
+  | "home-node"
+  | "memory"
+  | "cpus";
+
+/** Why a node cannot take a VM. */
+export interface Refusal<Code extends string = string> {
+  code: Code;
+  /** For people, begins with the node's name: `n2: needs 512 MiB, 200 MiB free of 2048`. */
+  detail: string;
+  /** The numbers of the detail, units last in the names; empty where the reason has none. */
+  numbers: Readonly<Record<string, number>>;
+}
+
+export interface PlacementOptions {
+  /** Sums kept by the caller; without them the node's claims are summed from the view. */
+  usage?: Usage | undefined;
+  /** What is promised on nodes beyond the view, by node id. */
+  inFlight?: ReadonlyMap<string, Reservation> | undefined;
+}
+
+/** What a check looks at; the same for all nodes of one decision. */
+export interface PlacementContext extends PlacementOptions {
+  readonly view: View;
+  readonly settings: Settings;
+}
+
+/** One link of the chain. `fixed` ones depend on rows only; `capacity` ones also on what was placed before in the same plan. */
+export interface PlacementCheck {
+  readonly code: RefusalCode;
+  readonly kind: "fixed" | "capacity";
+  readonly about: string;
+  check(context: PlacementContext, vm: Vm, node: Node): Refusal<RefusalCode> | null;
+}
+
+const DEFAULT_SETTINGS = Object.freeze(defaultSettings());
+
+export function settingsOf(view: Pick<View, "cluster">): Settings {
+  return view.cluster?.settings ?? DEFAULT_SETTINGS;
+}
+
+/** SCH-1 in order; the first that refuses is the reason. */
+export const PLACEMENT_CHECKS: readonly PlacementCheck[] = [
+  {
+    code: "node-not-ready",
+    kind: "fixed",
+    about: "the node is alive and ready",
+    check: (_context, _vm, node) =>
+      node.state === "ready"
+        ? null
+        : refusal("node-not-ready", node, `is ${node.state}${node.stateWhy === "" ? "" : ` (${node.stateWhy})`}`),
+  },
+  {
+    code: "node-unknown",
+    kind: "fixed",
+    about: "the agent has said what the node has",
+    check: (_context, _vm, node) => (node.info === null ? refusal("node-unknown", node, "has not reported what it has yet") : null),
+  },
+  {
+    code: "requested-node",
+    kind: "fixed",
+    about: "the node is the one asked for, if one was",
+    check: (context, vm, node) => {
+      const wanted = vm.desired.nodeId;
+      if (wanted === null || wanted === node.id) return null;
+      return refusal("requested-node", node, `the VM was asked to be on ${nodeName(context.view, wanted)}`);
+    },
+  },
+  {
+    code: "architecture",
+    kind: "fixed",
+    about: "the node has the VM's architecture",
+    check: (_context, vm, node) => {
+      const info = known(node);
+      return info.arch === vm.definition.arch ? null : refusal("architecture", node, `is ${info.arch}, the VM needs ${vm.definition.arch}`);
+    },
+  },
+  {
+    code: "bridge",
+    kind: "fixed",
+    about: "every network the VM needs is on the node",
+    check: (_context, vm, node) => {
+      const missing = vm.definition.nics.find((nic) => !known(node).bridges.includes(nic.bridge));
+      return missing === undefined ? null : refusal("bridge", node, `has no bridge ${missing.bridge}`);
+    },
+  },
+  { code: "pool", kind: "fixed", about: "the VM's volumes are reachable from the node", check: checkPools },
+  {
+    code: "home-node",
+    kind: "fixed",
+    about: "volumes in pools that are not shared stay where they are",
+    check: (context, vm, node) => {
+      if (vm.homeNodeId === null || vm.homeNodeId === node.id) return null;
+      const pool = localPool(context.view, vm.definition);
+      return pool === null
+        ? null
+        : refusal("home-node", node, `the VM's volumes in pool ${pool} are local to ${nodeName(context.view, vm.homeNodeId)}`);
+    },
+  },
+  { code: "memory", kind: "capacity", about: "used + in flight + asked ≤ (physical − reserve) × ratio", check: checkMemory },
+  { code: "cpus", kind: "capacity", about: "vCPUs placed + asked ≤ logical CPUs × ratio, where a ratio is set", check: checkCpus },
+];
+
+/**
+ * The first reason why `vm` may not be on `node`, or null if it may. What the VM itself holds there already is not
+ * counted twice. O(1) with `usage`, else O(VMs on the node).
+ */
+export function checkPlacement(view: View, vm: Vm, node: Node, options: PlacementOptions = {}): Refusal<RefusalCode> | null {
+  const context: PlacementContext = { ...options, view, settings: settingsOf(view) };
+  for (const link of PLACEMENT_CHECKS) {
+    const found = link.check(context, vm, node);
+    if (found !== null) return found;
+  }
+  return null;
+}
+
+/** Names of the pools a definition needs, each once: of its disks, of what they are made from, of its boot files. */
+export function poolsOf(definition: VmDefinition): string[] {
+  const names = new Set<string>();
+  for (const disk of definition.disks) {
+    names.add(disk.pool);
+    if (disk.source !== null) names.add(poolOfReference(disk.source));
+  }
+  const boot = definition.boot;
+  if (boot !== null) {
+    names.add(poolOfReference(boot.kernel));
+    if (boot.initrd !== null) names.add(poolOfReference(boot.initrd));
+  }
+  return [...names];
+}
+
+/** Name of a pool the VM needs that is not shared, which binds the VM to its home; null if all are shared. */
+export function localPool(view: Pick<View, "pools" | "poolIdByName">, definition: VmDefinition): string | null {
+  for (const name of poolsOf(definition)) {
+    const id = view.poolIdByName.get(name);
+    if (id !== undefined && view.pools.get(id)?.shared === false) return name;
+  }
+  return null;
+}
+
+/** What others hold on the node, in flight included, without `vm` itself. */
+function heldByOthers(context: PlacementContext, vm: Vm, node: Node): Reservation {
+  const sums = context.usage === undefined ? claimedOn(context.view, node.id) : nodeUsage(context.usage, node.id);
+  const inFlight = context.inFlight?.get(node.id);
+  // The view's own row says what the sums hold; the caller's may be a later version of it.
+  const own = context.view.vms.get(vm.id);
+  const counted = own?.claim?.nodeId === node.id ? own.definition : null;
+  return {
+    memoryMib: sums.memoryMib + (inFlight?.memoryMib ?? 0) - (counted?.memoryMib ?? 0),
+    cpus: sums.cpus + (inFlight?.cpus ?? 0) - (counted?.cpus ?? 0),
+  };
+}
+
+function checkMemory(context: PlacementContext, vm: Vm, node: Node): Refusal<RefusalCode> | null {
+  const limitMib = limitsOf(node, context.settings).memoryMib;
+  const usedMib = heldByOthers(context, vm, node).memoryMib;
+  const askedMib = vm.definition.memoryMib;
+  if (fits(usedMib, askedMib, limitMib)) return null;
+  const freeMib = Math.max(0, limitMib - usedMib);
+  return refusal("memory", node, `needs ${askedMib} MiB, ${freeMib} MiB free of ${limitMib}`, { askedMib, usedMib, freeMib, limitMib });
+}
+
+function checkCpus(context: PlacementContext, vm: Vm, node: Node): Refusal<RefusalCode> | null {
+  const limitCpus = limitsOf(node, context.settings).cpus;
+  if (limitCpus === Number.POSITIVE_INFINITY) return null;
+  const usedCpus = heldByOthers(context, vm, node).cpus;
+  const askedCpus = vm.definition.cpus;
+  if (fits(usedCpus, askedCpus, limitCpus)) return null;
+  const freeCpus = Math.max(0, limitCpus - usedCpus);
+  return refusal("cpus", node, `needs ${askedCpus} vCPUs, ${freeCpus} free of ${limitCpus}`, { askedCpus, usedCpus, freeCpus, limitCpus });
+}
+
+function checkPools(context: PlacementContext, vm: Vm, node: Node): Refusal<RefusalCode> | null {
+  for (const name of poolsOf(vm.definition)) {
+    const id = context.view.poolIdByName.get(name);
+    if (id === undefined) return refusal("pool", node, `no pool is named ${name}`);
+    const status = known(node).pools.find((pool) => pool.poolId === id);
+    if (status === undefined) return refusal("pool", node, `has not reported pool ${name}`);
+    if (!status.available)
+      return refusal("pool", node, `pool ${name} is not available${status.problem === "" ? "" : `: ${status.problem}`}`);
+  }
+  return null;
+}
+
+function poolOfReference(reference: string): string {
+  const slash = reference.indexOf("/");
+  return slash === -1 ? reference : reference.slice(0, slash);
+}
+
+function nodeName(view: View, nodeId: string): string {
+  return view.nodes.get(nodeId)?.name ?? nodeId;
+}
+
+/** Checks after `node-unknown` have the node's facts; a chain in another order is a bug. */
+function known(node: Node): NodeInfo {
+  if (node.info === null) throw new TypeError(`node ${node.name} has no facts: node-unknown must come first in the chain`);
+  return node.info;
+}
+
+function refusal(code: RefusalCode, node: Node, why: string, numbers: Readonly<Record<string, number>> = {}): Refusal<RefusalCode> {
+  return { code, detail: `${node.name}: ${why}`, numbers };
+}

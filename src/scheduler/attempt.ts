@@ -1,0 +1,67 @@
+/** One way to place all VMs of a request, and how two ways compare. */
+import { mark, rewind, shift, shiftOwn } from "./arena.ts";
+import type { Arena } from "./arena.ts";
+import type { Item } from "./items.ts";
+import { pick } from "./pick.ts";
+import type { Scorer } from "./scorers.ts";
+import type { PlanKind } from "./types.ts";
+
+export interface Attempt {
+  /** Items in the order they were decided. */
+  readonly order: readonly number[];
+  /** Node by item, -1 for none. */
+  readonly node: Int32Array;
+  /** VMs placed, by rank: compared from the first on. */
+  readonly value: readonly number[];
+}
+
+/** Places each item in turn on its best node; leaves the arena as it was. */
+export function greedy(arena: Arena, items: readonly Item[], order: readonly number[], score: Scorer, kind: PlanKind): Attempt {
+  const before = mark(arena);
+  const node = new Int32Array(items.length).fill(-1);
+  for (const k of order) node[k] = decide(arena, items[k]!, score, kind);
+  rewind(arena, before);
+  return { order, node, value: valueOf(items, node) };
+}
+
+/** Picks for one item and writes the placement into the arena; -1 if nothing is left. */
+export function decide(arena: Arena, item: Item, score: Scorer, kind: PlanKind): number {
+  lift(arena, item, kind);
+  const i = pick(arena, item, score);
+  if (i === -1) putBack(arena, item, kind);
+  else shift(arena, i, item.memory, item.cpus, 1);
+  return i;
+}
+
+/** Takes the item's own part out of the sums, as the scores and the check ask. A migrating VM holds its source to the end. */
+export function lift(arena: Arena, item: Item, kind: PlanKind): void {
+  if (kind !== "migrate") shiftOwn(arena, item.vm, -1);
+}
+
+export function putBack(arena: Arena, item: Item, kind: PlanKind): void {
+  if (kind !== "migrate") shiftOwn(arena, item.vm, 1);
+}
+
+/** VMs placed, by rank. */
+export function valueOf(items: readonly Item[], node: Int32Array): number[] {
+  const value: number[] = [];
+  for (const [k, item] of items.entries()) {
+    while (value.length <= item.rank) value.push(0);
+    if (node[k] !== -1) value[item.rank]! += 1;
+  }
+  return value;
+}
+
+/** Positive if `a` is worth more: the first rank that differs decides (SCH-11: priority above number). */
+export function compareValues(a: readonly number[], b: readonly number[]): number {
+  for (let rank = 0; rank < Math.max(a.length, b.length); rank++) {
+    const difference = (a[rank] ?? 0) - (b[rank] ?? 0);
+    if (difference !== 0) return difference;
+  }
+  return 0;
+}
+
+/** VMs placed in all. */
+export function placedIn(attempt: Attempt): number {
+  return attempt.value.reduce((sum, count) => sum + count, 0);
+}

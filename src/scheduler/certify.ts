@@ -1,0 +1,85 @@
+/** Goes through an attempt again and notes what each decision saw (SCH-17). */
+import { fits } from "../model/capacity.ts";
+import { mark, rewind, shift } from "./arena.ts";
+import type { Arena } from "./arena.ts";
+import { lift, putBack } from "./attempt.ts";
+import type { Attempt } from "./attempt.ts";
+import type { Item } from "./items.ts";
+import { roomFor, tieBefore } from "./pick.ts";
+import type { Scorer } from "./scorers.ts";
+import type { Decision, PlanKind } from "./types.ts";
+
+const TOP = 5;
+
+/** Called at the moment of a decision, with the item's own part taken out of the arena's sums. */
+export type Watch = (position: number, item: Item) => void;
+
+/** Plays the attempt's decisions on the arena, calling `watch` before each; leaves the arena as it was. */
+export function playback(arena: Arena, items: readonly Item[], attempt: Attempt, kind: PlanKind, watch: Watch): void {
+  const before = mark(arena);
+  for (const [position, k] of attempt.order.entries()) {
+    const item = items[k]!;
+    lift(arena, item, kind);
+    watch(position, item);
+    const i = attempt.node[k]!;
+    if (i === -1) putBack(arena, item, kind);
+    else shift(arena, i, item.memory, item.cpus, 1);
+  }
+  rewind(arena, before);
+}
+
+export function certify(arena: Arena, items: readonly Item[], attempt: Attempt, score: Scorer, kind: PlanKind): Decision[] {
+  const decisions: Decision[] = [];
+  playback(arena, items, attempt, kind, (position, item) => {
+    const winner = attempt.node[attempt.order[position]!]!;
+    decisions.push({
+      vmId: item.vm.id,
+      nodeId: winner === -1 ? null : arena.nodes[winner]!.id,
+      score: winner === -1 ? null : score(arena, winner, item.memory, item.cpus),
+      refused: refusedNow(arena, item),
+      top: best(arena, item, score).map((i) => ({ nodeId: arena.nodes[i]!.id, score: score(arena, i, item.memory, item.cpus) })),
+    });
+  });
+  return decisions;
+}
+
+/** Nodes refused by code, capacity as the arena has it now. */
+function refusedNow(arena: Arena, item: Item): Record<string, number> {
+  let memory = 0;
+  let cpus = 0;
+  for (const i of item.class.eligible) {
+    if (!fits(arena.usedMemory[i]!, item.memory, arena.limitMemory[i]!)) memory++;
+    else if (!fits(arena.usedCpus[i]!, item.cpus, arena.limitCpus[i]!)) cpus++;
+  }
+  const refused: Record<string, number> = Object.fromEntries(item.class.refused);
+  if (memory > 0) refused["memory"] = memory;
+  if (cpus > 0) refused["cpus"] = cpus;
+  return refused;
+}
+
+/** The first nodes in the order of `pick`, at most 5. */
+function best(arena: Arena, item: Item, score: Scorer): number[] {
+  const { tiers } = item.class;
+  const top: { i: number; tier: number; score: number }[] = [];
+  for (const i of item.class.eligible) {
+    if (!roomFor(arena, i, item.memory, item.cpus)) continue;
+    const mine = { i, tier: tiers === null ? 0 : tiers[i]!, score: score(arena, i, item.memory, item.cpus) };
+    let at = top.length;
+    while (at > 0 && before(arena, item, mine, top[at - 1]!)) at--;
+    if (at >= TOP) continue;
+    top.splice(at, 0, mine);
+    if (top.length > TOP) top.pop();
+  }
+  return top.map((entry) => entry.i);
+}
+
+function before(
+  arena: Arena,
+  item: Item,
+  a: { i: number; tier: number; score: number },
+  b: { i: number; tier: number; score: number },
+): boolean {
+  if (a.tier !== b.tier) return a.tier < b.tier;
+  if (a.score !== b.score) return a.score < b.score;
+  return tieBefore(arena, item.tie, a.i, b.i);
+}

@@ -1,0 +1,190 @@
+/**
+ * The scheduler's core: a view and a request in, placements and reasons out. Pure; the same inputs give the same bytes.
+ * What it answers passes `checkPlacement` placement by placement, in the order given (SCH-20).
+ */
+import type { Usage } from "../model/capacity.ts";
+import { settingsOf } from "../model/placement.ts";
+import type { View } from "../model/view.ts";
+import type { PendingReason, Vm } from "../model/vm.ts";
+import { arenaOf, mark, rewind } from "./arena.ts";
+import type { Arena } from "./arena.ts";
+import { compareValues, greedy, lift, placedIn, valueOf } from "./attempt.ts";
+import type { Attempt } from "./attempt.ts";
+import { reachesBound } from "./bound.ts";
+import { certify } from "./certify.ts";
+import type { FilterContext } from "./filters.ts";
+import { classesFor, haOrder, ranksByPriority, rowsOf, tieOf } from "./items.ts";
+import type { Item } from "./items.ts";
+import { reasonsFor } from "./reasons.ts";
+import { scorerFor } from "./scorers.ts";
+import type { Scorer } from "./scorers.ts";
+import { DEFAULT_SEARCH_STEPS, search } from "./search.ts";
+import type { Plan, PlanMethod, PlanRejection, PlanRequest, Scoring } from "./types.ts";
+
+/**
+ * Plans the request on the view. `seed` decides ties only; the request's id is a good one. `usage`, if the caller keeps
+ * one, must be that of the view: it saves a pass over all VMs.
+ */
+export function plan(view: View, request: PlanRequest, seed: string, usage?: Usage): Plan {
+  const settings = settingsOf(view);
+  const scoring = request.scoring ?? settings["scheduler.scoring"];
+  const context: FilterContext = { view, settings, request, usage, inFlight: request.inFlight };
+  const arena = arenaOf(view, { usage, inFlight: request.inFlight });
+  const { vms, refused } = admit(view, request);
+  const items = itemsOf(context, arena, vms, seed);
+  const score = scorerFor(scoring, request.kind);
+  const outcome = request.mode === "batch" ? planBatch(arena, items, score, request) : planOneByOne(arena, items, score, request);
+
+  const chosen = outcome.attempt;
+  const decisions = certify(arena, items, chosen, score, request.kind);
+  const placements = chosen.order
+    .filter((k) => chosen.node[k] !== -1)
+    .map((k) => ({ vmId: items[k]!.vm.id, nodeId: arena.nodes[chosen.node[k]!]!.id }));
+  const reasons = reasonsFor(context, arena, items, chosen);
+  const rejections: PlanRejection[] = [];
+  for (const id of request.vms) {
+    const why = refused.get(id) ?? reasons.get(id);
+    if (why !== undefined) rejections.push({ vmId: id, reasons: why });
+  }
+  return {
+    placements,
+    rejections,
+    method: outcome.method,
+    proven: outcome.proven,
+    certificate: {
+      viewIndex: view.index,
+      seed,
+      mode: request.mode,
+      kind: request.kind,
+      scoring,
+      vms: [...request.vms],
+      method: outcome.method,
+      placed: outcome.placed,
+      searchSteps: outcome.steps,
+      decisions,
+    },
+  };
+}
+
+interface Outcome {
+  attempt: Attempt;
+  method: PlanMethod;
+  proven: boolean;
+  placed: { balanced: number; compact: number | null; search: number | null };
+  steps: number;
+}
+
+/** Those of the request that are to be planned, once each; for the others the reason. */
+function admit(view: View, request: PlanRequest): { vms: Vm[]; refused: Map<string, PendingReason[]> } {
+  const vms: Vm[] = [];
+  const refused = new Map<string, PendingReason[]>();
+  const seen = new Set<string>();
+  for (const [k, vm] of rowsOf(view, request.vms).entries()) {
+    const id = request.vms[k]!;
+    if (seen.has(id)) continue;
+    seen.add(id);
+    const problem = vm === null ? { code: "vm-unknown", detail: `there is no VM with id ${id}` } : problemOf(vm, request);
+    if (problem !== null) refused.set(id, [{ ...problem, nodes: 0 }]);
+    else if (vm !== null) vms.push(vm);
+  }
+  return { vms, refused };
+}
+
+function problemOf(vm: Vm, request: PlanRequest): { code: string; detail: string } | null {
+  const name = vm.definition.name;
+  if (vm.state === "deleted") return { code: "vm-unknown", detail: `${name} is deleted` };
+  if (vm.desired.hold && request.manual !== true) return { code: "held", detail: `${name} is held until it is deployed by hand` };
+  if (request.kind === "start" && vm.claim !== null) return { code: "claimed", detail: `${name} has a node already` };
+  if (request.kind === "migrate" && vm.claim === null) return { code: "not-running", detail: `${name} has no node to move from` };
+  return null;
+}
+
+function itemsOf(context: FilterContext, arena: Arena, vms: readonly Vm[], seed: string): Item[] {
+  const classOf = classesFor(context, arena);
+  const recovery = context.request.kind === "recover";
+  const rank = ranksByPriority(vms);
+  return vms.map((vm) => ({
+    vm,
+    memory: vm.definition.memoryMib,
+    cpus: vm.definition.cpus,
+    tie: tieOf(seed, vm.id),
+    class: classOf(vm),
+    rank: recovery ? (rank.get(vm.definition.ha.priority) ?? 0) : 0,
+  }));
+}
+
+/** The order of the request; for a recovery, HA order. */
+function requestOrder(items: readonly Item[], request: PlanRequest): number[] {
+  const order = items.map((_, k) => k);
+  if (request.kind === "recover") order.sort((a, b) => haOrder(items[a]!.vm, items[b]!.vm));
+  return order;
+}
+
+function planOneByOne(arena: Arena, items: readonly Item[], score: Scorer, request: PlanRequest): Outcome {
+  const attempt = greedy(arena, items, requestOrder(items, request), score, request.kind);
+  const placed = placedIn(attempt);
+  const proven = placed === items.length || withoutItems(arena, items, request, () => reachesBound(arena, items, attempt.value));
+  return { attempt, method: "balanced", proven, placed: { balanced: placed, compact: null, search: null }, steps: 0 };
+}
+
+function planBatch(arena: Arena, items: readonly Item[], score: Scorer, request: PlanRequest): Outcome {
+  const balanced = greedy(arena, items, requestOrder(items, request), score, request.kind);
+  const outcome: Outcome = {
+    attempt: balanced,
+    method: "balanced",
+    proven: true,
+    placed: { balanced: placedIn(balanced), compact: null, search: null },
+    steps: 0,
+  };
+  if (placedIn(balanced) === items.length) return outcome;
+
+  const compact = greedy(arena, items, compactOrder(items), leastAvailable, request.kind);
+  outcome.placed.compact = placedIn(compact);
+  if (compareValues(compact.value, balanced.value) > 0) {
+    outcome.attempt = compact;
+    outcome.method = "compact";
+  }
+  if (withoutItems(arena, items, request, () => reachesBound(arena, items, outcome.attempt.value))) return outcome;
+  // The arena still holds the claims of VMs that are to move: a plan is applied one placement after the other.
+  const result = search(arena, items, outcome.attempt.value, request.searchSteps ?? DEFAULT_SEARCH_STEPS);
+  outcome.proven = result.complete && !holdsRoom(arena, items, request);
+  outcome.steps = result.steps;
+  if (result.node !== null) {
+    outcome.attempt = { order: compactOrder(items), node: result.node, value: valueOf(items, result.node) };
+    outcome.method = "search";
+  }
+  outcome.placed.search = placedIn(outcome.attempt);
+  return outcome;
+}
+
+/** True if a VM of the request holds room that another could have, were the order of moves the search's to choose. */
+function holdsRoom(arena: Arena, items: readonly Item[], request: PlanRequest): boolean {
+  if (request.kind === "migrate") return false;
+  const held = new Set(items.map((item) => (item.vm.claim === null ? undefined : arena.indexOf.get(item.vm.claim.nodeId))));
+  return items.some((item) => item.class.eligible.some((i) => held.has(i)));
+}
+
+/** Memory descending, vCPUs descending, id; in a recovery within one priority (SCH-11). */
+function compactOrder(items: readonly Item[]): number[] {
+  return items
+    .map((_, k) => k)
+    .sort((a, b) => {
+      const left = items[a]!;
+      const right = items[b]!;
+      return left.rank - right.rank || right.memory - left.memory || right.cpus - left.cpus || (left.vm.id < right.vm.id ? -1 : 1);
+    });
+}
+
+/** Nodes with less available memory weigh more. */
+const leastAvailable: Scorer = (arena, i) => arena.limitMemory[i]! - arena.usedMemory[i]!;
+
+/** Runs with the items' own parts taken out of the sums. */
+function withoutItems<T>(arena: Arena, items: readonly Item[], request: PlanRequest, run: () => T): T {
+  const before = mark(arena);
+  for (const item of items) lift(arena, item, request.kind);
+  const result = run();
+  rewind(arena, before);
+  return result;
+}
+
+export type { Scoring };

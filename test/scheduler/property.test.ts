@@ -1,0 +1,216 @@
+// SCH-20 on random clusters: what the scheduler answers passes the state's own check, placement by placement; the same
+// inputs give the same bytes; what it refuses does not fit.
+import t from "tap";
+import { seededRandom } from "../../src/base/random.ts";
+import type { Random } from "../../src/base/random.ts";
+import { emptyUsage, limitsOf, nodeUsage, replaceVm, usageOf } from "../../src/model/capacity.ts";
+import { checkPlacement, settingsOf } from "../../src/model/placement.ts";
+import type { View } from "../../src/model/view.ts";
+import type { Vm } from "../../src/model/vm.ts";
+import { plan } from "../../src/scheduler/plan.ts";
+import type { PlanRequest } from "../../src/scheduler/types.ts";
+import { seenPool, testNode, testPool, testView, testVm } from "../support/world.ts";
+
+const seed = Number(process.env["ROOST_SEED"] ?? 4_711);
+const rounds = Number(process.env["ROOST_ROUNDS"] ?? 400);
+t.comment(`seed ${seed}, ${rounds} rounds`);
+
+t.test("never overbooked, and the same again", async (t) => {
+  const random = seededRandom(seed);
+  for (let round = 0; round < rounds; round++) {
+    const { view, request } = situation(random);
+    const found = plan(view, request, `r${round}`);
+    const where = `round ${round}`;
+    const again = plan(shuffled(random, view), request, `r${round}`, usageOf(view));
+    if (!t.equal(JSON.stringify(again), JSON.stringify(found), `${where}: same bytes, whatever the order of rows`)) return;
+
+    const answered = [...found.placements, ...found.rejections].map(({ vmId }) => vmId).sort();
+    if (!t.same(answered, [...request.vms].sort(), `${where}: every VM is answered once`)) return;
+    if (
+      !t.ok(
+        found.rejections.every(({ reasons }) => reasons.length > 0),
+        `${where}: with reasons`,
+      )
+    )
+      return;
+
+    // As apply does it: row after row, each checked against the sums as they are then.
+    const after = new Map(view.vms);
+    const now: View = { ...view, vms: after };
+    const usage = usageOf(view);
+    for (const { vmId, nodeId } of found.placements) {
+      const vm = after.get(vmId)!;
+      const refusal = checkPlacement(now, vm, view.nodes.get(nodeId)!, { usage, inFlight: request.inFlight });
+      if (!t.equal(refusal, null, `${where}: ${vmId} on ${nodeId}`)) return;
+      const placed: Vm = { ...vm, claim: { nodeId, generation: vm.generation + 1, deadline: true, sinceMs: 0 }, state: "prolog" };
+      after.set(vmId, placed);
+      replaceVm(usage, vm, placed);
+    }
+    for (const node of view.nodes.values()) {
+      const limits = limitsOf(node, settingsOf(view));
+      const took = found.placements.some(({ nodeId }) => nodeId === node.id);
+      const memoryMib = nodeUsage(usage, node.id).memoryMib + (request.inFlight?.get(node.id)?.memoryMib ?? 0);
+      if (took && !t.ok(memoryMib <= limits.memoryMib, `${where}: ${node.id} holds ${memoryMib} of ${limits.memoryMib}`)) return;
+    }
+    // A VM that moves away frees room for those decided before it: they find it at the next try.
+    if (found.placements.some(({ vmId }) => view.vms.get(vmId)?.claim !== null)) continue;
+    for (const { vmId } of found.rejections) {
+      const vm = after.get(vmId)!;
+      if (vm.desired.hold || (request.kind === "start" && vm.claim !== null) || (request.kind === "migrate" && vm.claim === null)) continue;
+      const left = [...view.nodes.values()].filter(
+        (node) =>
+          checkPlacement(now, vm, node, { usage, inFlight: request.inFlight }) === null &&
+          !(request.kind === "migrate" && vm.claim?.nodeId === node.id),
+      );
+      if (
+        !t.same(
+          left.map((node) => node.id),
+          [],
+          `${where}: nothing is left for ${vmId}`,
+        )
+      )
+        return;
+    }
+  }
+});
+
+t.test("a batch places no fewer than one by one, and proofs hold against trying everything", async (t) => {
+  const random = seededRandom(seed + 1);
+  let searched = 0;
+  for (let round = 0; round < rounds; round++) {
+    const nodes = Array.from({ length: 1 + random.below(3) }, (_, i) =>
+      testNode(`n${i}`, { memoryMib: 5 + random.below(10), cpus: 2 + random.below(5) }),
+    );
+    const vms = Array.from({ length: 1 + random.below(6) }, (_, i) =>
+      testVm(
+        `v${i}`,
+        {
+          memoryMib: 1 + random.below(8),
+          cpus: 1 + random.below(3),
+          ha: { enabled: true, priority: random.below(2), onQuorumLoss: "stop" },
+        },
+        { number: i + 1 },
+      ),
+    );
+    const view = testView(nodes, vms, [], { "scheduler.cpuRatio": random.below(2) });
+    const kind = random.below(2) === 0 ? "start" : "recover";
+    const request: PlanRequest = { vms: vms.map((vm) => vm.id), mode: "batch", kind, scoring: null };
+    const found = plan(view, request, `b${round}`);
+    const single = plan(view, { ...request, mode: "one-by-one" }, `b${round}`);
+    const best = bestByTryingAll(view, vms, kind === "recover");
+    const mine = worth(vms, new Set(found.placements.map(({ vmId }) => vmId)), kind === "recover");
+    if (found.method === "search") searched++;
+    if (
+      !t.ok(
+        mine >= worth(vms, new Set(single.placements.map(({ vmId }) => vmId)), kind === "recover"),
+        `round ${round}: no worse than one by one`,
+      )
+    )
+      return;
+    if (!t.equal(found.proven, true, `round ${round}: small enough to be proven`)) return;
+    if (!t.equal(mine, best, `round ${round}: optimal`)) return;
+    if (
+      single.proven &&
+      !t.equal(
+        worth(vms, new Set(single.placements.map(({ vmId }) => vmId)), kind === "recover"),
+        best,
+        `round ${round}: one by one's proof`,
+      )
+    )
+      return;
+  }
+  t.ok(rounds < 400 || searched > 3, `the search had work: ${searched}`);
+});
+
+/** Higher priority counts above any number of lower ones. */
+function worth(vms: readonly Vm[], placed: ReadonlySet<string>, byPriority: boolean): number {
+  return vms.reduce((sum, vm) => sum + (placed.has(vm.id) ? (byPriority && vm.definition.ha.priority > 0 ? 100 : 1) : 0), 0);
+}
+
+function bestByTryingAll(view: View, vms: readonly Vm[], byPriority: boolean): number {
+  const settings = settingsOf(view);
+  const free = [...view.nodes.values()].map((node) => limitsOf(node, settings));
+  const visit = (k: number): number => {
+    const vm = vms[k];
+    if (vm === undefined) return 0;
+    let best = visit(k + 1);
+    for (const room of free) {
+      if (room.memoryMib < vm.definition.memoryMib || room.cpus < vm.definition.cpus) continue;
+      room.memoryMib -= vm.definition.memoryMib;
+      room.cpus -= vm.definition.cpus;
+      best = Math.max(best, (byPriority && vm.definition.ha.priority > 0 ? 100 : 1) + visit(k + 1));
+      room.memoryMib += vm.definition.memoryMib;
+      room.cpus += vm.definition.cpus;
+    }
+    return best;
+  };
+  return visit(0);
+}
+
+function situation(random: Random): { view: View; request: PlanRequest } {
+  const pools = [testPool("s", true), testPool("l", false)];
+  const nodes = Array.from({ length: 1 + random.below(12) }, (_, i) =>
+    testNode(`n${i}`, {
+      state: random.below(6) === 0 ? "draining" : "ready",
+      arch: random.below(8) === 0 ? "aarch64" : "x86_64",
+      memoryMib: 1000 + 500 * random.below(6),
+      reserveMib: 100 * random.below(3),
+      cpus: 1 + random.below(8),
+      pools: [seenPool("s", random.below(5) > 0), seenPool("l", true)],
+      bridges: random.below(3) === 0 ? ["br0"] : ["br0", "br1"],
+    }),
+  );
+  const anyNode = (): string => nodes[random.below(nodes.length)]!.id;
+  const kind = (["start", "recover", "migrate"] as const)[random.below(3)]!;
+  const usage = emptyUsage();
+  const settings = { "scheduler.cpuRatio": random.below(3), "scheduler.memoryRatio": 1 + random.below(3) * 0.15 };
+  const empty = testView(nodes, [], pools, settings);
+  const vms = Array.from({ length: random.below(40) }, (_, i): Vm => {
+    const definition = {
+      memoryMib: 50 * (1 + random.below(20)),
+      cpus: 1 + random.below(4),
+      ha: { enabled: true, priority: random.below(3), onQuorumLoss: "stop" as const },
+      nics: random.below(3) === 0 ? [{ bridge: `br${random.below(2)}`, mac: "", model: "virtio" as const }] : [],
+      boot: random.below(3) === 0 ? { kernel: random.below(2) === 0 ? "s/k" : "l/k", initrd: null, cmdline: "" } : null,
+    };
+    const wish = {
+      number: i + 1,
+      hold: random.below(15) === 0,
+      ...(random.below(10) === 0 ? { wanted: anyNode() } : {}),
+      ...(random.below(2) === 0 ? { home: anyNode() } : {}),
+    };
+    const loose = testVm(`v${i}`, definition, wish);
+    if (random.below(2) === 0) return loose;
+    // Claims the state would have granted, so that the cluster begins within its limits.
+    const nodeId = anyNode();
+    if (checkPlacement(empty, loose, empty.nodes.get(nodeId)!, { usage }) !== null) return loose;
+    const claimed = testVm(`v${i}`, definition, { ...wish, claim: nodeId });
+    replaceVm(usage, null, claimed);
+    return claimed;
+  });
+  const asked = vms.filter(() => random.below(3) > 0).map((vm) => vm.id);
+  const inFlight = new Map(random.below(3) === 0 ? [[anyNode(), { memoryMib: 300, cpus: 1 }]] : []);
+  const request: PlanRequest = {
+    vms: shuffle(random, asked),
+    mode: random.below(2) === 0 ? "batch" : "one-by-one",
+    kind,
+    scoring: random.below(3) === 0 ? "consolidate" : null,
+    inFlight,
+    avoid: new Map(asked.slice(0, 2).map((id) => [id, [anyNode()]])),
+    searchSteps: 20_000,
+  };
+  return { view: testView(nodes, vms, pools, settings), request };
+}
+
+function shuffled(random: Random, view: View): View {
+  return { ...view, nodes: new Map(shuffle(random, [...view.nodes])), vms: new Map(shuffle(random, [...view.vms])) };
+}
+
+function shuffle<T>(random: Random, list: readonly T[]): T[] {
+  const out = [...list];
+  for (let i = out.length - 1; i > 0; i--) {
+    const j = random.below(i + 1);
+    [out[i], out[j]] = [out[j]!, out[i]!];
+  }
+  return out;
+}
