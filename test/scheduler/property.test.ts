@@ -52,8 +52,9 @@ t.test("never overbooked, and the same again", async (t) => {
       const memoryMib = nodeUsage(usage, node.id).memoryMib + (request.inFlight?.get(node.id)?.memoryMib ?? 0);
       if (took && !t.ok(memoryMib <= limits.memoryMib, `${where}: ${node.id} holds ${memoryMib} of ${limits.memoryMib}`)) return;
     }
-    // A VM that moves away frees room for those decided before it: they find it at the next try.
-    if (found.placements.some(({ vmId }) => view.vms.get(vmId)?.claim !== null)) continue;
+    // A VM that moves away frees room for those decided before it, and the search lets none have the room it holds itself:
+    // such VMs find their room at the next try.
+    if (request.vms.some((vmId) => request.kind !== "start" && view.vms.get(vmId)?.claim !== null)) continue;
     for (const { vmId } of found.rejections) {
       const vm = after.get(vmId)!;
       if (vm.desired.hold || (request.kind === "start" && vm.claim !== null) || (request.kind === "migrate" && vm.claim === null)) continue;
