@@ -15,6 +15,7 @@ import {
   wordFindings,
 } from "../scripts/tidy/checks.ts";
 import { FLOORS, isPure, visibleFrom } from "../scripts/tidy/floors.ts";
+import { completeLock, type Lock, lockGaps } from "../scripts/tidy/lock.ts";
 import { lintConfigText } from "../scripts/tidy/lintrc.ts";
 
 const ROOT = join(import.meta.dirname, "..");
@@ -151,6 +152,24 @@ t.test("every source file is reached from an entry", (t) => {
   t.same(deadFindings(new Map([...files, ["src/a/d.ts", ""]]), ["src/main.ts"]), ["src/a/d.ts: reached from no entry"]);
   t.same(deadFindings(files, ["src/main.ts", "src/other.ts"]), ["src/other.ts: an entry that does not exist"]);
   t.same(deadFindings(FILES, ENTRIES), []);
+  t.end();
+});
+
+t.test("the lock has the native parts of every platform", (t) => {
+  const gap: Lock = {
+    packages: { "": {}, "node_modules/a": { dev: true, optionalDependencies: { "@a/binding-linux-x64-musl": "1.2.3" } } },
+  };
+  t.same(lockGaps(gap), [{ name: "@a/binding-linux-x64-musl", version: "1.2.3", dev: true }]);
+  t.same(completeLock(gap).packages["node_modules/@a/binding-linux-x64-musl"], {
+    version: "1.2.3",
+    cpu: ["x64"],
+    dev: true,
+    libc: ["musl"],
+    optional: true,
+    os: ["linux"],
+  });
+  t.same(lockGaps(completeLock(gap)), []);
+  t.same(lockGaps(JSON.parse(FILES.get("package-lock.json") ?? "") as Lock), [], "run `node scripts/tidy/lock.ts`");
   t.end();
 });
 
