@@ -118,7 +118,18 @@ export interface DomainStats {
   netTxBytes: number;
 }
 
-export type DriverAction = "start" | "shutdown" | "destroy" | "reset" | "pause" | "resume" | "suspend" | "snapshot" | "migrate" | "console" | "stats";
+export type DriverAction =
+  | "start"
+  | "shutdown"
+  | "destroy"
+  | "reset"
+  | "pause"
+  | "resume"
+  | "suspend"
+  | "snapshot"
+  | "migrate"
+  | "console"
+  | "stats";
 
 export interface Capabilities {
   hypervisor: string;
