@@ -1,0 +1,122 @@
+/**
+ * Simulated domains as files, one per VM in a folder: they survive the agent, and a keeper ends one by deleting its file.
+ */
+import { watch } from "node:fs";
+import { link, mkdir, open, readFile, readdir, rm, unlink, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { RoostError } from "../base/errors.ts";
+import type { Logger } from "../base/log.ts";
+import { alreadyThere } from "./simulated-store.ts";
+import type { DomainStore, StoredDomain } from "./simulated-store.ts";
+
+/** Every file has this length, filled up with blanks: a change is one write in place, so no reader sees half of it. */
+const FILE_BYTES = 2048;
+const SUFFIX = ".domain.json";
+
+export class FileDomainStore implements DomainStore {
+  readonly shared = true;
+  private readonly folder: string;
+  private readonly log: Logger;
+  private temporary = 0;
+
+  constructor(folder: string, deps: { log: Logger }) {
+    this.folder = folder;
+    this.log = deps.log;
+  }
+
+  async list(): Promise<StoredDomain[]> {
+    await mkdir(this.folder, { recursive: true });
+    const names = (await readdir(this.folder)).filter((name) => name.endsWith(SUFFIX)).toSorted();
+    const domains = await Promise.all(names.map((name) => this.read(join(this.folder, name))));
+    return domains.filter((domain) => domain !== null);
+  }
+
+  get(vmId: string): Promise<StoredDomain | null> {
+    return this.read(this.pathOf(vmId));
+  }
+
+  async create(domain: StoredDomain): Promise<void> {
+    await mkdir(this.folder, { recursive: true });
+    // Written aside, then linked: the name appears with its content, and never over another domain's.
+    const aside = join(this.folder, `.${domain.vmId}.${process.pid}.${this.temporary++}`);
+    await writeFile(aside, serialise(domain));
+    try {
+      await link(aside, this.pathOf(domain.vmId));
+    } catch (error) {
+      throw hasCode(error, "EEXIST") ? alreadyThere(domain.vmId) : error;
+    } finally {
+      await rm(aside, { force: true });
+    }
+  }
+
+  async update(domain: StoredDomain): Promise<boolean> {
+    const file = await open(this.pathOf(domain.vmId), "r+").catch((error: unknown) => {
+      if (hasCode(error, "ENOENT")) return null;
+      throw error;
+    });
+    if (file === null) return false;
+    try {
+      await file.write(serialise(domain), 0, FILE_BYTES, 0);
+      // If the keeper deleted it meanwhile, the write went to a file without a name.
+      return (await file.stat()).nlink > 0;
+    } finally {
+      await file.close();
+    }
+  }
+
+  async remove(vmId: string): Promise<boolean> {
+    try {
+      await unlink(this.pathOf(vmId));
+      return true;
+    } catch (error) {
+      if (hasCode(error, "ENOENT")) return false;
+      throw error;
+    }
+  }
+
+  watch(changed: () => void): () => void {
+    try {
+      const watcher = watch(this.folder, { persistent: false }, () => changed());
+      watcher.on("error", (error) => this.log.warn("watching simulated domains failed; polling goes on", { reason: error.message }));
+      return () => watcher.close();
+    } catch (error) {
+      this.log.debug("cannot watch simulated domains; polling goes on", { reason: error instanceof Error ? error.message : String(error) });
+      return () => {};
+    }
+  }
+
+  pathOf(vmId: string): string {
+    return join(this.folder, `${vmId}${SUFFIX}`);
+  }
+
+  private async read(path: string): Promise<StoredDomain | null> {
+    let text: string;
+    try {
+      text = await readFile(path, "utf8");
+    } catch (error) {
+      if (hasCode(error, "ENOENT")) return null;
+      throw error;
+    }
+    try {
+      return JSON.parse(text) as StoredDomain;
+    } catch (error) {
+      throw new RoostError({ kind: "damaged", what: `simulated domain file ${path}` }, "delete the file to end the domain", {
+        cause: error,
+      });
+    }
+  }
+}
+
+function serialise(domain: StoredDomain): Uint8Array {
+  const bytes = Buffer.alloc(FILE_BYTES, " ");
+  const text = Buffer.from(JSON.stringify(domain));
+  if (text.length > FILE_BYTES) {
+    throw new RoostError({ kind: "invalid", violations: [{ field: "name", message: "is too long for a simulated domain" }] });
+  }
+  text.copy(bytes);
+  return bytes;
+}
+
+function hasCode(error: unknown, code: string): boolean {
+  return error instanceof Error && "code" in error && error.code === code;
+}
