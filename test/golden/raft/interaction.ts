@@ -95,11 +95,14 @@ export class Interaction {
         return this.member(ids[0]).node.proposeConfChange({
           v1: value("v1") === "true",
           transition: value("transition"),
-          changes: [...d.input.split(/\s+/).filter((word) => word !== "")].map((word) => {
-            const match = CHANGE.exec(word);
-            if (match === null) throw new WireError(`unknown change ${word}`);
-            return { op: match[1]!, id: Number(match[2]) };
-          }),
+          changes: d.input
+            .split(/\s+/)
+            .filter((word) => word !== "")
+            .map((word) => {
+              const match = CHANGE.exec(word);
+              if (match === null) throw new WireError(`unknown change ${word}`);
+              return { op: match[1]!, id: Number(match[2]) };
+            }),
         });
       case "report-unreachable":
         return this.member(ids[0]).node.reportUnreachable(ids[1]!);
@@ -275,8 +278,19 @@ export class Interaction {
   private sendSnapshot(from: number, to: number): void {
     const { node, history } = this.member(from);
     const m: WireMessage = {
-      ...{ type: "MsgSnap", to, from, term: node.status().term, logTerm: 0, index: 0, commit: 0, vote: 0, reject: false },
-      ...{ rejectHint: 0, entries: [], snapshot: history.at(-1)!, responses: [] },
+      type: "MsgSnap",
+      to,
+      from,
+      term: node.status().term,
+      logTerm: 0,
+      index: 0,
+      commit: 0,
+      vote: 0,
+      reject: false,
+      rejectHint: 0,
+      entries: [],
+      snapshot: history.at(-1)!,
+      responses: [],
     };
     this.messages.push(m);
     this.print(describeMessage(m));
