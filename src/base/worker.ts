@@ -9,7 +9,7 @@ declare const __ROOST_VERSION__: string | undefined;
  * so a thread that is not in this table does not exist in the binary.
  */
 export const WORKERS = {
-  consensus: "../cluster/consensus/worker.ts",
+  consensus: "../daemon/consensus-thread.ts",
 } as const satisfies Record<string, string>;
 
 export type WorkerName = keyof typeof WORKERS;

@@ -94,6 +94,7 @@ function nodeRow(node: PlanNode, peerId: number, cluster: PlanCluster, poolNames
     apiAddress: "",
     peerAddress: "",
     joinedAtMs: 0,
+    tokenId: null,
     info: {
       bootId: "planfile",
       version: "",

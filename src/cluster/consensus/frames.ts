@@ -1,0 +1,76 @@
+/** What travels between peers in a frame: a Raft message, a heartbeat, or its acknowledgement. First byte: which. */
+import { RoostError } from "../../base/errors.ts";
+import { decodeMessage, encodeMessage } from "../../raft/codec.ts";
+import type { Message } from "../../raft/core/types.ts";
+
+/** A node's sign of life; nonce and sequence are the keeper's, so that nothing else can renew its deadlines (HA-3). */
+export interface Heartbeat {
+  bootId: string;
+  nonce: string;
+  seq: number;
+  /** Newest claim set that the keeper knows. */
+  claimRevision: number;
+}
+
+/** A quorum knew this leader after the heartbeat had arrived (HA-2). */
+export interface Acknowledgement {
+  bootId: string;
+  nonce: string;
+  seq: number;
+  grantedMs: number;
+  /** Revision of the node's claim set, and the whole set where the node knows another. */
+  claimRevision: number;
+  claims: { vmId: string; generation: number }[] | null;
+}
+
+export type PeerFrame = { kind: "raft"; message: Message } | { kind: "beat"; beat: Heartbeat } | { kind: "ack"; ack: Acknowledgement };
+
+const RAFT = 1;
+const BEAT = 2;
+const ACK = 3;
+
+const encoder = new TextEncoder();
+const decoder = new TextDecoder("utf-8", { fatal: true });
+
+export function encodeFrame(frame: PeerFrame): Uint8Array {
+  switch (frame.kind) {
+    case "raft":
+      return tagged(RAFT, encodeMessage(frame.message));
+    case "beat":
+      return tagged(BEAT, encoder.encode(JSON.stringify(frame.beat)));
+    case "ack":
+      return tagged(ACK, encoder.encode(JSON.stringify(frame.ack)));
+  }
+}
+
+/** @throws RoostError `damaged` on anything that is no frame. */
+export function decodeFrame(bytes: Uint8Array): PeerFrame {
+  const body = bytes.subarray(1);
+  switch (bytes[0]) {
+    case RAFT:
+      return { kind: "raft", message: decodeMessage(body) };
+    case BEAT:
+      return { kind: "beat", beat: json(body) as Heartbeat };
+    case ACK:
+      return { kind: "ack", ack: json(body) as Acknowledgement };
+    default:
+      throw new RoostError({ kind: "damaged", what: "a frame from a peer" });
+  }
+}
+
+function tagged(tag: number, body: Uint8Array): Uint8Array {
+  const out = new Uint8Array(body.length + 1);
+  out[0] = tag;
+  out.set(body, 1);
+  return out;
+}
+
+function json(body: Uint8Array): unknown {
+  try {
+    const value: unknown = JSON.parse(decoder.decode(body));
+    if (typeof value === "object" && value !== null) return value;
+  } catch {
+    // Said below: what it was does not matter, that it was none does.
+  }
+  throw new RoostError({ kind: "damaged", what: "a heartbeat frame from a peer" });
+}

@@ -1,0 +1,118 @@
+/**
+ * What the main thread and the consensus thread say to each other. The consensus thread owns Raft, its log, the links
+ * to peers and the acknowledgement of heartbeats, so that a pause of the main thread stops none of them; the main
+ * thread owns the state, the API and the scheduler.
+ */
+import type { Membership } from "../../model/membership.ts";
+import type { Position } from "../../state/state.ts";
+import type { TlsIdentity } from "../../base/rpc.ts";
+import type { LogLevel } from "../../base/log.ts";
+import type { Peer } from "../../raft/transport/links.ts";
+
+/** `workerData` of the thread. */
+export interface ConsensusConfig {
+  nodeId: string;
+  peerId: number;
+  /** Folder of the Raft log. */
+  logPath: string;
+  /** host:port for peers. */
+  listen: string;
+  identity: TlsIdentity;
+  peers: Peer[];
+  /** True only on the node that starts a cluster, the first time. */
+  bootstrap: boolean;
+  /** Where the main thread's state is. */
+  position: Position;
+  tickMs: number;
+  electionTicks: number;
+  heartbeatTicks: number;
+  /** 32 bits of randomness for the spread of elections. */
+  seed: number;
+  /** Data folder whose keeper the heartbeats go through; null for a node that holds no claims. */
+  keeperDataDir: string | null;
+  logLevel: LogLevel;
+}
+
+/** A committed entry for the state: a command, a membership, or neither. */
+export interface CommittedEntry {
+  index: number;
+  term: number;
+  data: Uint8Array | null;
+  membership: Membership | null;
+}
+
+export interface MembershipChange {
+  kind: "voter" | "learner" | "remove";
+  peerId: number;
+}
+
+/** A node's claims as the leader acknowledges them (HA-2). */
+export interface ClaimSet {
+  revision: number;
+  items: { vmId: string; generation: number }[];
+}
+
+/** Settings that the thread needs. */
+export interface BeatSettings {
+  heartbeatMs: number;
+  claimMs: number;
+}
+
+/** What the leader knows of a node's heartbeats, on its own monotonic clock. */
+export interface NodeBeat {
+  nodeId: string;
+  lastBeatMs: number;
+  /** Last acknowledgement sent in this term; null if none. */
+  lastAckMs: number | null;
+  /** Longest duration granted in this term, ms. */
+  grantedMs: number;
+}
+
+/** `lastAckMs` is read after the last acknowledgement that can leave; not ok: the term has passed. */
+export type AckingStopped = { ok: false } | { ok: true; lastAckMs: number | null };
+
+export type ToConsensus =
+  | { kind: "propose"; id: number; data: Uint8Array }
+  | { kind: "read"; id: number }
+  | { kind: "applied"; batch: number }
+  | { kind: "change-membership"; changes: MembershipChange[] }
+  | { kind: "peers"; peers: Peer[] }
+  /** Changed claim sets only; a node without claims has an empty set. */
+  | { kind: "claims"; sets: { nodeId: string; set: ClaimSet }[]; settings: BeatSettings }
+  | { kind: "stop-acking"; id: number; nodeId: string; term: number }
+  | { kind: "resume-acking"; nodeId: string }
+  | { kind: "checkpoint"; index: number; term: number; membership: Membership; data: Uint8Array }
+  | { kind: "installed"; index: number }
+  /** The state up to here survives a power cut: the log below may go. */
+  | { kind: "durable"; index: number; membership: Membership }
+  | { kind: "transfer-leadership" }
+  | { kind: "stop" };
+
+export type FromConsensus =
+  | { kind: "started" }
+  | { kind: "apply"; batch: number; entries: CommittedEntry[] }
+  | { kind: "install"; index: number; term: number; membership: Membership; data: Uint8Array }
+  /** The proposal was not even passed on; it was not and will not be applied. */
+  | { kind: "refused"; id: number }
+  | { kind: "read-ready"; id: number; index: number }
+  | { kind: "status"; status: ConsensusStatus }
+  /** Sent often: when a leader was last heard of, and on the leader which learners' logs have caught up. */
+  | { kind: "heard"; leaderHeardMs: number | null; caughtUp: number[] }
+  | { kind: "beats"; term: number; beats: NodeBeat[] }
+  | { kind: "acking-stopped"; id: number; stopped: AckingStopped }
+  | { kind: "need-checkpoint" }
+  | { kind: "need-durable" }
+  /** It could not start. */
+  | { kind: "failed"; message: string; hint: string }
+  | { kind: "stopped" };
+
+export interface ConsensusStatus {
+  term: number;
+  leading: boolean;
+  /** When this term's leadership began, monotonic ms; 0 if not leading. */
+  leadingSinceMs: number;
+  leaderPeerId: number;
+  /** Monotonic ms at which a leader was last heard of; null never. */
+  leaderHeardMs: number | null;
+  membership: Membership;
+}

@@ -1,0 +1,405 @@
+/**
+ * The main thread's half of replication: applies what the consensus thread hands out, answers proposals and reads, and
+ * tells who listens what changed. Implements the Store that all upper floors use.
+ */
+import type { Worker } from "node:worker_threads";
+import { assert } from "../base/assert.ts";
+import type { Clock } from "../base/clock.ts";
+import { RoostError } from "../base/errors.ts";
+import type { Logger } from "../base/log.ts";
+import type { View } from "../model/view.ts";
+import { apply, applyMembership, applyNothing } from "../state/apply.ts";
+import { decodeCheckpoint, decodeEnvelope, encodeCheckpoint, encodeEnvelope } from "../state/codec.ts";
+import type { Command, Envelope } from "../state/commands.ts";
+import type { CommandResult, Event, Outcome } from "../state/outcome.ts";
+import { State, type Position, type RowChange } from "../state/state.ts";
+import type { AckingStopped, CommittedEntry, ConsensusStatus, FromConsensus, MembershipChange, NodeBeat, ToConsensus } from "./consensus/protocol.ts";
+import { ClaimFeed } from "./claim-feed.ts";
+import { EventLog } from "./event-log.ts";
+import type { StateDb } from "./state-db.ts";
+import type { Change, Leadership, ProposeOptions, Store } from "./store.ts";
+
+/** Proposals and reads that may wait at once; past it callers are refused. */
+const WAITING_MAX = 20_000;
+
+/** A proposal that nobody applied is proposed again after this long: it may have been lost on its way to a leader. */
+const REPROPOSE_MS = 1_000;
+const RETRY_MS = 50;
+const DEFAULT_TIMEOUT_MS = 10_000;
+
+export interface ReplicaEffects {
+  worker: Pick<Worker, "postMessage" | "on">;
+  db: StateDb;
+  clock: Clock;
+  log: Logger;
+  newId(): string;
+  fatal(error: unknown): void;
+}
+
+interface WaitingProposal {
+  envelope: Envelope;
+  data: Uint8Array;
+  deadlineMs: number;
+  proposedMs: number;
+  resolve(result: CommandResult): void;
+  reject(error: RoostError): void;
+}
+
+interface WaitingRead {
+  deadlineMs: number;
+  /** Index that the state must reach; null until a quorum has said. */
+  index: number | null;
+  resolve(view: View): void;
+  reject(error: RoostError): void;
+}
+
+export class Replica implements Store {
+  readonly #nodeId: string;
+  readonly #effects: ReplicaEffects;
+  readonly #listeners = new Set<(change: Change) => void>();
+  readonly #proposals = new Map<number, WaitingProposal>();
+  readonly #proposalByRequest = new Map<string, number>();
+  readonly #reads = new Map<number, WaitingRead>();
+  readonly #stopsAcking = new Map<number, (stopped: AckingStopped) => void>();
+  readonly #events = new EventLog();
+  readonly #claimFeed = new ClaimFeed();
+  #state: State;
+  #position: Position;
+  #status: ConsensusStatus;
+  #beats: NodeBeat[] = [];
+  #leaderHeardMs: number | null = null;
+  #caughtUp: number[] = [];
+  #next = 0;
+  #started: () => void = () => {};
+  #startFailed: (error: RoostError) => void = () => {};
+  #stopped: () => void = () => {};
+
+  constructor(nodeId: string, loaded: { state: State; position: Position }, effects: ReplicaEffects) {
+    this.#nodeId = nodeId;
+    this.#effects = effects;
+    this.#state = loaded.state;
+    this.#position = loaded.position;
+    this.#events.beginAfter(loaded.position.index);
+    this.#status = { term: 0, leading: false, leadingSinceMs: 0, leaderPeerId: 0, leaderHeardMs: null, membership: loaded.position.membership };
+    effects.worker.on("message", (message: FromConsensus) => this.#onMessage(message));
+  }
+
+  /** Resolves when the consensus thread serves. */
+  async start(): Promise<void> {
+    const started = new Promise<void>((resolve, reject) => {
+      this.#started = resolve;
+      this.#startFailed = reject;
+    });
+    this.#postClaims();
+    await started;
+    this.#every(RETRY_MS, () => this.#sweep());
+  }
+
+  async stop(): Promise<void> {
+    const stopped = new Promise<void>((resolve) => (this.#stopped = resolve));
+    this.#post({ kind: "stop" });
+    await stopped;
+    await this.#effects.db.sync(this.#position);
+    await this.#effects.db.close();
+  }
+
+  // ---- Store -----------------------------------------------------------------------------------------------------
+
+  view(): View {
+    return this.#state;
+  }
+
+  read(limits: { timeoutMs: number }): Promise<View> {
+    if (this.#reads.size >= WAITING_MAX) return Promise.reject(tooMany("reads"));
+    const id = ++this.#next;
+    const deadlineMs = this.#effects.clock.monotonicMs() + limits.timeoutMs;
+    return new Promise((resolve, reject) => {
+      this.#reads.set(id, { deadlineMs, index: null, resolve, reject });
+      this.#post({ kind: "read", id });
+    });
+  }
+
+  propose(command: Command, options: ProposeOptions): Promise<CommandResult> {
+    if (this.#proposals.size >= WAITING_MAX) return Promise.reject(tooMany("proposals"));
+    const { clock } = this.#effects;
+    const envelope: Envelope = {
+      requestId: options.requestId ?? this.#effects.newId(),
+      origin: this.#nodeId,
+      atMs: clock.wallMs(),
+      actor: options.actor,
+      term: options.term ?? 0,
+      command,
+    };
+    const known = this.#state.requests.get(envelope.requestId);
+    if (known !== undefined) return settled(known.outcome);
+    const id = ++this.#next;
+    const nowMs = clock.monotonicMs();
+    return new Promise((resolve, reject) => {
+      const data = encodeEnvelope(envelope);
+      this.#proposals.set(id, { envelope, data, deadlineMs: nowMs + (options.timeoutMs ?? DEFAULT_TIMEOUT_MS), proposedMs: nowMs, resolve, reject });
+      this.#proposalByRequest.set(envelope.requestId, id);
+      this.#post({ kind: "propose", id, data });
+    });
+  }
+
+  subscribe(listener: (change: Change) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  eventsSince(revision: number): Event[] {
+    return this.#events.since(revision);
+  }
+
+  leadership(): Leadership {
+    const { leading, term, leaderPeerId } = this.#status;
+    const leader = [...this.#state.nodes.values()].find((node) => node.peerId === leaderPeerId);
+    const silentMs = leading ? 0 : this.#leaderHeardMs === null ? Infinity : this.#effects.clock.monotonicMs() - this.#leaderHeardMs;
+    return { leading: leading && this.#position.term === term, leaderNodeId: leader?.id ?? null, term, silentMs };
+  }
+
+  // ---- For the leader's own services -----------------------------------------------------------------------------
+
+  /** Monotonic ms at which this leadership began; 0 if this node does not lead. */
+  leadingSinceMs(): number {
+    return this.#status.leadingSinceMs;
+  }
+
+  beats(): readonly NodeBeat[] {
+    return this.#beats;
+  }
+
+  membership(): ConsensusStatus["membership"] {
+    return this.#status.membership;
+  }
+
+  /** Peer ids of learners whose logs have caught up. */
+  caughtUp(): readonly number[] {
+    return this.#caughtUp;
+  }
+
+  changeMembership(changes: MembershipChange[]): void {
+    this.#post({ kind: "change-membership", changes });
+  }
+
+  transferLeadership(): void {
+    this.#post({ kind: "transfer-leadership" });
+  }
+
+  /** Resolves when no acknowledgement to the node can leave any more in this term (HA-4). */
+  stopAcking(nodeId: string, term: number): Promise<AckingStopped> {
+    const id = ++this.#next;
+    return new Promise((resolve) => {
+      this.#stopsAcking.set(id, resolve);
+      this.#post({ kind: "stop-acking", id, nodeId, term });
+    });
+  }
+
+  resumeAcking(nodeId: string): void {
+    this.#post({ kind: "resume-acking", nodeId });
+  }
+
+  // ---- From the consensus thread ---------------------------------------------------------------------------------
+
+  #onMessage(message: FromConsensus): void {
+    try {
+      this.#handle(message);
+    } catch (thrown) {
+      this.#effects.fatal(thrown);
+    }
+  }
+
+  #handle(message: FromConsensus): void {
+    switch (message.kind) {
+      case "started":
+        return this.#started();
+      case "apply":
+        return this.#apply(message.batch, message.entries);
+      case "install":
+        void this.#install(message.data).catch((thrown: unknown) => this.#effects.fatal(thrown));
+        return;
+      case "refused":
+        // No leader was known: the sweep tries again until the deadline.
+        return;
+      case "read-ready":
+        return this.#readReady(message.id, message.index);
+      case "status":
+        this.#status = message.status;
+        if (!message.status.leading) this.#beats = [];
+        return this.#notify([], new Set());
+      case "heard":
+        this.#leaderHeardMs = message.leaderHeardMs;
+        this.#caughtUp = message.caughtUp;
+        return;
+      case "beats":
+        if (message.term === this.#status.term) this.#beats = message.beats;
+        return;
+      case "acking-stopped":
+        this.#stopsAcking.get(message.id)?.(message.stopped);
+        this.#stopsAcking.delete(message.id);
+        return;
+      case "need-checkpoint":
+        return this.#sendCheckpoint();
+      case "need-durable":
+        void this.#sendDurable().catch((thrown: unknown) => this.#effects.fatal(thrown));
+        return;
+      case "failed":
+        return this.#startFailed(new RoostError({ kind: "precondition", reason: message.message }, message.hint === "" ? undefined : message.hint));
+      case "stopped":
+        return this.#stopped();
+    }
+  }
+
+  #apply(batch: number, entries: readonly CommittedEntry[]): void {
+    const changes: RowChange[] = [];
+    const events: Event[] = [];
+    const answers: (() => void)[] = [];
+    for (const entry of entries) {
+      assert(entry.index === this.#position.index + 1, `entry ${entry.index} after ${this.#position.index}`);
+      this.#position = { index: entry.index, term: entry.term, membership: entry.membership ?? this.#position.membership };
+      if (entry.data !== null) {
+        const envelope = decodeEnvelope(entry.data);
+        const applied = apply(this.#state, envelope, entry);
+        changes.push(...applied.changes);
+        events.push(...applied.events);
+        answers.push(() => this.#answer(envelope.requestId, applied.outcome));
+      } else if (entry.membership !== null) {
+        const applied = applyMembership(this.#state, entry.membership, entry);
+        changes.push(...applied.changes);
+        events.push(...applied.events);
+      } else {
+        applyNothing(this.#state, entry);
+      }
+    }
+    this.#effects.db.write(changes, this.#position);
+    if (this.#effects.db.failure !== null) throw this.#effects.db.failure;
+    this.#events.append(events);
+    // The claims go before the acknowledgement of the batch, so that a leader never acknowledges with older ones than its own term's first entry (HA-2).
+    if (changes.length > 0) this.#postClaims();
+    this.#post({ kind: "applied", batch });
+    for (const answer of answers) answer();
+    this.#wakeReads();
+    this.#notify(events, new Set(changes.filter((change) => change.table !== "requests").map((change) => change.key)));
+  }
+
+  async #install(data: Uint8Array): Promise<void> {
+    const { position, rows } = decodeCheckpoint(data);
+    const state = new State();
+    for (const row of rows) state.write(row);
+    state.index = position.index;
+    state.term = position.term;
+    await this.#effects.db.replace(state, position);
+    this.#state = state;
+    this.#position = position;
+    this.#events.beginAfter(position.index);
+    for (const requestId of this.#proposalByRequest.keys()) {
+      const known = state.requests.get(requestId);
+      if (known !== undefined) this.#answer(requestId, known.outcome);
+    }
+    this.#postClaims();
+    this.#post({ kind: "installed", index: position.index });
+    this.#wakeReads();
+    this.#notify([], new Set([...state.nodes.keys(), ...state.vms.keys()]));
+  }
+
+  #sendCheckpoint(): void {
+    const data = encodeCheckpoint(this.#state, this.#position);
+    this.#post({ kind: "checkpoint", index: this.#position.index, term: this.#position.term, membership: this.#position.membership, data });
+  }
+
+  async #sendDurable(): Promise<void> {
+    const position = this.#position;
+    await this.#effects.db.sync(position);
+    this.#post({ kind: "durable", index: position.index, membership: position.membership });
+  }
+
+  // ---- Waiting callers -------------------------------------------------------------------------------------------
+
+  #answer(requestId: string, outcome: Outcome): void {
+    const id = this.#proposalByRequest.get(requestId);
+    const waiting = id === undefined ? undefined : this.#proposals.get(id);
+    if (id === undefined || waiting === undefined) return;
+    this.#proposals.delete(id);
+    this.#proposalByRequest.delete(requestId);
+    if (outcome.ok) waiting.resolve(outcome.result);
+    else waiting.reject(new RoostError(outcome.fault, outcome.hint));
+  }
+
+  #readReady(id: number, index: number): void {
+    const read = this.#reads.get(id);
+    if (read === undefined) return;
+    read.index = index;
+    this.#wakeReads();
+  }
+
+  #wakeReads(): void {
+    for (const [id, read] of this.#reads) {
+      if (read.index === null || read.index > this.#position.index) continue;
+      this.#reads.delete(id);
+      read.resolve(this.#state);
+    }
+  }
+
+  /** Proposes again what may be lost, and ends what has waited too long. */
+  #sweep(): void {
+    const nowMs = this.#effects.clock.monotonicMs();
+    for (const [id, waiting] of this.#proposals) {
+      if (nowMs >= waiting.deadlineMs) {
+        this.#proposals.delete(id);
+        this.#proposalByRequest.delete(waiting.envelope.requestId);
+        waiting.reject(this.#unavailable("the change was not confirmed in time; it may still take effect"));
+      } else if (nowMs - waiting.proposedMs >= (this.#status.leaderPeerId === 0 ? 200 : REPROPOSE_MS)) {
+        waiting.proposedMs = nowMs;
+        this.#post({ kind: "propose", id, data: waiting.data });
+      }
+    }
+    for (const [id, read] of this.#reads) {
+      if (nowMs < read.deadlineMs) continue;
+      this.#reads.delete(id);
+      read.reject(this.#unavailable("no quorum confirmed that this node's state is current"));
+    }
+  }
+
+  #unavailable(what: string): RoostError {
+    const { voters } = this.#position.membership;
+    const names = [...this.#state.nodes.values()].filter((node) => voters.includes(node.peerId)).map((node) => node.name);
+    return new RoostError(
+      { kind: "unavailable", reason: this.#status.leaderPeerId === 0 ? `no leader: ${what}` : what },
+      `a majority of the voters (${names.join(", ") || "none known"}) must be up and reach each other; --stale reads what this node has`,
+    );
+  }
+
+  // ---- Telling others --------------------------------------------------------------------------------------------
+
+  #notify(events: readonly Event[], changedIds: ReadonlySet<string>): void {
+    const change: Change = { view: this.#state, events, changedIds };
+    for (const listener of this.#listeners) listener(change);
+  }
+
+  /** Claim sets that changed since the last time, and the peers' addresses. */
+  #postClaims(): void {
+    const { sets, settings, peers } = this.#claimFeed.changes(this.#state);
+    if (sets.length > 0 || settings !== null) this.#post({ kind: "claims", sets, settings: settings ?? this.#claimFeed.settings });
+    if (peers !== null) this.#post({ kind: "peers", peers });
+  }
+
+  #post(message: ToConsensus): void {
+    this.#effects.worker.postMessage(message);
+  }
+
+  #every(periodMs: number, run: () => void): void {
+    const again = (): void => {
+      this.#effects.clock.after(periodMs, again);
+      run();
+    };
+    this.#effects.clock.after(periodMs, again);
+  }
+}
+
+function settled(outcome: Outcome): Promise<CommandResult> {
+  return outcome.ok ? Promise.resolve(outcome.result) : Promise.reject(new RoostError(outcome.fault, outcome.hint));
+}
+
+function tooMany(what: string): RoostError {
+  return new RoostError({ kind: "exhausted", reason: `${WAITING_MAX} ${what} are waiting on this node` }, "try again in a moment, or ask another node");
+}

@@ -1,0 +1,182 @@
+import type * as grpc from '@grpc/grpc-js';
+import type { EnumTypeDefinition, MessageTypeDefinition } from '@grpc/proto-loader';
+
+import type { Frame as _roost_internal_v1_Frame, Frame__Output as _roost_internal_v1_Frame__Output } from './roost/internal/v1/Frame.ts';
+import type { PeerClient as _roost_internal_v1_PeerClient, PeerDefinition as _roost_internal_v1_PeerDefinition } from './roost/internal/v1/Peer.ts';
+import type { SendResponse as _roost_internal_v1_SendResponse, SendResponse__Output as _roost_internal_v1_SendResponse__Output } from './roost/internal/v1/SendResponse.ts';
+import type { Boot as _roost_v1_Boot, Boot__Output as _roost_v1_Boot__Output } from './roost/v1/Boot.ts';
+import type { ClusterServiceClient as _roost_v1_ClusterServiceClient, ClusterServiceDefinition as _roost_v1_ClusterServiceDefinition } from './roost/v1/ClusterService.ts';
+import type { ConfirmJoinRequest as _roost_v1_ConfirmJoinRequest, ConfirmJoinRequest__Output as _roost_v1_ConfirmJoinRequest__Output } from './roost/v1/ConfirmJoinRequest.ts';
+import type { ConfirmJoinResponse as _roost_v1_ConfirmJoinResponse, ConfirmJoinResponse__Output as _roost_v1_ConfirmJoinResponse__Output } from './roost/v1/ConfirmJoinResponse.ts';
+import type { CreatePoolRequest as _roost_v1_CreatePoolRequest, CreatePoolRequest__Output as _roost_v1_CreatePoolRequest__Output } from './roost/v1/CreatePoolRequest.ts';
+import type { CreatePoolResponse as _roost_v1_CreatePoolResponse, CreatePoolResponse__Output as _roost_v1_CreatePoolResponse__Output } from './roost/v1/CreatePoolResponse.ts';
+import type { CreateTokenRequest as _roost_v1_CreateTokenRequest, CreateTokenRequest__Output as _roost_v1_CreateTokenRequest__Output } from './roost/v1/CreateTokenRequest.ts';
+import type { CreateTokenResponse as _roost_v1_CreateTokenResponse, CreateTokenResponse__Output as _roost_v1_CreateTokenResponse__Output } from './roost/v1/CreateTokenResponse.ts';
+import type { CreateVmRequest as _roost_v1_CreateVmRequest, CreateVmRequest__Output as _roost_v1_CreateVmRequest__Output } from './roost/v1/CreateVmRequest.ts';
+import type { CreateVmResponse as _roost_v1_CreateVmResponse, CreateVmResponse__Output as _roost_v1_CreateVmResponse__Output } from './roost/v1/CreateVmResponse.ts';
+import type { DeletePoolRequest as _roost_v1_DeletePoolRequest, DeletePoolRequest__Output as _roost_v1_DeletePoolRequest__Output } from './roost/v1/DeletePoolRequest.ts';
+import type { DeletePoolResponse as _roost_v1_DeletePoolResponse, DeletePoolResponse__Output as _roost_v1_DeletePoolResponse__Output } from './roost/v1/DeletePoolResponse.ts';
+import type { DeleteVmRequest as _roost_v1_DeleteVmRequest, DeleteVmRequest__Output as _roost_v1_DeleteVmRequest__Output } from './roost/v1/DeleteVmRequest.ts';
+import type { DeleteVmResponse as _roost_v1_DeleteVmResponse, DeleteVmResponse__Output as _roost_v1_DeleteVmResponse__Output } from './roost/v1/DeleteVmResponse.ts';
+import type { DisableNodeRequest as _roost_v1_DisableNodeRequest, DisableNodeRequest__Output as _roost_v1_DisableNodeRequest__Output } from './roost/v1/DisableNodeRequest.ts';
+import type { DisableNodeResponse as _roost_v1_DisableNodeResponse, DisableNodeResponse__Output as _roost_v1_DisableNodeResponse__Output } from './roost/v1/DisableNodeResponse.ts';
+import type { Disk as _roost_v1_Disk, Disk__Output as _roost_v1_Disk__Output } from './roost/v1/Disk.ts';
+import type { EnableNodeRequest as _roost_v1_EnableNodeRequest, EnableNodeRequest__Output as _roost_v1_EnableNodeRequest__Output } from './roost/v1/EnableNodeRequest.ts';
+import type { EnableNodeResponse as _roost_v1_EnableNodeResponse, EnableNodeResponse__Output as _roost_v1_EnableNodeResponse__Output } from './roost/v1/EnableNodeResponse.ts';
+import type { ErrorDetail as _roost_v1_ErrorDetail, ErrorDetail__Output as _roost_v1_ErrorDetail__Output } from './roost/v1/ErrorDetail.ts';
+import type { Event as _roost_v1_Event, Event__Output as _roost_v1_Event__Output } from './roost/v1/Event.ts';
+import type { Failover as _roost_v1_Failover, Failover__Output as _roost_v1_Failover__Output } from './roost/v1/Failover.ts';
+import type { FenceNodeRequest as _roost_v1_FenceNodeRequest, FenceNodeRequest__Output as _roost_v1_FenceNodeRequest__Output } from './roost/v1/FenceNodeRequest.ts';
+import type { FenceNodeResponse as _roost_v1_FenceNodeResponse, FenceNodeResponse__Output as _roost_v1_FenceNodeResponse__Output } from './roost/v1/FenceNodeResponse.ts';
+import type { FieldViolation as _roost_v1_FieldViolation, FieldViolation__Output as _roost_v1_FieldViolation__Output } from './roost/v1/FieldViolation.ts';
+import type { GetClusterRequest as _roost_v1_GetClusterRequest, GetClusterRequest__Output as _roost_v1_GetClusterRequest__Output } from './roost/v1/GetClusterRequest.ts';
+import type { GetClusterResponse as _roost_v1_GetClusterResponse, GetClusterResponse__Output as _roost_v1_GetClusterResponse__Output } from './roost/v1/GetClusterResponse.ts';
+import type { GetNodeRequest as _roost_v1_GetNodeRequest, GetNodeRequest__Output as _roost_v1_GetNodeRequest__Output } from './roost/v1/GetNodeRequest.ts';
+import type { GetNodeResponse as _roost_v1_GetNodeResponse, GetNodeResponse__Output as _roost_v1_GetNodeResponse__Output } from './roost/v1/GetNodeResponse.ts';
+import type { GetVmRequest as _roost_v1_GetVmRequest, GetVmRequest__Output as _roost_v1_GetVmRequest__Output } from './roost/v1/GetVmRequest.ts';
+import type { GetVmResponse as _roost_v1_GetVmResponse, GetVmResponse__Output as _roost_v1_GetVmResponse__Output } from './roost/v1/GetVmResponse.ts';
+import type { Ha as _roost_v1_Ha, Ha__Output as _roost_v1_Ha__Output } from './roost/v1/Ha.ts';
+import type { HistoryEntry as _roost_v1_HistoryEntry, HistoryEntry__Output as _roost_v1_HistoryEntry__Output } from './roost/v1/HistoryEntry.ts';
+import type { IssueCertificateRequest as _roost_v1_IssueCertificateRequest, IssueCertificateRequest__Output as _roost_v1_IssueCertificateRequest__Output } from './roost/v1/IssueCertificateRequest.ts';
+import type { IssueCertificateResponse as _roost_v1_IssueCertificateResponse, IssueCertificateResponse__Output as _roost_v1_IssueCertificateResponse__Output } from './roost/v1/IssueCertificateResponse.ts';
+import type { JoinRequest as _roost_v1_JoinRequest, JoinRequest__Output as _roost_v1_JoinRequest__Output } from './roost/v1/JoinRequest.ts';
+import type { JoinResponse as _roost_v1_JoinResponse, JoinResponse__Output as _roost_v1_JoinResponse__Output } from './roost/v1/JoinResponse.ts';
+import type { ListFailoversRequest as _roost_v1_ListFailoversRequest, ListFailoversRequest__Output as _roost_v1_ListFailoversRequest__Output } from './roost/v1/ListFailoversRequest.ts';
+import type { ListFailoversResponse as _roost_v1_ListFailoversResponse, ListFailoversResponse__Output as _roost_v1_ListFailoversResponse__Output } from './roost/v1/ListFailoversResponse.ts';
+import type { ListNodesRequest as _roost_v1_ListNodesRequest, ListNodesRequest__Output as _roost_v1_ListNodesRequest__Output } from './roost/v1/ListNodesRequest.ts';
+import type { ListNodesResponse as _roost_v1_ListNodesResponse, ListNodesResponse__Output as _roost_v1_ListNodesResponse__Output } from './roost/v1/ListNodesResponse.ts';
+import type { ListPoolsRequest as _roost_v1_ListPoolsRequest, ListPoolsRequest__Output as _roost_v1_ListPoolsRequest__Output } from './roost/v1/ListPoolsRequest.ts';
+import type { ListPoolsResponse as _roost_v1_ListPoolsResponse, ListPoolsResponse__Output as _roost_v1_ListPoolsResponse__Output } from './roost/v1/ListPoolsResponse.ts';
+import type { ListSettingsRequest as _roost_v1_ListSettingsRequest, ListSettingsRequest__Output as _roost_v1_ListSettingsRequest__Output } from './roost/v1/ListSettingsRequest.ts';
+import type { ListSettingsResponse as _roost_v1_ListSettingsResponse, ListSettingsResponse__Output as _roost_v1_ListSettingsResponse__Output } from './roost/v1/ListSettingsResponse.ts';
+import type { ListTokensRequest as _roost_v1_ListTokensRequest, ListTokensRequest__Output as _roost_v1_ListTokensRequest__Output } from './roost/v1/ListTokensRequest.ts';
+import type { ListTokensResponse as _roost_v1_ListTokensResponse, ListTokensResponse__Output as _roost_v1_ListTokensResponse__Output } from './roost/v1/ListTokensResponse.ts';
+import type { ListVmsRequest as _roost_v1_ListVmsRequest, ListVmsRequest__Output as _roost_v1_ListVmsRequest__Output } from './roost/v1/ListVmsRequest.ts';
+import type { ListVmsResponse as _roost_v1_ListVmsResponse, ListVmsResponse__Output as _roost_v1_ListVmsResponse__Output } from './roost/v1/ListVmsResponse.ts';
+import type { Nic as _roost_v1_Nic, Nic__Output as _roost_v1_Nic__Output } from './roost/v1/Nic.ts';
+import type { Node as _roost_v1_Node, Node__Output as _roost_v1_Node__Output } from './roost/v1/Node.ts';
+import type { NodeServiceClient as _roost_v1_NodeServiceClient, NodeServiceDefinition as _roost_v1_NodeServiceDefinition } from './roost/v1/NodeService.ts';
+import type { PeerAddress as _roost_v1_PeerAddress, PeerAddress__Output as _roost_v1_PeerAddress__Output } from './roost/v1/PeerAddress.ts';
+import type { PendingReason as _roost_v1_PendingReason, PendingReason__Output as _roost_v1_PendingReason__Output } from './roost/v1/PendingReason.ts';
+import type { Pool as _roost_v1_Pool, Pool__Output as _roost_v1_Pool__Output } from './roost/v1/Pool.ts';
+import type { PoolOnNode as _roost_v1_PoolOnNode, PoolOnNode__Output as _roost_v1_PoolOnNode__Output } from './roost/v1/PoolOnNode.ts';
+import type { PoolServiceClient as _roost_v1_PoolServiceClient, PoolServiceDefinition as _roost_v1_PoolServiceDefinition } from './roost/v1/PoolService.ts';
+import type { PoolStatus as _roost_v1_PoolStatus, PoolStatus__Output as _roost_v1_PoolStatus__Output } from './roost/v1/PoolStatus.ts';
+import type { ReadInfo as _roost_v1_ReadInfo, ReadInfo__Output as _roost_v1_ReadInfo__Output } from './roost/v1/ReadInfo.ts';
+import type { RevokeTokenRequest as _roost_v1_RevokeTokenRequest, RevokeTokenRequest__Output as _roost_v1_RevokeTokenRequest__Output } from './roost/v1/RevokeTokenRequest.ts';
+import type { RevokeTokenResponse as _roost_v1_RevokeTokenResponse, RevokeTokenResponse__Output as _roost_v1_RevokeTokenResponse__Output } from './roost/v1/RevokeTokenResponse.ts';
+import type { Setting as _roost_v1_Setting, Setting__Output as _roost_v1_Setting__Output } from './roost/v1/Setting.ts';
+import type { ShutdownVmRequest as _roost_v1_ShutdownVmRequest, ShutdownVmRequest__Output as _roost_v1_ShutdownVmRequest__Output } from './roost/v1/ShutdownVmRequest.ts';
+import type { ShutdownVmResponse as _roost_v1_ShutdownVmResponse, ShutdownVmResponse__Output as _roost_v1_ShutdownVmResponse__Output } from './roost/v1/ShutdownVmResponse.ts';
+import type { StartVmRequest as _roost_v1_StartVmRequest, StartVmRequest__Output as _roost_v1_StartVmRequest__Output } from './roost/v1/StartVmRequest.ts';
+import type { StartVmResponse as _roost_v1_StartVmResponse, StartVmResponse__Output as _roost_v1_StartVmResponse__Output } from './roost/v1/StartVmResponse.ts';
+import type { StopAgentRequest as _roost_v1_StopAgentRequest, StopAgentRequest__Output as _roost_v1_StopAgentRequest__Output } from './roost/v1/StopAgentRequest.ts';
+import type { StopAgentResponse as _roost_v1_StopAgentResponse, StopAgentResponse__Output as _roost_v1_StopAgentResponse__Output } from './roost/v1/StopAgentResponse.ts';
+import type { Token as _roost_v1_Token, Token__Output as _roost_v1_Token__Output } from './roost/v1/Token.ts';
+import type { UpdateSettingRequest as _roost_v1_UpdateSettingRequest, UpdateSettingRequest__Output as _roost_v1_UpdateSettingRequest__Output } from './roost/v1/UpdateSettingRequest.ts';
+import type { UpdateSettingResponse as _roost_v1_UpdateSettingResponse, UpdateSettingResponse__Output as _roost_v1_UpdateSettingResponse__Output } from './roost/v1/UpdateSettingResponse.ts';
+import type { Vm as _roost_v1_Vm, Vm__Output as _roost_v1_Vm__Output } from './roost/v1/Vm.ts';
+import type { VmDefinition as _roost_v1_VmDefinition, VmDefinition__Output as _roost_v1_VmDefinition__Output } from './roost/v1/VmDefinition.ts';
+import type { VmServiceClient as _roost_v1_VmServiceClient, VmServiceDefinition as _roost_v1_VmServiceDefinition } from './roost/v1/VmService.ts';
+import type { WatchEventsRequest as _roost_v1_WatchEventsRequest, WatchEventsRequest__Output as _roost_v1_WatchEventsRequest__Output } from './roost/v1/WatchEventsRequest.ts';
+import type { WatchEventsResponse as _roost_v1_WatchEventsResponse, WatchEventsResponse__Output as _roost_v1_WatchEventsResponse__Output } from './roost/v1/WatchEventsResponse.ts';
+import type { WatchVmRequest as _roost_v1_WatchVmRequest, WatchVmRequest__Output as _roost_v1_WatchVmRequest__Output } from './roost/v1/WatchVmRequest.ts';
+import type { WatchVmResponse as _roost_v1_WatchVmResponse, WatchVmResponse__Output as _roost_v1_WatchVmResponse__Output } from './roost/v1/WatchVmResponse.ts';
+
+type SubtypeConstructor<Constructor extends new (...args: any) => any, Subtype> = {
+  new(...args: ConstructorParameters<Constructor>): Subtype;
+};
+
+export interface ProtoGrpcType {
+  roost: {
+    internal: {
+      v1: {
+        Frame: MessageTypeDefinition<_roost_internal_v1_Frame, _roost_internal_v1_Frame__Output>
+        Peer: SubtypeConstructor<typeof grpc.Client, _roost_internal_v1_PeerClient> & { service: _roost_internal_v1_PeerDefinition }
+        SendResponse: MessageTypeDefinition<_roost_internal_v1_SendResponse, _roost_internal_v1_SendResponse__Output>
+      }
+    }
+    v1: {
+      Boot: MessageTypeDefinition<_roost_v1_Boot, _roost_v1_Boot__Output>
+      ClusterService: SubtypeConstructor<typeof grpc.Client, _roost_v1_ClusterServiceClient> & { service: _roost_v1_ClusterServiceDefinition }
+      ConfirmJoinRequest: MessageTypeDefinition<_roost_v1_ConfirmJoinRequest, _roost_v1_ConfirmJoinRequest__Output>
+      ConfirmJoinResponse: MessageTypeDefinition<_roost_v1_ConfirmJoinResponse, _roost_v1_ConfirmJoinResponse__Output>
+      Consistency: EnumTypeDefinition
+      CreatePoolRequest: MessageTypeDefinition<_roost_v1_CreatePoolRequest, _roost_v1_CreatePoolRequest__Output>
+      CreatePoolResponse: MessageTypeDefinition<_roost_v1_CreatePoolResponse, _roost_v1_CreatePoolResponse__Output>
+      CreateTokenRequest: MessageTypeDefinition<_roost_v1_CreateTokenRequest, _roost_v1_CreateTokenRequest__Output>
+      CreateTokenResponse: MessageTypeDefinition<_roost_v1_CreateTokenResponse, _roost_v1_CreateTokenResponse__Output>
+      CreateVmRequest: MessageTypeDefinition<_roost_v1_CreateVmRequest, _roost_v1_CreateVmRequest__Output>
+      CreateVmResponse: MessageTypeDefinition<_roost_v1_CreateVmResponse, _roost_v1_CreateVmResponse__Output>
+      DeletePoolRequest: MessageTypeDefinition<_roost_v1_DeletePoolRequest, _roost_v1_DeletePoolRequest__Output>
+      DeletePoolResponse: MessageTypeDefinition<_roost_v1_DeletePoolResponse, _roost_v1_DeletePoolResponse__Output>
+      DeleteVmRequest: MessageTypeDefinition<_roost_v1_DeleteVmRequest, _roost_v1_DeleteVmRequest__Output>
+      DeleteVmResponse: MessageTypeDefinition<_roost_v1_DeleteVmResponse, _roost_v1_DeleteVmResponse__Output>
+      DisableNodeRequest: MessageTypeDefinition<_roost_v1_DisableNodeRequest, _roost_v1_DisableNodeRequest__Output>
+      DisableNodeResponse: MessageTypeDefinition<_roost_v1_DisableNodeResponse, _roost_v1_DisableNodeResponse__Output>
+      Disk: MessageTypeDefinition<_roost_v1_Disk, _roost_v1_Disk__Output>
+      EnableNodeRequest: MessageTypeDefinition<_roost_v1_EnableNodeRequest, _roost_v1_EnableNodeRequest__Output>
+      EnableNodeResponse: MessageTypeDefinition<_roost_v1_EnableNodeResponse, _roost_v1_EnableNodeResponse__Output>
+      ErrorDetail: MessageTypeDefinition<_roost_v1_ErrorDetail, _roost_v1_ErrorDetail__Output>
+      Event: MessageTypeDefinition<_roost_v1_Event, _roost_v1_Event__Output>
+      Failover: MessageTypeDefinition<_roost_v1_Failover, _roost_v1_Failover__Output>
+      FenceNodeRequest: MessageTypeDefinition<_roost_v1_FenceNodeRequest, _roost_v1_FenceNodeRequest__Output>
+      FenceNodeResponse: MessageTypeDefinition<_roost_v1_FenceNodeResponse, _roost_v1_FenceNodeResponse__Output>
+      FieldViolation: MessageTypeDefinition<_roost_v1_FieldViolation, _roost_v1_FieldViolation__Output>
+      GetClusterRequest: MessageTypeDefinition<_roost_v1_GetClusterRequest, _roost_v1_GetClusterRequest__Output>
+      GetClusterResponse: MessageTypeDefinition<_roost_v1_GetClusterResponse, _roost_v1_GetClusterResponse__Output>
+      GetNodeRequest: MessageTypeDefinition<_roost_v1_GetNodeRequest, _roost_v1_GetNodeRequest__Output>
+      GetNodeResponse: MessageTypeDefinition<_roost_v1_GetNodeResponse, _roost_v1_GetNodeResponse__Output>
+      GetVmRequest: MessageTypeDefinition<_roost_v1_GetVmRequest, _roost_v1_GetVmRequest__Output>
+      GetVmResponse: MessageTypeDefinition<_roost_v1_GetVmResponse, _roost_v1_GetVmResponse__Output>
+      Ha: MessageTypeDefinition<_roost_v1_Ha, _roost_v1_Ha__Output>
+      HistoryEntry: MessageTypeDefinition<_roost_v1_HistoryEntry, _roost_v1_HistoryEntry__Output>
+      IssueCertificateRequest: MessageTypeDefinition<_roost_v1_IssueCertificateRequest, _roost_v1_IssueCertificateRequest__Output>
+      IssueCertificateResponse: MessageTypeDefinition<_roost_v1_IssueCertificateResponse, _roost_v1_IssueCertificateResponse__Output>
+      JoinRequest: MessageTypeDefinition<_roost_v1_JoinRequest, _roost_v1_JoinRequest__Output>
+      JoinResponse: MessageTypeDefinition<_roost_v1_JoinResponse, _roost_v1_JoinResponse__Output>
+      ListFailoversRequest: MessageTypeDefinition<_roost_v1_ListFailoversRequest, _roost_v1_ListFailoversRequest__Output>
+      ListFailoversResponse: MessageTypeDefinition<_roost_v1_ListFailoversResponse, _roost_v1_ListFailoversResponse__Output>
+      ListNodesRequest: MessageTypeDefinition<_roost_v1_ListNodesRequest, _roost_v1_ListNodesRequest__Output>
+      ListNodesResponse: MessageTypeDefinition<_roost_v1_ListNodesResponse, _roost_v1_ListNodesResponse__Output>
+      ListPoolsRequest: MessageTypeDefinition<_roost_v1_ListPoolsRequest, _roost_v1_ListPoolsRequest__Output>
+      ListPoolsResponse: MessageTypeDefinition<_roost_v1_ListPoolsResponse, _roost_v1_ListPoolsResponse__Output>
+      ListSettingsRequest: MessageTypeDefinition<_roost_v1_ListSettingsRequest, _roost_v1_ListSettingsRequest__Output>
+      ListSettingsResponse: MessageTypeDefinition<_roost_v1_ListSettingsResponse, _roost_v1_ListSettingsResponse__Output>
+      ListTokensRequest: MessageTypeDefinition<_roost_v1_ListTokensRequest, _roost_v1_ListTokensRequest__Output>
+      ListTokensResponse: MessageTypeDefinition<_roost_v1_ListTokensResponse, _roost_v1_ListTokensResponse__Output>
+      ListVmsRequest: MessageTypeDefinition<_roost_v1_ListVmsRequest, _roost_v1_ListVmsRequest__Output>
+      ListVmsResponse: MessageTypeDefinition<_roost_v1_ListVmsResponse, _roost_v1_ListVmsResponse__Output>
+      Nic: MessageTypeDefinition<_roost_v1_Nic, _roost_v1_Nic__Output>
+      Node: MessageTypeDefinition<_roost_v1_Node, _roost_v1_Node__Output>
+      NodeService: SubtypeConstructor<typeof grpc.Client, _roost_v1_NodeServiceClient> & { service: _roost_v1_NodeServiceDefinition }
+      PeerAddress: MessageTypeDefinition<_roost_v1_PeerAddress, _roost_v1_PeerAddress__Output>
+      PendingReason: MessageTypeDefinition<_roost_v1_PendingReason, _roost_v1_PendingReason__Output>
+      Pool: MessageTypeDefinition<_roost_v1_Pool, _roost_v1_Pool__Output>
+      PoolOnNode: MessageTypeDefinition<_roost_v1_PoolOnNode, _roost_v1_PoolOnNode__Output>
+      PoolService: SubtypeConstructor<typeof grpc.Client, _roost_v1_PoolServiceClient> & { service: _roost_v1_PoolServiceDefinition }
+      PoolStatus: MessageTypeDefinition<_roost_v1_PoolStatus, _roost_v1_PoolStatus__Output>
+      ReadInfo: MessageTypeDefinition<_roost_v1_ReadInfo, _roost_v1_ReadInfo__Output>
+      RevokeTokenRequest: MessageTypeDefinition<_roost_v1_RevokeTokenRequest, _roost_v1_RevokeTokenRequest__Output>
+      RevokeTokenResponse: MessageTypeDefinition<_roost_v1_RevokeTokenResponse, _roost_v1_RevokeTokenResponse__Output>
+      Setting: MessageTypeDefinition<_roost_v1_Setting, _roost_v1_Setting__Output>
+      ShutdownVmRequest: MessageTypeDefinition<_roost_v1_ShutdownVmRequest, _roost_v1_ShutdownVmRequest__Output>
+      ShutdownVmResponse: MessageTypeDefinition<_roost_v1_ShutdownVmResponse, _roost_v1_ShutdownVmResponse__Output>
+      StartVmRequest: MessageTypeDefinition<_roost_v1_StartVmRequest, _roost_v1_StartVmRequest__Output>
+      StartVmResponse: MessageTypeDefinition<_roost_v1_StartVmResponse, _roost_v1_StartVmResponse__Output>
+      StopAgentRequest: MessageTypeDefinition<_roost_v1_StopAgentRequest, _roost_v1_StopAgentRequest__Output>
+      StopAgentResponse: MessageTypeDefinition<_roost_v1_StopAgentResponse, _roost_v1_StopAgentResponse__Output>
+      Token: MessageTypeDefinition<_roost_v1_Token, _roost_v1_Token__Output>
+      UpdateSettingRequest: MessageTypeDefinition<_roost_v1_UpdateSettingRequest, _roost_v1_UpdateSettingRequest__Output>
+      UpdateSettingResponse: MessageTypeDefinition<_roost_v1_UpdateSettingResponse, _roost_v1_UpdateSettingResponse__Output>
+      Vm: MessageTypeDefinition<_roost_v1_Vm, _roost_v1_Vm__Output>
+      VmDefinition: MessageTypeDefinition<_roost_v1_VmDefinition, _roost_v1_VmDefinition__Output>
+      VmService: SubtypeConstructor<typeof grpc.Client, _roost_v1_VmServiceClient> & { service: _roost_v1_VmServiceDefinition }
+      WatchEventsRequest: MessageTypeDefinition<_roost_v1_WatchEventsRequest, _roost_v1_WatchEventsRequest__Output>
+      WatchEventsResponse: MessageTypeDefinition<_roost_v1_WatchEventsResponse, _roost_v1_WatchEventsResponse__Output>
+      WatchVmRequest: MessageTypeDefinition<_roost_v1_WatchVmRequest, _roost_v1_WatchVmRequest__Output>
+      WatchVmResponse: MessageTypeDefinition<_roost_v1_WatchVmResponse, _roost_v1_WatchVmResponse__Output>
+    }
+  }
+}
+

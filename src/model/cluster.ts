@@ -1,0 +1,30 @@
+/** What there is once per cluster. */
+import type { Settings } from "./settings.ts";
+
+export interface Cluster {
+  /** Minted once, never changed (CLU-11). */
+  id: string;
+  name: string;
+  /** Raised by `cluster recover` and restores; the upper part of every VM generation. */
+  generation: number;
+  createdAtMs: number;
+  /** PEM. The key is in the replicated state so that every voter can let nodes join; it never leaves by the API. */
+  caCertificate: string;
+  caKey: string;
+  settings: Settings;
+  nextPeerId: number;
+  nextVmNumber: number;
+}
+
+/** A join token; only the hash of its secret is kept (CLU-3). */
+export interface JoinToken {
+  id: string;
+  secretHash: string;
+  createdAtMs: number;
+  expiresAtMs: number;
+  usesLeft: number;
+  createdBy: string;
+}
+
+/** A cluster generation takes the upper bits so that generations of a recovered cluster are above all older ones: 2^20 clusters × 2^32 placements. */
+export const GENERATIONS_PER_CLUSTER_GENERATION = 2 ** 32;

@@ -1,0 +1,62 @@
+/** A machine in the cluster. */
+export type NodeState = "joining" | "ready" | "disabled" | "draining" | "maintenance" | "unreachable" | "fenced" | "removed";
+
+/** `voter`: votes in Raft. `learner`: on the way to voter. `none`: no Raft peer yet, or no longer. */
+export type PeerRole = "voter" | "learner" | "none";
+
+export interface Node {
+  id: string;
+  /** Raft peer id: a positive integer, minted in order, never reused. */
+  peerId: number;
+  name: string;
+  state: NodeState;
+  stateSinceMs: number;
+  /** Who, why: CLU-5. */
+  stateWhy: string;
+  role: PeerRole;
+  zone: string;
+  labels: Record<string, string>;
+  /** host:port of the public API and of the peer port. */
+  apiAddress: string;
+  peerAddress: string;
+  joinedAtMs: number;
+  /** Join token it came with, to give its use back if the join is not confirmed; null for the first node. */
+  tokenId: string | null;
+  /** What the agent said when it last became ready; null before. */
+  info: NodeInfo | null;
+  /** Parked until: a planned restart is under way (HA-9); expiry proofs wait for it. Duration from the command, ms; 0 if not parked. */
+  parkedMs: number;
+  /** Raft index of the last change of this node's claim set. */
+  claimRevision: number;
+  /** Raft index of the last change of this row. */
+  revision: number;
+}
+
+/** Discovered by the agent (CLU-6), replaced whole at each report. */
+export interface NodeInfo {
+  bootId: string;
+  version: string;
+  driver: string;
+  hypervisor: string;
+  arch: string;
+  hardwareAccelerated: boolean;
+  cpus: number;
+  cpuModel: string;
+  memoryMib: number;
+  /** Kept for the node itself, MiB. */
+  reserveMib: number;
+  /** Something outside agent and keeper acts when both are gone (HA-3); without one, expiry is no proof. */
+  guardian: string | null;
+  pools: PoolStatus[];
+  bridges: string[];
+}
+
+/** A pool as one node sees it. */
+export interface PoolStatus {
+  poolId: string;
+  available: boolean;
+  /** Why not, for people; empty if available. */
+  problem: string;
+  totalBytes: number;
+  freeBytes: number;
+}

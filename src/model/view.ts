@@ -1,0 +1,22 @@
+/** The read-only state at one index: what schedulers, detectors and services look at. Rows are never mutated in place. */
+import type { Cluster, JoinToken } from "./cluster.ts";
+import type { Node } from "./node.ts";
+import type { Pool } from "./pool.ts";
+import type { Vm } from "./vm.ts";
+
+export interface View {
+  /** Raft index of the last applied command. */
+  readonly index: number;
+  readonly term: number;
+  /** null before the first command of a cluster. */
+  readonly cluster: Cluster | null;
+  readonly nodes: ReadonlyMap<string, Node>;
+  readonly vms: ReadonlyMap<string, Vm>;
+  readonly pools: ReadonlyMap<string, Pool>;
+  readonly tokens: ReadonlyMap<string, JoinToken>;
+  /** Index: VM ids by the node of their claim. */
+  readonly claimsByNode: ReadonlyMap<string, ReadonlySet<string>>;
+  readonly vmIdByName: ReadonlyMap<string, string>;
+  readonly nodeIdByName: ReadonlyMap<string, string>;
+  readonly poolIdByName: ReadonlyMap<string, string>;
+}

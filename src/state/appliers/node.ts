@@ -1,0 +1,193 @@
+/** Nodes: how they come, what they say, and how their rights end. */
+import { RoostError } from "../../base/errors.ts";
+import type { Membership } from "../../model/membership.ts";
+import type { Node, NodeState } from "../../model/node.ts";
+import type { Proof } from "../../model/proof.ts";
+import type {
+  JoiningNode,
+  NodeAlive,
+  NodeEnable,
+  NodeExpire,
+  NodeFence,
+  NodeHello,
+  NodeInfoReport,
+  NodeJoin,
+  NodeJoinAbort,
+  NodeJoinConfirm,
+  NodePark,
+  NodeSuspect,
+} from "../commands.ts";
+import type { CommandResult } from "../outcome.ts";
+import type { Transaction } from "../transaction.ts";
+import { afterRelease, loseSight, rehomeCleaning } from "./vm-moves.ts";
+
+export function newNode(tx: Transaction, joining: JoiningNode, peerId: number, tokenId: string | null): Node {
+  return {
+    ...joining,
+    peerId,
+    state: "joining",
+    stateSinceMs: tx.atMs,
+    stateWhy: tx.envelope.actor,
+    role: "none",
+    joinedAtMs: tx.atMs,
+    tokenId,
+    info: null,
+    parkedMs: 0,
+    claimRevision: 0,
+    revision: tx.index,
+  };
+}
+
+export function join(tx: Transaction, command: NodeJoin): CommandResult {
+  const cluster = tx.needCluster();
+  const token = tx.token(command.tokenId);
+  // One answer for unknown and wrong, so that tokens cannot be found out by asking.
+  if (token === undefined || token.secretHash !== command.secretHash) {
+    throw new RoostError({ kind: "denied", reason: "this join token is not known to the cluster" }, "make a new one with `roost token create`");
+  }
+  if (token.expiresAtMs < tx.atMs) throw new RoostError({ kind: "denied", reason: "this join token has expired" }, "make a new one with `roost token create`");
+  if (token.usesLeft <= 0) throw new RoostError({ kind: "denied", reason: "this join token has been used" }, "make a new one with `roost token create`");
+  if (tx.state.nodeIdByName.has(command.node.name)) {
+    throw new RoostError({ kind: "exists", what: "node", name: command.node.name }, "choose another name with --name");
+  }
+  for (const other of tx.state.nodes.values()) {
+    if (other.state !== "removed" && other.peerAddress === command.node.peerAddress) {
+      throw new RoostError({ kind: "exists", what: "node at", name: other.peerAddress }, `it is node ${other.name}`);
+    }
+  }
+  tx.put("tokens", token.id, { ...token, usesLeft: token.usesLeft - 1 });
+  tx.put("cluster", "self", { ...cluster, nextPeerId: cluster.nextPeerId + 1 });
+  tx.putNode(newNode(tx, command.node, cluster.nextPeerId, token.id));
+  tx.emit("node.state", command.node.id, command.node.name, "joining");
+  return { ids: [command.node.id], peerId: cluster.nextPeerId };
+}
+
+export function confirmJoin(tx: Transaction, command: NodeJoinConfirm): CommandResult {
+  const node = tx.needNode(command.nodeId);
+  // Raft takes confirmed nodes only: `learner` says that it may be added (src/cluster/membership.ts).
+  if (node.role === "none" && node.state === "joining") tx.putNode({ ...node, role: "learner", stateWhy: "join confirmed" });
+  return { ids: [node.id], peerId: node.peerId };
+}
+
+export function abortJoin(tx: Transaction, command: NodeJoinAbort): CommandResult {
+  const node = tx.get("nodes", command.nodeId);
+  if (node === undefined) return { ids: [] };
+  if (node.state !== "joining" || node.role !== "none") throw new RoostError({ kind: "precondition", reason: `node ${node.name} has joined` });
+  tx.put("nodes", node.id, null);
+  const token = node.tokenId === null ? undefined : tx.token(node.tokenId);
+  if (token !== undefined) tx.put("tokens", token.id, { ...token, usesLeft: token.usesLeft + 1 });
+  tx.emit("node.state", node.id, node.name, "join not confirmed in time: undone");
+  return { ids: [node.id] };
+}
+
+export function hello(tx: Transaction, command: NodeHello): CommandResult {
+  const node = ownNode(tx, command.nodeId);
+  const staysDisabled = node.state === "disabled";
+  const row: Node = { ...node, info: command.info, apiAddress: command.apiAddress, peerAddress: command.peerAddress, parkedMs: 0 };
+  tx.putNode(staysDisabled ? row : moved(tx, row, "ready", `agent ${command.info.version} started`));
+  return { ids: [node.id] };
+}
+
+export function report(tx: Transaction, command: NodeInfoReport): CommandResult {
+  const node = ownNode(tx, command.nodeId);
+  tx.putNode({ ...node, info: command.info });
+  return { ids: [node.id] };
+}
+
+export function suspect(tx: Transaction, command: NodeSuspect): CommandResult {
+  const node = tx.needNode(command.nodeId);
+  if (node.state !== "ready" && node.state !== "disabled") return { ids: [] };
+  tx.putNode(moved(tx, node, "unreachable", `no heartbeat for ${command.silentMs} ms`));
+  for (const vmId of tx.state.claimsByNode.get(node.id) ?? []) tx.putVm(loseSight(tx, tx.needVm(vmId), node));
+  return { ids: [node.id] };
+}
+
+export function alive(tx: Transaction, command: NodeAlive): CommandResult {
+  const node = tx.needNode(command.nodeId);
+  if (node.state === "unreachable") tx.putNode(moved(tx, node, "ready", "heartbeats again"));
+  return { ids: [node.id] };
+}
+
+export function expire(tx: Transaction, command: NodeExpire): CommandResult {
+  const node = tx.needNode(command.nodeId);
+  if (tx.envelope.term !== tx.term || command.proof.term !== tx.term) {
+    throw new RoostError({ kind: "conflict", reason: `expiry of ${node.name} was decided in term ${command.proof.term}, not in ${tx.term}` });
+  }
+  if (node.info !== null && node.info.guardian === null) {
+    throw new RoostError({ kind: "precondition", reason: `node ${node.name} has no guardian: expiry proves nothing` }, "confirm that it is off with `roost node fence`");
+  }
+  endClaims(tx, node, command.proof, { lastHeartbeatMs: command.lastHeartbeatMs, suspectMs: command.suspectMs }, (vm) => vm.deadline);
+  return { ids: [node.id] };
+}
+
+export function fence(tx: Transaction, command: NodeFence): CommandResult {
+  const node = tx.needNode(command.nodeId);
+  if (node.state === "ready") {
+    throw new RoostError({ kind: "precondition", reason: `node ${node.name} is alive` }, "fencing is for nodes that do not answer; use `roost node disable` to keep VMs away");
+  }
+  endClaims(tx, node, command.proof, { lastHeartbeatMs: node.stateSinceMs, suspectMs: node.stateSinceMs }, () => true);
+  return { ids: [node.id] };
+}
+
+export function park(tx: Transaction, command: NodePark): CommandResult {
+  const node = ownNode(tx, command.nodeId);
+  tx.putNode({ ...node, parkedMs: command.durationMs });
+  tx.emit("node.state", node.id, node.name, `parked for ${Math.round(command.durationMs / 1000)} s: a planned restart`);
+  return { ids: [node.id] };
+}
+
+export function enable(tx: Transaction, command: NodeEnable): CommandResult {
+  const node = tx.needNode(command.nodeId);
+  const from: NodeState = command.enabled ? "disabled" : "ready";
+  const to: NodeState = command.enabled ? "ready" : "disabled";
+  if (node.state === to) return { ids: [node.id] };
+  if (node.state !== from) {
+    throw new RoostError({ kind: "precondition", reason: `node ${node.name} is ${node.state}`, legal: [] }, `only a ${from} node can become ${to}`);
+  }
+  tx.putNode(moved(tx, node, to, tx.envelope.actor));
+  return { ids: [node.id] };
+}
+
+/** Raft's membership as of a configuration entry, mirrored into the rows. Not a command: it comes from Raft itself. */
+export function mirrorMembership(tx: Transaction, membership: Membership): void {
+  const voters = new Set([...membership.voters, ...membership.outgoing]);
+  const learners = new Set([...membership.learners, ...membership.learnersNext]);
+  for (const node of tx.state.nodes.values()) {
+    // A confirmed node waits as `learner` until Raft takes it in.
+    const role = voters.has(node.peerId) ? "voter" : learners.has(node.peerId) || node.role === "learner" ? "learner" : "none";
+    if (role === node.role) continue;
+    tx.putNode({ ...node, role });
+    tx.emit("node.role", node.id, node.name, `${node.role} → ${role}`);
+  }
+}
+
+function moved(tx: Transaction, node: Node, to: NodeState, why: string): Node {
+  if (node.state === to) return { ...node, stateWhy: why };
+  tx.emit("node.state", node.id, node.name, `${node.state} → ${to}: ${why}`);
+  return { ...node, state: to, stateSinceMs: tx.atMs, stateWhy: why };
+}
+
+/** A node speaks for itself only (SEC-3). */
+function ownNode(tx: Transaction, nodeId: string): Node {
+  const node = tx.needNode(nodeId);
+  if (tx.envelope.origin !== nodeId) throw new RoostError({ kind: "denied", reason: `node ${tx.envelope.origin} cannot speak for node ${nodeId}` });
+  if (node.state === "removed") throw new RoostError({ kind: "denied", reason: `node ${node.name} has been removed from the cluster` });
+  return node;
+}
+
+function endClaims(
+  tx: Transaction,
+  node: Node,
+  proof: Proof,
+  times: { lastHeartbeatMs: number; suspectMs: number },
+  covers: (claim: { deadline: boolean }) => boolean,
+): void {
+  const why = proof.kind === "expiry" ? `expired: ${proof.sinceAckMs} ms since the last acknowledgement` : `fenced by ${proof.kind}`;
+  tx.putNode({ ...moved(tx, node, "fenced", why), claimRevision: tx.index });
+  for (const vmId of [...(tx.state.claimsByNode.get(node.id) ?? [])].toSorted()) {
+    const vm = tx.needVm(vmId);
+    if (vm.claim === null || !covers(vm.claim)) continue;
+    tx.putVm(afterRelease(tx, vm, { to: "recover", proof, ...times }));
+  }
+  rehomeCleaning(tx, node.id);
+}

@@ -1,0 +1,98 @@
+/** Moves of a VM that more than one command makes: losing sight of it, and what follows when its claim ends. */
+import { RoostError } from "../../base/errors.ts";
+import type { Node } from "../../model/node.ts";
+import { poolsOf } from "../../model/placement.ts";
+import type { Proof } from "../../model/proof.ts";
+import type { Vm } from "../../model/vm.ts";
+import type { Transaction } from "../transaction.ts";
+
+/** Its node does not answer: the VM may run or not. */
+export function loseSight(tx: Transaction, vm: Vm, node: Node): Vm {
+  if (vm.state === "running" || vm.state === "paused" || vm.state === "boot" || vm.state === "prolog" || vm.state === "shutdown") {
+    return tx.moved(vm, "unknown", `node ${node.name} is unreachable`, `node ${node.name} is unreachable`);
+  }
+  return vm;
+}
+
+export type Afterwards =
+  /** Run it again elsewhere: its node is gone, with proof. */
+  | { to: "recover"; proof: Proof; lastHeartbeatMs: number; suspectMs: number }
+  /** Run it again wherever it fits, not before `retryAtMs`. */
+  | { to: "restart"; why: string; retryAtMs: number; failures: number }
+  | { to: "stop"; why: string }
+  | { to: "fail"; why: string };
+
+/**
+ * The VM without its claim. What the user wants comes first: a deleted VM goes to `epilog`, one that shall be off to
+ * `stopped`, whatever `afterwards` says.
+ */
+export function afterRelease(tx: Transaction, vm: Vm, afterwards: Afterwards): Vm {
+  const released: Vm = { ...vm, claim: null };
+  if (vm.desired.deleted) return tx.moved(released, "epilog", "to be deleted");
+  if (vm.desired.power === "off") return tx.moved({ ...released, failures: 0, retryAtMs: 0 }, "stopped", afterwards.to === "recover" ? "its node is gone" : "shut down");
+  switch (afterwards.to) {
+    case "recover": {
+      const { proof, lastHeartbeatMs, suspectMs } = afterwards;
+      const failover = {
+        fromNodeId: proof.nodeId,
+        toNodeId: null,
+        proof,
+        lastHeartbeatMs,
+        suspectMs,
+        proofMs: tx.atMs,
+        plannedMs: null,
+        startedMs: null,
+        runningMs: null,
+      };
+      const from = tx.get("nodes", proof.nodeId)?.name ?? proof.nodeId;
+      tx.emit("failover.proof", vm.id, vm.definition.name, `${proof.kind} of ${from}, generation ${vm.generation}`, proof.nodeId);
+      return tx.moved({ ...released, failover, retryAtMs: 0 }, "recovering", `proof: ${proof.kind} of ${from}`);
+    }
+    case "restart":
+      return tx.moved({ ...released, retryAtMs: afterwards.retryAtMs, failures: afterwards.failures }, "pending", afterwards.why, afterwards.why);
+    case "stop":
+      return tx.moved({ ...released, desired: { ...vm.desired, power: "off" } }, "stopped", afterwards.why);
+    case "fail":
+      return tx.moved({ ...released, desired: { ...vm.desired, power: "off" } }, "failed", afterwards.why, afterwards.why);
+  }
+}
+
+/** True if every file and disk of the VM lies in a shared pool. */
+export function isRecoverable(tx: Transaction, vm: Pick<Vm, "definition">): boolean {
+  return localPools(tx, vm).length === 0;
+}
+
+/** Names of the VM's pools that are local to a node. */
+export function localPools(tx: Transaction, vm: Pick<Vm, "definition">): string[] {
+  return poolsOf(vm.definition).filter((name) => tx.get("pools", tx.state.poolIdByName.get(name) ?? "")?.shared !== true);
+}
+
+/**
+ * Deletes a VM that no node holds: at once if it never had volumes, else by the agent of the node that can reach
+ * them (`epilog` on `homeNodeId`). Returns null when the row is to go now.
+ */
+export function beginCleaning(tx: Transaction, vm: Vm): Vm | null {
+  if (vm.homeNodeId === null) return null;
+  const home = tx.get("nodes", vm.homeNodeId);
+  const homeNodeId = home !== undefined && home.state !== "fenced" && home.state !== "unreachable" ? vm.homeNodeId : otherHome(tx, vm);
+  return tx.moved({ ...vm, homeNodeId, claim: null }, "epilog", "to be deleted", homeNodeId === vm.homeNodeId ? null : vm.reason);
+}
+
+/** VMs whose cleaning waits for a node that is gone move to another that reaches their pools. */
+export function rehomeCleaning(tx: Transaction, nodeId: string): void {
+  for (const row of tx.state.vms.values()) {
+    const vm = tx.get("vms", row.id);
+    if (vm === undefined || vm.state !== "epilog" || vm.homeNodeId !== nodeId || vm.claim !== null) continue;
+    tx.putVm({ ...vm, homeNodeId: otherHome(tx, vm) });
+  }
+}
+
+/** A ready node that can reach all of the VM's pools; the old home where the volumes are local to it. */
+function otherHome(tx: Transaction, vm: Vm): string {
+  if (vm.homeNodeId === null) throw new RoostError({ kind: "internal", reason: `vm ${vm.id} has no home to clean` });
+  if (!isRecoverable(tx, vm)) return vm.homeNodeId;
+  const pools = poolsOf(vm.definition).map((name) => tx.state.poolIdByName.get(name));
+  const reaches = (node: Node): boolean => node.info !== null && pools.every((id) => node.info?.pools.some((pool) => pool.poolId === id && pool.available));
+  const candidates = [...tx.state.nodes.values()].map((node) => tx.get("nodes", node.id) ?? node).filter((node) => node.state === "ready" && reaches(node));
+  return candidates.toSorted((a, b) => a.peerId - b.peerId)[0]?.id ?? vm.homeNodeId;
+}

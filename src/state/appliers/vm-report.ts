@@ -1,0 +1,74 @@
+/** What an agent's observation makes of a VM. */
+import type { Proof } from "../../model/proof.ts";
+import type { Claim, Vm } from "../../model/vm.ts";
+import type { VmObservation } from "../commands.ts";
+import type { Transaction } from "../transaction.ts";
+import { afterRelease } from "./vm-moves.ts";
+
+/** A VM that ran at least this long before it died has run well: failures count from one again. */
+const RAN_WELL_MS = 60_000;
+
+const BACKOFF_FIRST_MS = 1_000;
+const BACKOFF_LAST_MS = 60_000;
+
+/** @param claim the VM's claim; the caller has checked that the observation is of its generation and node. */
+export function observe(tx: Transaction, vm: Vm, claim: Claim, observed: Exclude<VmObservation, { kind: "cleaned" }>): Vm {
+  switch (observed.kind) {
+    case "preparing":
+      return vm.state === "unknown" ? tx.moved(vm, "prolog", "seen again") : vm;
+    case "starting":
+      return vm.state === "prolog" || vm.state === "unknown" ? started(tx, tx.moved(vm, "boot", "disks are ready")) : vm;
+    case "running":
+      return vm.state === "shutdown" ? vm : running(tx, vm, claim);
+    case "paused":
+      return vm.state === "running" || vm.state === "unknown" ? tx.moved(vm, "paused", "its CPUs are stopped") : vm;
+    case "stopping":
+      return vm.state === "running" || vm.state === "paused" || vm.state === "boot" || vm.state === "unknown" || vm.state === "prolog"
+        ? tx.moved(vm, "shutdown", "shutting down")
+        : vm;
+    case "gone":
+      return gone(tx, vm, claim, observed);
+  }
+}
+
+function started(tx: Transaction, vm: Vm): Vm {
+  if (vm.failover === null || vm.failover.plannedMs === null || vm.failover.startedMs !== null) return vm;
+  tx.emit("failover.started", vm.id, vm.definition.name, "its domain is being started", vm.claim?.nodeId ?? "");
+  return { ...vm, failover: { ...vm.failover, startedMs: tx.atMs } };
+}
+
+function running(tx: Transaction, vm: Vm, claim: Claim): Vm {
+  const moved = tx.moved(started(tx, vm), "running", vm.state === "unknown" ? "seen again" : "runs");
+  const { failover } = moved;
+  if (failover === null || failover.toNodeId !== claim.nodeId || failover.runningMs !== null) return moved;
+  tx.emit("failover.running", vm.id, vm.definition.name, `${tx.atMs - failover.lastHeartbeatMs} ms after the last heartbeat`, claim.nodeId);
+  return { ...moved, failover: { ...failover, runningMs: tx.atMs } };
+}
+
+function gone(tx: Transaction, vm: Vm, claim: Claim, observed: VmObservation & { kind: "gone" }): Vm {
+  const detail = observed.detail === "" ? "" : `: ${observed.detail}`;
+  const failed = tx.atMs - vm.stateSinceMs > RAN_WELL_MS && vm.state === "running" ? 1 : vm.failures + 1;
+  switch (observed.cause) {
+    case "shutdown":
+      if (vm.definition.restart === "always") return afterRelease(tx, vm, { to: "restart", why: "the guest shut down", retryAtMs: tx.atMs, failures: 0 });
+      return afterRelease(tx, vm, { to: "stop", why: "the guest shut down" });
+    case "fenced": {
+      const proof: Proof = { kind: "release", nodeId: claim.nodeId, generation: claim.generation };
+      return afterRelease(tx, vm, { to: "recover", proof, lastHeartbeatMs: tx.atMs, suspectMs: tx.atMs });
+    }
+    case "destroyed":
+    case "crashed":
+      if (vm.definition.restart === "never") return afterRelease(tx, vm, { to: "stop", why: `${observed.cause}${detail}` });
+      return again(tx, vm, failed, `${observed.cause}${detail}`);
+    case "failed":
+    case "never-started":
+      return again(tx, vm, failed, `could not start${detail}`);
+  }
+}
+
+/** Back to `pending` with back-off, or given up (HA-12). The first retry after a good run is at once. */
+function again(tx: Transaction, vm: Vm, failures: number, why: string): Vm {
+  if (failures >= tx.settings["ha.maxFailures"]) return afterRelease(tx, vm, { to: "fail", why: `${why}; given up after ${failures} failures` });
+  const waitMs = failures <= 1 ? 0 : Math.min(BACKOFF_LAST_MS, BACKOFF_FIRST_MS * 2 ** (failures - 2));
+  return afterRelease(tx, vm, { to: "restart", why, retryAtMs: tx.atMs + waitMs, failures });
+}

@@ -1,0 +1,203 @@
+/** VMs: what users ask, what schedulers decide, what agents report. */
+import { invalid, RoostError } from "../../base/errors.ts";
+import { GENERATIONS_PER_CLUSTER_GENERATION } from "../../model/cluster.ts";
+import { legalActions } from "../../model/lifecycle.ts";
+import { checkPlacement } from "../../model/placement.ts";
+import type { Reservation } from "../../model/capacity.ts";
+import type { Vm } from "../../model/vm.ts";
+import type { VmCreate, VmDesire, VmPlace, VmReport, VmRetry } from "../commands.ts";
+import type { CommandResult } from "../outcome.ts";
+import type { Transaction } from "../transaction.ts";
+import { beginCleaning, localPools } from "./vm-moves.ts";
+import { observe } from "./vm-report.ts";
+
+export function create(tx: Transaction, command: VmCreate): CommandResult {
+  const cluster = tx.needCluster();
+  const names = new Set<string>();
+  let number = cluster.nextVmNumber;
+  for (const { id, definition, hold, nodeId, power } of command.vms) {
+    if (tx.state.vmIdByName.has(definition.name) || names.has(definition.name)) throw new RoostError({ kind: "exists", what: "vm", name: definition.name });
+    if (nodeId !== null) tx.needNode(nodeId);
+    names.add(definition.name);
+    const local = localPools(tx, { definition });
+    const missing = local.find((name) => !tx.state.poolIdByName.has(name));
+    if (missing !== undefined) throw invalid("disks", `no pool is named ${JSON.stringify(missing)}`, "`roost pool list` shows the pools");
+    const underHa = definition.ha.enabled ?? local.length === 0;
+    const warnings =
+      local.length > 0 && definition.ha.enabled !== false
+        ? [`pool ${local.join(", ")} is local to a node: if that node dies the VM cannot be recovered elsewhere`]
+        : [];
+    const state = power === "on" ? "pending" : "stopped";
+    const row: Vm = {
+      id,
+      number: number++,
+      definition,
+      createdAtMs: tx.atMs,
+      revision: tx.index,
+      desired: { power, how: "graceful", deleted: false, hold, nodeId },
+      state,
+      stateSinceMs: tx.atMs,
+      reason: hold && power === "on" ? "held: deploy it with `roost vm deploy`" : null,
+      pendingReasons: [],
+      claim: null,
+      generation: cluster.generation * GENERATIONS_PER_CLUSTER_GENERATION,
+      homeNodeId: null,
+      underHa,
+      warnings,
+      failures: 0,
+      retryAtMs: 0,
+      history: [{ state, atMs: tx.atMs, nodeId: null, generation: 0, why: `created by ${tx.envelope.actor}` }],
+      failover: null,
+    };
+    tx.putVm(row);
+    tx.emit("vm.created", id, definition.name, `created, ${state}`);
+  }
+  tx.put("cluster", "self", { ...cluster, nextVmNumber: number });
+  return { ids: command.vms.map((vm) => vm.id) };
+}
+
+export function desire(tx: Transaction, command: VmDesire): CommandResult {
+  const vm = tx.needVm(command.vmId);
+  const legal = legalActions(vm.state);
+  if (!legal.includes(command.action)) {
+    // Asking again for what holds or is under way is no error: a script's repeat must not fail.
+    if (isDoneAlready(vm, command.action)) return { ids: [vm.id] };
+    throw new RoostError({ kind: "precondition", reason: `vm ${vm.definition.name} is ${vm.state}: cannot ${command.action}`, legal: [...legal] });
+  }
+  if (vm.desired.deleted) throw new RoostError({ kind: "precondition", reason: `vm ${vm.definition.name} is being deleted`, legal: [] });
+  if (command.nodeId !== null) tx.needNode(command.nodeId);
+  tx.emit("vm.desired", vm.id, vm.definition.name, command.action, vm.claim?.nodeId ?? "");
+  const who = tx.envelope.actor;
+  switch (command.action) {
+    case "start":
+    case "deploy": {
+      const asked: Vm = {
+        ...vm,
+        desired: { ...vm.desired, power: "on", hold: false, nodeId: command.nodeId },
+        failures: 0,
+        retryAtMs: 0,
+        pendingReasons: [],
+      };
+      tx.putVm(tx.moved(asked, "pending", `${command.action} by ${who}`));
+      break;
+    }
+    case "shutdown":
+    case "force-shutdown": {
+      const how = command.action === "shutdown" ? "graceful" : "force";
+      const asked: Vm = { ...vm, desired: { ...vm.desired, power: "off", how } };
+      if (vm.claim === null) tx.putVm(tx.moved({ ...asked, pendingReasons: [] }, "stopped", `${command.action} by ${who}`));
+      else if (vm.state === "unknown" || vm.state === "prolog") tx.putVm(asked);
+      else tx.putVm(tx.moved(asked, "shutdown", `${command.action} by ${who}`));
+      break;
+    }
+    case "delete": {
+      const asked: Vm = { ...vm, desired: { ...vm.desired, power: "off", how: "force", deleted: true } };
+      if (vm.claim !== null) {
+        tx.putVm(vm.state === "unknown" || vm.state === "prolog" || vm.state === "paused" ? asked : tx.moved(asked, "shutdown", `delete by ${who}`));
+        break;
+      }
+      const cleaning = beginCleaning(tx, asked);
+      if (cleaning === null) remove(tx, asked);
+      else tx.putVm(cleaning);
+      break;
+    }
+  }
+  return { ids: [vm.id] };
+}
+
+export function place(tx: Transaction, command: VmPlace): CommandResult {
+  const placed: string[] = [];
+  const refused: NonNullable<CommandResult["refused"]> = [];
+  const inFlight = new Map<string, Reservation>();
+  const touched = new Set<string>();
+  for (const { vmId, nodeId, generation } of command.placements) {
+    const vm = tx.get("vms", vmId);
+    const node = tx.get("nodes", nodeId);
+    const waits = vm !== undefined && (vm.state === "pending" || vm.state === "recovering") && vm.claim === null && vm.desired.power === "on";
+    if (!waits || vm.generation !== generation) {
+      refused.push({ vmId, code: "not-waiting", detail: "the VM changed since the plan was made" });
+      continue;
+    }
+    if (node === undefined) {
+      refused.push({ vmId, code: "node-unknown", detail: "the node is gone" });
+      continue;
+    }
+    const refusal = checkPlacement(tx.state, vm, node, { usage: tx.state.usage, inFlight });
+    if (refusal !== null) {
+      refused.push({ vmId, code: refusal.code, detail: refusal.detail });
+      continue;
+    }
+    const held = inFlight.get(nodeId) ?? { memoryMib: 0, cpus: 0 };
+    inFlight.set(nodeId, { memoryMib: held.memoryMib + vm.definition.memoryMib, cpus: held.cpus + vm.definition.cpus });
+    touched.add(nodeId);
+    placed.push(vmId);
+    const next = vm.generation + 1;
+    const claim = { nodeId, generation: next, deadline: vm.underHa && vm.definition.ha.onQuorumLoss === "stop", sinceMs: tx.atMs };
+    const failover = vm.state === "recovering" && vm.failover !== null ? { ...vm.failover, toNodeId: nodeId, plannedMs: tx.atMs } : vm.failover;
+    // A node asked for by name is asked for once: later the VM must be free to be recovered elsewhere.
+    const desired = { ...vm.desired, nodeId: null };
+    const row: Vm = { ...vm, desired, claim, generation: next, homeNodeId: nodeId, pendingReasons: [], failover };
+    if (vm.state === "recovering") tx.emit("failover.planned", vm.id, vm.definition.name, `to ${node.name}, generation ${next}`, nodeId);
+    tx.emit("vm.placed", vm.id, vm.definition.name, `on ${node.name}, generation ${next}`, nodeId);
+    tx.putVm(tx.moved(row, "prolog", `placed on ${node.name}`));
+  }
+  for (const nodeId of touched) tx.touchClaims(nodeId);
+  for (const { vmId, generation, reasons } of command.rejections) {
+    const vm = tx.get("vms", vmId);
+    if (vm === undefined || vm.generation !== generation || (vm.state !== "pending" && vm.state !== "recovering")) continue;
+    tx.putVm({ ...vm, pendingReasons: reasons });
+    tx.emit("vm.pending", vm.id, vm.definition.name, reasons.map((reason) => reason.detail).join("; "));
+  }
+  return { ids: placed, refused };
+}
+
+export function report(tx: Transaction, command: VmReport): CommandResult {
+  const vm = tx.get("vms", command.vmId);
+  if (tx.envelope.origin !== command.nodeId) {
+    throw new RoostError({ kind: "denied", reason: `node ${tx.envelope.origin} cannot report for node ${command.nodeId}` });
+  }
+  // A row that went while the report was on its way has nothing left to say.
+  if (vm === undefined) return { ids: [] };
+  if (command.observed.kind === "cleaned") {
+    if (vm.state !== "epilog" || vm.claim !== null || vm.homeNodeId !== command.nodeId) {
+      throw new RoostError({ kind: "precondition", reason: `vm ${vm.definition.name} is not cleaned by this node` });
+    }
+    remove(tx, vm);
+    return { ids: [vm.id] };
+  }
+  if (vm.claim === null || vm.claim.nodeId !== command.nodeId || vm.claim.generation !== command.generation) {
+    throw new RoostError({
+      kind: "precondition",
+      reason: `vm ${vm.definition.name}: generation ${command.generation} on this node is not its claim (generation ${vm.generation})`,
+    });
+  }
+  tx.putVm(observe(tx, vm, vm.claim, command.observed));
+  if (command.observed.kind === "gone") tx.touchClaims(command.nodeId);
+  return { ids: [vm.id] };
+}
+
+export function retry(tx: Transaction, command: VmRetry): CommandResult {
+  const vm = tx.needVm(command.vmId);
+  if (vm.state === "pending" || vm.state === "recovering") tx.putVm({ ...vm, retryAtMs: 0 });
+  return { ids: [vm.id] };
+}
+
+function remove(tx: Transaction, vm: Vm): void {
+  tx.put("vms", vm.id, null);
+  tx.emit("vm.deleted", vm.id, vm.definition.name, "deleted");
+}
+
+function isDoneAlready(vm: Vm, action: VmDesire["action"]): boolean {
+  switch (action) {
+    case "start":
+    case "deploy":
+      return vm.desired.power === "on" && !vm.desired.deleted;
+    case "shutdown":
+      return vm.desired.power === "off";
+    case "force-shutdown":
+      return vm.state === "stopped";
+    case "delete":
+      return vm.desired.deleted;
+  }
+}
+

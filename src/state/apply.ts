@@ -1,0 +1,114 @@
+/** Applies one committed command. Synchronous and pure but for the state it is given (STA-1). */
+import { asRoostError, RoostError } from "../base/errors.ts";
+import { AssertionError } from "../base/assert.ts";
+import type { Membership } from "../model/membership.ts";
+import * as cluster from "./appliers/cluster.ts";
+import * as node from "./appliers/node.ts";
+import * as pool from "./appliers/pool.ts";
+import * as token from "./appliers/token.ts";
+import * as vm from "./appliers/vm.ts";
+import type { Command, CommandType, Envelope } from "./commands.ts";
+import type { CommandResult, Event, Outcome } from "./outcome.ts";
+import type { RowChange, State } from "./state.ts";
+import { Transaction } from "./transaction.ts";
+
+type CommandOf<T extends CommandType> = Extract<Command, { type: T }>;
+type Applier<T extends CommandType> = (tx: Transaction, command: CommandOf<T>) => CommandResult;
+
+/** One applier a command; the type makes the table exhaustive. */
+const APPLIERS: { [T in CommandType]: Applier<T> } = {
+  "cluster.init": cluster.init,
+  "setting.update": cluster.updateSetting,
+  "node.join": node.join,
+  "node.join-confirm": node.confirmJoin,
+  "node.join-abort": node.abortJoin,
+  "node.hello": node.hello,
+  "node.info": node.report,
+  "node.suspect": node.suspect,
+  "node.alive": node.alive,
+  "node.expire": node.expire,
+  "node.park": node.park,
+  "node.enable": node.enable,
+  "node.fence": node.fence,
+  "token.create": token.create,
+  "token.revoke": token.revoke,
+  "pool.create": pool.create,
+  "pool.delete": pool.remove,
+  "vm.create": vm.create,
+  "vm.desire": vm.desire,
+  "vm.place": vm.place,
+  "vm.report": vm.report,
+  "vm.retry": vm.retry,
+};
+
+/** Answers kept for repeated requests, and for how long at least (STA-2). */
+export const REQUEST_RETENTION = { count: 20_000, ageMs: 10 * 60_000 } as const;
+
+export interface Applied {
+  outcome: Outcome;
+  events: Event[];
+  changes: RowChange[];
+  /** True if the request had been applied before and its first answer was returned. */
+  repeated: boolean;
+}
+
+/**
+ * @param position Raft index and term of the entry.
+ * @throws AssertionError on a bug, a damaged command or one this version does not know: the replica must stop then,
+ *   because going on would let it drift from the others.
+ */
+export function apply(state: State, envelope: Envelope, position: { index: number; term: number }): Applied {
+  state.index = position.index;
+  state.term = position.term;
+  const before = state.requests.get(envelope.requestId);
+  if (before !== undefined) return { outcome: before.outcome, events: [], changes: [], repeated: true };
+
+  const applier = APPLIERS[envelope.command.type] as Applier<CommandType> | undefined;
+  if (applier === undefined) throw new AssertionError(`unknown command ${JSON.stringify(envelope.command.type)} at index ${position.index}: this version is too old for the cluster`);
+
+  const tx = new Transaction(state, envelope, position);
+  let outcome: Outcome;
+  try {
+    outcome = { ok: true, result: applier(tx, envelope.command) };
+  } catch (thrown) {
+    if (!(thrown instanceof RoostError)) throw thrown;
+    const error = asRoostError(thrown);
+    outcome = error.hint === undefined ? { ok: false, fault: error.fault } : { ok: false, fault: error.fault, hint: error.hint };
+  }
+  const changes = outcome.ok ? tx.changes() : [];
+  changes.push({ table: "requests", key: envelope.requestId, row: { requestId: envelope.requestId, atMs: envelope.atMs, outcome } });
+  changes.push(...evictions(state, envelope.atMs));
+  for (const change of changes) state.write(change);
+  return { outcome, events: outcome.ok ? tx.events : [], changes, repeated: false };
+}
+
+/** A configuration entry of Raft: its membership, mirrored into the nodes' rows. */
+export function applyMembership(state: State, membership: Membership, position: { index: number; term: number }): Omit<Applied, "outcome" | "repeated"> {
+  state.index = position.index;
+  state.term = position.term;
+  // No clock speaks here, so events of it carry the time of nobody.
+  const envelope: Envelope = { requestId: "", origin: "", atMs: 0, actor: "raft", term: position.term, command: { type: "vm.retry", vmId: "" } };
+  const tx = new Transaction(state, envelope, position);
+  node.mirrorMembership(tx, membership);
+  const changes = tx.changes();
+  for (const change of changes) state.write(change);
+  return { events: tx.events, changes };
+}
+
+/** An entry that changes nothing: only the position moves. */
+export function applyNothing(state: State, position: { index: number; term: number }): void {
+  state.index = position.index;
+  state.term = position.term;
+}
+
+/** The oldest answers past both limits; at most a few a command, so that no command pays for a backlog. */
+function evictions(state: State, nowMs: number): RowChange[] {
+  const out: RowChange[] = [];
+  for (const [key, request] of state.requests) {
+    const surplus = state.requests.size + 1 - out.length - REQUEST_RETENTION.count;
+    const old = request.atMs < nowMs - REQUEST_RETENTION.ageMs;
+    if (out.length >= 4 || !(surplus > 0 || old)) break;
+    out.push({ table: "requests", key, row: null });
+  }
+  return out;
+}

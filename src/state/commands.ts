@@ -1,0 +1,221 @@
+/**
+ * Everything that can be replicated, as one union. Commands carry every id, time and random number they need, so that
+ * applying is pure (STA-1). A new command is added here and in src/state/apply.ts; the compiler finds the rest.
+ */
+import type { NodeInfo } from "../model/node.ts";
+import type { Pool } from "../model/pool.ts";
+import type { Proof } from "../model/proof.ts";
+import type { SettingKey } from "../model/settings.ts";
+import type { PendingReason, VmDefinition } from "../model/vm.ts";
+
+export type Command =
+  | ClusterInit
+  | NodeJoin
+  | NodeJoinConfirm
+  | NodeJoinAbort
+  | NodeHello
+  | NodeInfoReport
+  | NodeSuspect
+  | NodeAlive
+  | NodeExpire
+  | NodePark
+  | NodeEnable
+  | NodeFence
+  | TokenCreate
+  | TokenRevoke
+  | PoolCreate
+  | PoolDelete
+  | SettingUpdate
+  | VmCreate
+  | VmDesire
+  | VmPlace
+  | VmReport
+  | VmRetry;
+
+export interface ClusterInit {
+  type: "cluster.init";
+  clusterId: string;
+  name: string;
+  caCertificate: string;
+  caKey: string;
+  node: JoiningNode;
+}
+
+export interface JoiningNode {
+  id: string;
+  name: string;
+  zone: string;
+  labels: Record<string, string>;
+  apiAddress: string;
+  peerAddress: string;
+}
+
+/** Takes one use of the token and makes the node `joining`; answers with its peer id. */
+export interface NodeJoin {
+  type: "node.join";
+  tokenId: string;
+  secretHash: string;
+  node: JoiningNode;
+}
+
+/** The node serves under its certificate: from here on it may become a Raft peer. */
+export interface NodeJoinConfirm {
+  type: "node.join-confirm";
+  nodeId: string;
+}
+
+/** Undoes a join that was not confirmed in time: the row goes, the token gets its use back. */
+export interface NodeJoinAbort {
+  type: "node.join-abort";
+  nodeId: string;
+}
+
+/** The agent has cleaned up leftovers of older generations and may run VMs (HA-7). */
+export interface NodeHello {
+  type: "node.hello";
+  nodeId: string;
+  info: NodeInfo;
+  apiAddress: string;
+  peerAddress: string;
+}
+
+export interface NodeInfoReport {
+  type: "node.info";
+  nodeId: string;
+  info: NodeInfo;
+}
+
+/** The leader misses heartbeats: shown as unreachable, no right is taken away. */
+export interface NodeSuspect {
+  type: "node.suspect";
+  nodeId: string;
+  silentMs: number;
+}
+
+export interface NodeAlive {
+  type: "node.alive";
+  nodeId: string;
+}
+
+/** Ends a node's claims with a deadline; refused unless proposed in the term that applies it (HA-4). */
+export interface NodeExpire {
+  type: "node.expire";
+  nodeId: string;
+  proof: Proof & { kind: "expiry" };
+  lastHeartbeatMs: number;
+  suspectMs: number;
+}
+
+/** A planned restart of the agent is coming: no expiry for this long (HA-9). */
+export interface NodePark {
+  type: "node.park";
+  nodeId: string;
+  durationMs: number;
+}
+
+export interface NodeEnable {
+  type: "node.enable";
+  nodeId: string;
+  enabled: boolean;
+}
+
+/** Somebody (power device, operator) made sure that the node is off. */
+export interface NodeFence {
+  type: "node.fence";
+  nodeId: string;
+  proof: Proof & { kind: "fence" | "operator" };
+}
+
+export interface TokenCreate {
+  type: "token.create";
+  id: string;
+  secretHash: string;
+  ttlMs: number;
+  uses: number;
+}
+
+export interface TokenRevoke {
+  type: "token.revoke";
+  id: string;
+}
+
+export interface PoolCreate {
+  type: "pool.create";
+  pool: Omit<Pool, "createdAtMs" | "revision">;
+}
+
+export interface PoolDelete {
+  type: "pool.delete";
+  name: string;
+}
+
+export interface SettingUpdate {
+  type: "setting.update";
+  key: SettingKey;
+  value: string | number;
+}
+
+/** All or none: one name that exists already refuses the batch. */
+export interface VmCreate {
+  type: "vm.create";
+  vms: { id: string; definition: VmDefinition; hold: boolean; nodeId: string | null; power: "on" | "off" }[];
+}
+
+export interface VmDesire {
+  type: "vm.desire";
+  vmId: string;
+  action: "start" | "shutdown" | "force-shutdown" | "delete" | "deploy";
+  /** Only for start and deploy: only this node will do. */
+  nodeId: string | null;
+}
+
+/** A scheduler's plan. Each placement is checked again here; what does not fit is answered, not placed (SCH-20). */
+export interface VmPlace {
+  type: "vm.place";
+  /** `claim`: generation of the VM when the plan was made; a VM placed since is skipped. */
+  placements: { vmId: string; nodeId: string; generation: number }[];
+  rejections: { vmId: string; generation: number; reasons: PendingReason[] }[];
+}
+
+/** What an agent observed of a VM it holds the claim for. Others' reports and older generations are refused. */
+export interface VmReport {
+  type: "vm.report";
+  vmId: string;
+  nodeId: string;
+  generation: number;
+  observed: VmObservation;
+}
+
+export type VmObservation =
+  | { kind: "preparing" }
+  | { kind: "starting" }
+  | { kind: "running" }
+  | { kind: "paused" }
+  | { kind: "stopping" }
+  /** Nothing of this generation runs here any more: a release. */
+  | { kind: "gone"; cause: "shutdown" | "destroyed" | "crashed" | "failed" | "fenced" | "never-started"; detail: string }
+  /** Its clones and swap are deleted. */
+  | { kind: "cleaned" };
+
+/** The back-off of a VM is over, or an operator asks: try again now. */
+export interface VmRetry {
+  type: "vm.retry";
+  vmId: string;
+}
+
+export type CommandType = Command["type"];
+
+/** What is proposed: the command with everything that applying it may need from outside. */
+export interface Envelope {
+  /** Repeating it returns the first answer (STA-2). */
+  requestId: string;
+  /** Node that proposed it; checked against the peer's certificate. */
+  origin: string;
+  /** Wall clock of the proposer, ms. */
+  atMs: number;
+  /** `user:alice`, `node:ID`, `leader:ID`; for history, events and audit. */
+  actor: string;
+  /** Term in which the leader's own decisions are made; applying in another term refuses those that depend on it. 0 for others. */
+  term: number;
+  command: Command;
+}

@@ -1,0 +1,45 @@
+/** What applying a command answers, and the events it emits. */
+import type { Fault } from "../base/errors.ts";
+
+export type Outcome = { ok: true; result: CommandResult } | { ok: false; fault: Fault; hint?: string };
+
+/** Small and flat, because it is kept for repeated requests (STA-2). */
+export interface CommandResult {
+  /** Ids of the rows made or touched, in the command's order. */
+  ids?: string[];
+  peerId?: number;
+  /** vm.place: placements refused at commit, with why. */
+  refused?: { vmId: string; code: string; detail: string }[];
+}
+
+/** One thing that happened (IF-5). Ordered by revision, then position. */
+export interface Event {
+  revision: number;
+  atMs: number;
+  kind: EventKind;
+  subjectId: string;
+  subjectName: string;
+  nodeId: string;
+  message: string;
+  actor: string;
+}
+
+export type EventKind =
+  | "cluster.created"
+  | "cluster.setting"
+  | "node.state"
+  | "node.role"
+  | "token.created"
+  | "token.revoked"
+  | "pool.created"
+  | "pool.deleted"
+  | "vm.created"
+  | "vm.desired"
+  | "vm.placed"
+  | "vm.pending"
+  | "vm.state"
+  | "vm.deleted"
+  | "failover.proof"
+  | "failover.planned"
+  | "failover.started"
+  | "failover.running";

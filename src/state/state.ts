@@ -1,0 +1,122 @@
+/**
+ * The replicated state: all tables in memory, one row a key, rows never mutated in place. It changes only through
+ * src/state/apply.ts. Nothing here awaits, reads a clock or draws a random number (STA-1).
+ */
+import { emptyUsage, replaceVm, type Usage } from "../model/capacity.ts";
+import type { Cluster, JoinToken } from "../model/cluster.ts";
+import type { Membership } from "../model/membership.ts";
+import type { Node } from "../model/node.ts";
+import type { Pool } from "../model/pool.ts";
+import type { View } from "../model/view.ts";
+import type { Vm } from "../model/vm.ts";
+import type { Outcome } from "./outcome.ts";
+
+/** A proposal that was applied, kept so that repeating it returns the first answer (STA-2). */
+export interface AppliedRequest {
+  requestId: string;
+  atMs: number;
+  outcome: Outcome;
+}
+
+/** What each table holds; the keys are ids, `self` for the one row of `cluster`. */
+export interface Rows {
+  cluster: Cluster;
+  nodes: Node;
+  vms: Vm;
+  pools: Pool;
+  tokens: JoinToken;
+  requests: AppliedRequest;
+}
+
+export type TableName = keyof Rows;
+
+export const TABLE_NAMES: readonly TableName[] = ["cluster", "nodes", "vms", "pools", "tokens", "requests"];
+
+/** One row put or, with null, deleted: what is made durable, hashed and sent to watchers. */
+export type RowChange = { [T in TableName]: { table: T; key: string; row: Rows[T] | null } }[TableName];
+
+/** Raft's own facts at an index, stored with the rows in one atomic write (RAFT-3). */
+export interface Position {
+  index: number;
+  term: number;
+  membership: Membership;
+}
+
+export class State implements View {
+  index = 0;
+  term = 0;
+  cluster: Cluster | null = null;
+  readonly nodes = new Map<string, Node>();
+  readonly vms = new Map<string, Vm>();
+  readonly pools = new Map<string, Pool>();
+  readonly tokens = new Map<string, JoinToken>();
+  /** In order of application: the oldest is evicted first. */
+  readonly requests = new Map<string, AppliedRequest>();
+  readonly claimsByNode = new Map<string, Set<string>>();
+  /** Sums of what VMs take, kept with each write for the check of placements. */
+  readonly usage: Usage = emptyUsage();
+  readonly vmIdByName = new Map<string, string>();
+  readonly nodeIdByName = new Map<string, string>();
+  readonly poolIdByName = new Map<string, string>();
+
+  /** Puts or deletes one row and keeps the indexes in step. */
+  write(change: RowChange): void {
+    switch (change.table) {
+      case "cluster":
+        this.cluster = change.row;
+        return;
+      case "nodes":
+        replace(this.nodes, this.nodeIdByName, change.key, change.row, (row) => row.name);
+        return;
+      case "vms":
+        replaceVm(this.usage, this.vms.get(change.key) ?? null, change.row);
+        this.#moveClaim(change.key, this.vms.get(change.key)?.claim?.nodeId, change.row?.claim?.nodeId);
+        replace(this.vms, this.vmIdByName, change.key, change.row, (row) => row.definition.name);
+        return;
+      case "pools":
+        replace(this.pools, this.poolIdByName, change.key, change.row, (row) => row.name);
+        return;
+      case "tokens":
+        replace(this.tokens, null, change.key, change.row, () => "");
+        return;
+      case "requests":
+        replace(this.requests, null, change.key, change.row, () => "");
+        return;
+    }
+  }
+
+  /** Every row, table by table in a fixed order, keys sorted except where order is meaning: a checkpoint's content. */
+  *rows(): Generator<RowChange> {
+    if (this.cluster !== null) yield { table: "cluster", key: "self", row: this.cluster };
+    for (const key of [...this.nodes.keys()].toSorted()) yield { table: "nodes", key, row: this.nodes.get(key) ?? null };
+    for (const key of [...this.vms.keys()].toSorted()) yield { table: "vms", key, row: this.vms.get(key) ?? null };
+    for (const key of [...this.pools.keys()].toSorted()) yield { table: "pools", key, row: this.pools.get(key) ?? null };
+    for (const key of [...this.tokens.keys()].toSorted()) yield { table: "tokens", key, row: this.tokens.get(key) ?? null };
+    for (const [key, row] of this.requests) yield { table: "requests", key, row };
+  }
+
+  #moveClaim(vmId: string, from: string | undefined, to: string | undefined): void {
+    if (from === to) return;
+    if (from !== undefined) {
+      const left = this.claimsByNode.get(from);
+      left?.delete(vmId);
+      if (left?.size === 0) this.claimsByNode.delete(from);
+    }
+    if (to === undefined) return;
+    const joined = this.claimsByNode.get(to) ?? new Set<string>();
+    joined.add(vmId);
+    this.claimsByNode.set(to, joined);
+  }
+}
+
+function replace<Row>(table: Map<string, Row>, names: Map<string, string> | null, key: string, row: Row | null, nameOf: (row: Row) => string): void {
+  const before = table.get(key);
+  // Another row may have taken the name in the same batch; only one's own entry is dropped.
+  if (before !== undefined && names?.get(nameOf(before)) === key) names.delete(nameOf(before));
+  if (row === null) {
+    table.delete(key);
+    return;
+  }
+  table.set(key, row);
+  names?.set(nameOf(row), key);
+}
