@@ -6,6 +6,7 @@ import t from "tap";
 import { WORKERS } from "../src/base/worker.ts";
 import {
   deadFindings,
+  eagerPackages,
   floorFindings,
   importsOf,
   linkFindings,
@@ -43,12 +44,12 @@ t.test("imports are found in every form", (t) => {
     'const text = "from nowhere";',
   ].join("\n");
   t.same(importsOf(source), [
-    { specifier: "./a.ts", typeOnly: true },
-    { specifier: "../b.ts", typeOnly: false },
-    { specifier: "./c.ts", typeOnly: false },
-    { specifier: "./d.ts", typeOnly: false },
-    { specifier: "./e.ts", typeOnly: true },
-    { specifier: "./f.ts", typeOnly: false },
+    { specifier: "./a.ts", typeOnly: true, lazy: false },
+    { specifier: "../b.ts", typeOnly: false, lazy: false },
+    { specifier: "./c.ts", typeOnly: false, lazy: false },
+    { specifier: "./d.ts", typeOnly: false, lazy: false },
+    { specifier: "./e.ts", typeOnly: true, lazy: false },
+    { specifier: "./f.ts", typeOnly: false, lazy: true },
   ]);
   t.end();
 });
@@ -136,6 +137,9 @@ t.test("words that may not be here", (t) => {
   t.equal(found("package-lock.json", "https://registry.npmjs.org/x"), false);
   t.equal(found("test/a.test.ts", "t.on" + "ly(1)"), true);
   t.equal(found("test/a.test.ts", "t.test('x', { sk" + "ip: true })"), true);
+  t.equal(found("test/a.test.ts", "t.test('x', { sk" + 'ip: "later" })'), true);
+  t.equal(found("test/a.test.ts", 'if (!root) return { skip: "not root" };'), false);
+  t.equal(found("scripts/a.ts", "`/proc/${pid}/root/run/x`"), false, "another process's root folder");
   t.equal(found("test/a.test.ts", "t.test('x', { skip: root ? false : 'why' })"), false, "a condition is allowed");
   t.same(wordFindings(FILES), []);
   t.end();
@@ -152,6 +156,19 @@ t.test("every source file is reached from an entry", (t) => {
   t.same(deadFindings(new Map([...files, ["src/a/d.ts", ""]]), ["src/main.ts"]), ["src/a/d.ts: reached from no entry"]);
   t.same(deadFindings(files, ["src/main.ts", "src/other.ts"]), ["src/other.ts: an entry that does not exist"]);
   t.same(deadFindings(FILES, ENTRIES), []);
+  t.end();
+});
+
+t.test("the program starts without packages, and so does the keeper", (t) => {
+  const files = made({
+    "src/main.ts": 'import { a } from "./a.ts"; ',
+    "src/a.ts": 'import type { T } from "heavy-types";\nimport "node:fs";\nimport { b } from "heavy";\nawait import("lazy");',
+  });
+  t.same(eagerPackages(files, "src/main.ts"), ["heavy (by src/a.ts)"]);
+  for (const entry of ["src/main.ts", "src/agent/keeper/main.ts"]) {
+    t.ok(FILES.has(entry), entry);
+    t.same(eagerPackages(FILES, entry), [], entry);
+  }
   t.end();
 });
 
