@@ -1,0 +1,120 @@
+/**
+ * The contract of a storage pool (STO-1): a place that holds volumes and can make, copy and hand them to a hypervisor.
+ * A pool knows nothing of VMs or Raft: owners are plain names. Every driver passes test/contract/pool.ts.
+ *
+ * Rules that every driver keeps:
+ * - Names are checked (src/storage/names.ts): nothing outside the pool is read or written, through links neither (SEC-4).
+ * - A volume appears whole or not at all, and making one never replaces one of the same name: a slow node that comes
+ *   late must not overwrite the disk of a VM that already runs elsewhere.
+ * - Each call looks again whether this really is the pool (an unmounted folder is an empty one) and fails as `unavailable` if not.
+ * - Everything has a time limit; long calls also take a signal.
+ * - What a driver cannot do is false in `capabilities` and throws `unsupported` if called all the same.
+ */
+import { RoostError } from "../base/errors.ts";
+import type { PoolStatus } from "../model/node.ts";
+import type { Pool } from "../model/pool.ts";
+
+export interface StoragePool {
+  readonly pool: Pool;
+  readonly capabilities: PoolCapabilities;
+  /** How this node sees the pool now. Never rejects: what is wrong is in `problem`. */
+  status(): Promise<PoolStatus>;
+  /** All volumes, by name; at most `LIST_LIMIT`, beyond that it throws `exhausted`. */
+  list(): Promise<VolumeInfo[]>;
+  /** null if there is no such volume. */
+  stat(name: string): Promise<VolumeInfo | null>;
+  /** Makes an empty volume. Throws `exists`. */
+  create(name: string, want: { format: VolumeFormat; sizeBytes: number }, options?: MakeOptions): Promise<VolumeInfo>;
+  /**
+   * Makes a full copy of a volume of this or another pool, in the format wanted, grown to `sizeBytes` if that is larger
+   * (null: the source's size). Throws `exists`; `invalid` if smaller than the source; `conflict` if the source is being written.
+   */
+  clone(
+    source: VolumeLocation,
+    name: string,
+    want: { format: VolumeFormat; sizeBytes: number | null },
+    options?: MakeOptions,
+  ): Promise<VolumeInfo>;
+  /** Grows a volume that nobody uses; refuses to shrink. No error if it has that size already. */
+  resize(name: string, sizeBytes: number, options?: CallOptions): Promise<VolumeInfo>;
+  /** No error if it is gone already. Throws `conflict` while something has it open (STO-3). */
+  delete(name: string, options?: CallOptions): Promise<void>;
+  /**
+   * What to hand to a hypervisor (or to `clone`) for a volume. `format` null takes what the volume is; otherwise it must be
+   * that. With `exclusive`, throws `conflict` while another process has it open (HA-6). Throws `not-found`, `denied`.
+   */
+  attach(name: string, want: { format: VolumeFormat | null; exclusive: boolean }, options?: CallOptions): Promise<VolumeLocation>;
+  /** Path on this node of a file that is no disk (kernel, initrd). Throws `not-found`, `denied`. */
+  file(name: string): Promise<string>;
+
+  /**
+   * Marks that this node works on the owner's volumes under a generation (HA-6). Throws `conflict` if a higher one is
+   * marked, or the same by another node: then this node is stale. Idempotent.
+   */
+  mark(owner: string, generation: number): Promise<Mark>;
+  /** Throws `conflict` if a generation above this one is marked; with `own` also if this one is not marked (any more). */
+  checkMark(owner: string, generation: number, need: "own" | "none above"): Promise<void>;
+  /** Writes down which volumes the owner has, so that a lost one is noticed instead of made anew. */
+  recordVolumes(owner: string, generation: number, volumes: readonly string[]): Promise<void>;
+  /** Forgets the owner. Throws `conflict` if a generation above this one is marked. */
+  unmark(owner: string, generation: number): Promise<void>;
+
+  /** Declared for the drivers and issues to come; see `capabilities`. */
+  snapshot(name: string, snapshot: string): Promise<void>;
+  rollback(name: string, snapshot: string): Promise<void>;
+  /** Cuts every generation of the owner below this one off from its volumes. */
+  fence(owner: string, generation: number): Promise<void>;
+}
+
+export interface PoolCapabilities {
+  shared: boolean;
+  snapshot: boolean;
+  clone: boolean;
+  thin: boolean;
+  liveMigrate: boolean;
+  fence: boolean;
+}
+
+export type VolumeFormat = "raw" | "qcow2";
+
+/** Where a volume's bytes are, for hypervisors and copies. A file's path is absolute, without links. */
+export interface VolumeLocation {
+  kind: "file";
+  path: string;
+  format: VolumeFormat;
+}
+
+export interface VolumeInfo {
+  name: string;
+  format: VolumeFormat;
+  /** What a guest sees. */
+  sizeBytes: number;
+  /** What it takes in the pool. */
+  allocatedBytes: number;
+}
+
+export interface CallOptions {
+  signal?: AbortSignal | undefined;
+}
+
+export interface MakeOptions extends CallOptions {
+  /** Asked when the volume is complete, just before it appears under its name; what it throws stops it. */
+  confirm?: (() => Promise<void>) | undefined;
+}
+
+export interface Mark {
+  owner: string;
+  generation: number;
+  nodeId: string;
+  /** Volumes the owner is known to have, from this and older generations. */
+  volumes: string[];
+  /** The generation before, for messages about who may still hold a disk. */
+  previous: { generation: number; nodeId: string } | null;
+}
+
+export const LIST_LIMIT = 10_000;
+
+/** For the operations that a driver's capabilities exclude. */
+export function unsupported(pool: Pool, operation: string): RoostError {
+  return new RoostError({ kind: "unsupported", what: `${operation} in pool ${JSON.stringify(pool.name)} (kind ${pool.kind})` });
+}
