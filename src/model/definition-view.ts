@@ -54,13 +54,19 @@ function tooMuch(definition: VmDefinition, nodes: Node[], view: View): Violation
   if (!limits.some((limit) => fits(0, definition.memoryMib, limit.memoryMib))) {
     const where = nodes.length === 1 ? `node ${most.node.name} has` : `the largest node, ${most.node.name}, has`;
     const info = most.node.info;
-    const detail = info === null ? "" : ` (${info.memoryMib} MiB − ${info.reserveMib} MiB reserve, × scheduler.memoryRatio ${settings["scheduler.memoryRatio"]})`;
+    const detail =
+      info === null
+        ? ""
+        : ` (${info.memoryMib} MiB − ${info.reserveMib} MiB reserve, × scheduler.memoryRatio ${settings["scheduler.memoryRatio"]})`;
     faults.push({ field: "memory", message: `${definition.memoryMib} MiB can never fit: ${where} ${most.memoryMib} MiB for VMs${detail}` });
   }
   if (!limits.some((limit) => fits(0, definition.cpus, limit.cpus))) {
     const widest = limits.reduce((a, b) => (b.cpus > a.cpus ? b : a));
     const where = nodes.length === 1 ? `node ${widest.node.name} has` : `the largest node, ${widest.node.name}, has`;
-    faults.push({ field: "cpus", message: `${definition.cpus} vCPUs can never fit: ${where} ${widest.cpus} (scheduler.cpuRatio ${settings["scheduler.cpuRatio"]})` });
+    faults.push({
+      field: "cpus",
+      message: `${definition.cpus} vCPUs can never fit: ${where} ${widest.cpus} (scheduler.cpuRatio ${settings["scheduler.cpuRatio"]})`,
+    });
   }
   return faults;
 }

@@ -157,7 +157,8 @@ function checkDisk(disk: DiskInput, field: string, taken: Map<string, number>, f
   if (source === "" && cdrom) faults.add(`${field}.source`, "expected POOL/FILE of an image; a cdrom cannot be empty");
   if (source === "" && !cdrom && disk.clone === false) faults.add(`${field}.source`, "expected POOL/FILE, because clone is false");
   if (source === "" && !cdrom && size === 0) faults.add(`${field}.size`, "expected a size, because the disk has no source");
-  if (source !== "" && !clone && size !== 0) faults.add(`${field}.size`, "cannot be given for a source that is used as it is (clone: false)");
+  if (source !== "" && !clone && size !== 0)
+    faults.add(`${field}.size`, "cannot be given for a source that is used as it is (clone: false)");
   if (size < 0 || size > MAX_DISK_BYTES || !Number.isSafeInteger(size)) faults.add(`${field}.size`, "expected a size up to 1024TiB");
   const bus = faults.choice(`${field}.bus`, disk.bus, BUSES, cdrom ? "sata" : "virtio");
   if (cdrom && bus === "virtio") faults.add(`${field}.bus`, "expected sata, scsi or ide for a cdrom");
@@ -228,10 +229,14 @@ function isUnicastMac(mac: string): boolean {
 export function labelFaults(labels: Record<string, string>, field: string): Violation[] {
   const faults: Violation[] = [];
   const entries = Object.entries(labels);
-  if (entries.length > VM_LIMITS.labels) faults.push({ field, message: `expected at most ${VM_LIMITS.labels} labels, not ${entries.length}` });
+  if (entries.length > VM_LIMITS.labels)
+    faults.push({ field, message: `expected at most ${VM_LIMITS.labels} labels, not ${entries.length}` });
   for (const [key, value] of entries) {
     if (!/^[a-z0-9](?:[a-z0-9._/-]{0,61}[a-z0-9])?$/.test(key)) {
-      faults.push({ field: `${field}.${key.slice(0, 80)}`, message: "expected a key of 1 to 63 lower-case letters, digits, dots, slashes and dashes" });
+      faults.push({
+        field: `${field}.${key.slice(0, 80)}`,
+        message: "expected a key of 1 to 63 lower-case letters, digits, dots, slashes and dashes",
+      });
     }
     if (value.length > 255 || hasControl(value)) {
       faults.push({ field: `${field}.${key.slice(0, 80)}`, message: "expected a value of at most 255 characters on one line" });
