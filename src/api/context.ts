@@ -1,0 +1,79 @@
+/** What services get beside the request. Everything with an effect comes in here, so services run in tests without a network. */
+import { RoostError } from "../base/errors.ts";
+import type { Logger } from "../base/log.ts";
+import type { Store } from "../cluster/store.ts";
+import type { View } from "../model/view.ts";
+import type { Command } from "../state/commands.ts";
+import type { CommandResult } from "../state/outcome.ts";
+import type { Consistency__Output } from "../gen/types/roost/v1/Consistency.ts";
+import type { ReadInfo } from "../gen/types/roost/v1/ReadInfo.ts";
+import { actorOf } from "./auth.ts";
+import type { Identity } from "./auth.ts";
+
+/** What the daemon gives the API. */
+export interface ServerContext {
+  store: Store;
+  /** The node that answers. */
+  nodeId: string;
+  /** `uname -m` of the node that answers: the default of definitions. */
+  arch: string;
+  /** Wall clock, ms. */
+  nowMs: () => number;
+  newId: () => string;
+  newSecret: (bytes: number) => Uint8Array;
+  log: Logger;
+  hooks: Hooks;
+}
+
+export interface Hooks {
+  /** Parks the claims of this node for `parkMs`, then stops the agent once the call is answered. Returns when parking is committed. */
+  stopAgent: (request: { parkMs: number; actor: string }) => Promise<void>;
+}
+
+export interface CallContext extends ServerContext {
+  identity: Identity;
+  /** Wall clock at which the caller gives up, ms; Infinity if it does not say. */
+  deadlineMs: number;
+  signal: AbortSignal;
+}
+
+/** No call waits longer than this for the cluster, whatever its caller's patience. */
+export const MAX_WAIT_MS = 30_000;
+const DEFAULT_WAIT_MS = 10_000;
+
+/** Time left for the call; leaves a little of the caller's deadline for the answer's way back. Throws `timeout` if none is left. */
+export function timeLeftMs(context: CallContext): number {
+  if (context.deadlineMs === Infinity) return DEFAULT_WAIT_MS;
+  const left = context.deadlineMs - context.nowMs() - 50;
+  if (left <= 0) throw new RoostError({ kind: "timeout", what: "the call", afterMs: 0 }, "give it a longer --timeout");
+  return Math.min(left, MAX_WAIT_MS);
+}
+
+export interface Read {
+  view: View;
+  info: ReadInfo;
+}
+
+/** Linearizable unless the request says stale (RAFT-5). */
+export async function readState(context: CallContext, consistency: Consistency__Output): Promise<Read> {
+  if (consistency === "CONSISTENCY_STALE") {
+    const view = context.store.view();
+    const { silentMs } = context.store.leadership();
+    const ageMs = Number.isFinite(silentMs) ? Math.round(silentMs) : -1;
+    return { view, info: { revision: view.index, nodeId: context.nodeId, linearizable: false, ageMs } };
+  }
+  const view = await context.store.read({ timeoutMs: timeLeftMs(context) });
+  return { view, info: { revision: view.index, nodeId: context.nodeId, linearizable: true, ageMs: 0 } };
+}
+
+/** Proposes in the name of the caller. `requestId` comes from the request; empty mints one, so nothing is shared between calls. */
+export function propose(context: CallContext, command: Command, requestId: string): Promise<CommandResult> {
+  if (requestId.length > 128) {
+    throw new RoostError({ kind: "invalid", violations: [{ field: "request_id", message: "expected at most 128 characters" }] });
+  }
+  return context.store.propose(command, {
+    actor: actorOf(context.identity),
+    requestId: requestId === "" ? context.newId() : requestId,
+    timeoutMs: timeLeftMs(context),
+  });
+}

@@ -1,0 +1,126 @@
+/** The API on the network: one set of services behind the local socket and behind the TLS port. */
+import grpc from "@grpc/grpc-js";
+import type { RoostError } from "../base/errors.ts";
+import { services } from "../base/rpc.ts";
+import type { TlsIdentity } from "../base/rpc.ts";
+import { createServerCore, listenTls, listenUnix, NodeCredentials, peerCertificate, serve, stopServer } from "../base/rpc-server.ts";
+import type { Adapter, CallInfo } from "../base/rpc-server.ts";
+import { authorize, identityOf, OPEN_METHOD } from "./auth.ts";
+import type { Identity } from "./auth.ts";
+import type { CallContext, ServerContext } from "./context.ts";
+import { clusterService } from "./services/cluster.ts";
+import { nodeService } from "./services/node.ts";
+import { poolService } from "./services/pool.ts";
+import { vmService } from "./services/vm.ts";
+import { Health, serveHealth, serveReflection } from "./standard.ts";
+import { statusOf } from "./status.ts";
+
+export interface ApiOptions {
+  /** Path of the local socket, mode 0600: whoever can open it is an admin. null for none. */
+  socketPath: string | null;
+  /** The port for everybody else; null for none. `address` is `host:port`. */
+  tls: { address: string; identity: TlsIdentity } | null;
+}
+
+export interface ApiServer {
+  /** Port of the TLS listener; 0 without one. */
+  port: number;
+  health: Health;
+  /** New connections get the renewed certificate. */
+  updateIdentity(identity: TlsIdentity): void;
+  /** Ends calls under way after `drainMs`. */
+  close(drainMs?: number): Promise<void>;
+}
+
+const SERVICES = [
+  [services.v1.ClusterService.service, clusterService],
+  [services.v1.NodeService.service, nodeService],
+  [services.v1.VmService.service, vmService],
+  [services.v1.PoolService.service, poolService],
+] as const;
+
+/** Starts both listeners or neither. */
+export async function startApi(context: ServerContext, options: ApiOptions): Promise<ApiServer> {
+  const health = new Health();
+  health.set("", "SERVING");
+  for (const [definition] of SERVICES) {
+    const path = Object.values(definition)[0]?.path ?? "";
+    health.set(path.split("/")[1] ?? "", "SERVING");
+  }
+  const closers: ((drainMs: number) => Promise<void>)[] = [];
+  const close = async (drainMs = 1_000): Promise<void> => {
+    await Promise.all(closers.splice(0).map((closer) => closer(drainMs)));
+  };
+  try {
+    if (options.socketPath !== null) {
+      const server = createServerCore();
+      // Whoever can open the socket owns the node's data folder: the cluster's admin by force of file permissions.
+      const local = (): Identity => ({
+        kind: "user",
+        name: `root@${context.store.view().nodes.get(context.nodeId)?.name ?? context.nodeId}`,
+      });
+      register(server, health, adapterOf(context, local));
+      const unlisten = await listenUnix(server, options.socketPath);
+      closers.push(async (drainMs) => {
+        const stopping = unlisten();
+        await stopServer(server, drainMs);
+        await stopping;
+      });
+    }
+    let port = 0;
+    let credentials: NodeCredentials | null = null;
+    if (options.tls !== null) {
+      const server = createServerCore({ interceptors: [requireCertificate] });
+      register(
+        server,
+        health,
+        adapterOf(context, (info) => identityOf(info.certificateName)),
+      );
+      credentials = new NodeCredentials(options.tls.identity);
+      port = await listenTls(server, options.tls.address, credentials);
+      closers.push((drainMs) => stopServer(server, drainMs));
+    }
+    return { port, health, updateIdentity: (identity) => credentials?.update(identity), close };
+  } catch (error) {
+    await close(0);
+    throw error;
+  }
+}
+
+function register(server: grpc.Server, health: Health, adapter: Adapter<CallContext>): void {
+  for (const [definition, methods] of SERVICES) serve(server, definition, methods, adapter);
+  serveHealth(server, health, adapter);
+  serveReflection(server);
+}
+
+function adapterOf(context: ServerContext, identify: (info: CallInfo) => Identity): Adapter<CallContext> {
+  return {
+    contextOf(info) {
+      const identity = identify(info);
+      authorize(identity, info.path, context.store.view());
+      return { ...context, identity, deadlineMs: info.deadlineMs, signal: info.signal };
+    },
+    statusOf(error: RoostError, info) {
+      if (error.fault.kind === "internal") {
+        const cause = error.cause instanceof Error ? error.cause : error;
+        context.log.error("a call failed by a bug", { path: info.path, reason: error.message, stack: cause.stack ?? "" });
+      }
+      return statusOf(error);
+    },
+  };
+}
+
+/**
+ * Refuses every call but Join on a connection without a verified certificate, before any service sees it: a service
+ * that is added later is closed until somebody opens it on purpose. What remains is decided by `authorize`.
+ */
+const requireCertificate: grpc.ServerInterceptor = (method, call) => {
+  if (method.path === OPEN_METHOD || peerCertificate(call) !== null) return new grpc.ServerInterceptingCall(call);
+  return new grpc.ServerInterceptingCall(call, {
+    start: (next) => {
+      // Whatever the caller sends is dropped unread.
+      next({ onReceiveMetadata: () => {}, onReceiveMessage: () => {}, onReceiveHalfClose: () => {}, onCancel: () => {} });
+      call.sendStatus({ code: grpc.status.UNAUTHENTICATED, details: `${method.path} needs a certificate of this cluster` });
+    },
+  });
+};

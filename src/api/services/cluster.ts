@@ -1,0 +1,229 @@
+/** The cluster as a whole: joining, tokens, settings, certificates, events, failovers. */
+import { invalid, RoostError } from "../../base/errors.ts";
+import type { Violation } from "../../base/errors.ts";
+import { parseAddress } from "../../base/rpc.ts";
+import type { ServiceMethods } from "../../base/rpc.ts";
+import { expiresAtMs, fingerprint, issue, NODE_TTL_MS, USER_TTL_MS } from "../../cluster/certificates.ts";
+import { formatToken, hashSecret, secretText } from "../../cluster/tokens.ts";
+import type { Cluster } from "../../model/cluster.ts";
+import { isName, labelFaults, NAME_RULE } from "../../model/definition.ts";
+import { defaultSettings, parseSetting, SETTING_KEYS, settingsConflict } from "../../model/settings.ts";
+import type { View } from "../../model/view.ts";
+import type { JoinRequest__Output } from "../../gen/types/roost/v1/JoinRequest.ts";
+import { actorOf } from "../auth.ts";
+import { propose, readState } from "../context.ts";
+import type { CallContext } from "../context.ts";
+import { toEvent, toFailover, toSetting, toToken } from "../convert.ts";
+import { eventsFrom } from "../watch.ts";
+
+const HOUR_MS = 3_600_000;
+const DEFAULT_TOKEN_MS = HOUR_MS;
+const MAX_TOKEN_MS = 7 * 24 * HOUR_MS;
+const MIN_TOKEN_MS = 1_000;
+const MAX_USES = 1_000;
+
+/** Silence of the leader after which a node says that there is no quorum, ms; above the longest election. */
+const QUORUM_SILENCE_MS = 3_000;
+
+function clusterOf(view: View): Cluster {
+  if (view.cluster === null)
+    throw new RoostError({ kind: "unavailable", reason: "the cluster's state is not here yet" }, "try again in a moment");
+  return view.cluster;
+}
+
+function checkJoin(request: JoinRequest__Output): void {
+  const violations: Violation[] = [];
+  if (request.tokenId === "" || request.tokenSecret === "")
+    violations.push({ field: "token", message: "expected the id and secret of a join token" });
+  if (!isName(request.nodeName)) violations.push({ field: "node_name", message: `expected ${NAME_RULE}` });
+  if (parseAddress(request.apiAddress) === null) violations.push({ field: "api_address", message: "expected host:port" });
+  if (parseAddress(request.peerAddress) === null) violations.push({ field: "peer_address", message: "expected host:port" });
+  if (request.zone !== "" && !isName(request.zone)) violations.push({ field: "zone", message: `expected ${NAME_RULE}` });
+  violations.push(...labelFaults(request.labels, "labels"));
+  if (violations.length > 0) throw new RoostError({ kind: "invalid", violations });
+}
+
+/** Addresses of the nodes that can be dialled, the answering one first. */
+function apiAddresses(view: View, nodeId: string): string[] {
+  const nodes = [...view.nodes.values()].filter((node) => node.state !== "removed" && node.state !== "joining" && node.apiAddress !== "");
+  nodes.sort((a, b) => Number(b.id === nodeId) - Number(a.id === nodeId) || a.peerId - b.peerId);
+  return nodes.slice(0, 16).map((node) => node.apiAddress);
+}
+
+export const clusterService: ServiceMethods<"ClusterService", CallContext> = {
+  async GetCluster(request, context) {
+    const { view, info } = await readState(context, request.consistency);
+    const cluster = clusterOf(view);
+    const { leading, leaderNodeId, term, silentMs } = context.store.leadership();
+    const nodes = [...view.nodes.values()].filter((node) => node.state !== "removed");
+    return {
+      id: cluster.id,
+      name: cluster.name,
+      generation: cluster.generation,
+      leaderNodeId: leaderNodeId ?? "",
+      term,
+      voters: nodes.filter((node) => node.role === "voter").length,
+      nodes: nodes.length,
+      vms: [...view.vms.values()].filter((vm) => vm.state !== "deleted").length,
+      hasQuorum: info.linearizable === true || leading || (leaderNodeId !== null && silentMs < QUORUM_SILENCE_MS),
+      read: info,
+    };
+  },
+
+  async Join(request, context) {
+    checkJoin(request);
+    const { view } = await readState(context, "CONSISTENCY_LINEARIZABLE");
+    const cluster = clusterOf(view);
+    const ca = { certificatePem: cluster.caCertificate, keyPem: cluster.caKey };
+    const sign = (nodeId: string): Promise<string> =>
+      issue(ca, request.certificateRequest, {
+        subject: { kind: "node", nodeId },
+        names: [parseAddress(request.apiAddress)?.host ?? "", parseAddress(request.peerAddress)?.host ?? "", request.nodeName],
+        nowMs: context.nowMs(),
+        ttlMs: NODE_TTL_MS,
+        serial: context.newSecret(16),
+      });
+    const mintedId = context.newId();
+    // Signed before the token is used up: a bad request must leave the cluster as it was. Handed out only after it.
+    const prepared = await sign(mintedId);
+    const result = await propose(
+      context,
+      {
+        type: "node.join",
+        tokenId: request.tokenId,
+        secretHash: hashSecret(request.tokenSecret),
+        node: {
+          id: mintedId,
+          name: request.nodeName,
+          zone: request.zone,
+          labels: request.labels,
+          apiAddress: request.apiAddress,
+          peerAddress: request.peerAddress,
+        },
+      },
+      request.requestId,
+    );
+    // A repeated request gets the node that its first run made.
+    const nodeId = result.ids?.[0] ?? mintedId;
+    const after = context.store.view();
+    context.log.info("node joins", { node: nodeId, name: request.nodeName, token: request.tokenId });
+    return {
+      clusterId: cluster.id,
+      nodeId,
+      peerId: result.peerId ?? after.nodes.get(nodeId)?.peerId ?? 0,
+      caCertificate: cluster.caCertificate,
+      certificate: nodeId === mintedId ? prepared : await sign(nodeId),
+      peers: [...after.nodes.values()]
+        .filter((node) => node.state !== "removed" && node.id !== nodeId)
+        .map(({ id, peerId, apiAddress, peerAddress }) => ({ nodeId: id, peerId, apiAddress, peerAddress })),
+    };
+  },
+
+  async ConfirmJoin(request, context) {
+    const { identity } = context;
+    if (identity.kind !== "node" || identity.nodeId !== request.nodeId) {
+      throw new RoostError({ kind: "denied", reason: `only node ${request.nodeId} itself may confirm its join, not ${actorOf(identity)}` });
+    }
+    await propose(context, { type: "node.join-confirm", nodeId: request.nodeId }, `confirm:${request.nodeId}`);
+    return {};
+  },
+
+  async CreateToken(request, context) {
+    const ttlMs = request.ttlMs === 0 ? DEFAULT_TOKEN_MS : request.ttlMs;
+    const uses = request.uses === 0 ? 1 : request.uses;
+    const violations: Violation[] = [];
+    if (ttlMs < MIN_TOKEN_MS || ttlMs > MAX_TOKEN_MS)
+      violations.push({ field: "ttl_ms", message: `expected ${MIN_TOKEN_MS} to ${MAX_TOKEN_MS} (7 days), not ${ttlMs}` });
+    if (uses < 1 || uses > MAX_USES) violations.push({ field: "uses", message: `expected 1 to ${MAX_USES}, not ${uses}` });
+    if (violations.length > 0) throw new RoostError({ kind: "invalid", violations });
+    const { view } = await readState(context, "CONSISTENCY_LINEARIZABLE");
+    const cluster = clusterOf(view);
+    const id = context.newId();
+    const secret = secretText(context.newSecret(32));
+    const result = await propose(context, { type: "token.create", id, secretHash: hashSecret(secret), ttlMs, uses }, request.requestId);
+    const made = result.ids?.[0] ?? id;
+    if (made !== id) {
+      throw new RoostError(
+        { kind: "conflict", reason: `this request made token ${made} already, and a token's text is shown only once` },
+        `roost token revoke ${made}, then create another`,
+      );
+    }
+    const after = context.store.view();
+    const token = formatToken({
+      id,
+      secret,
+      caFingerprint: fingerprint(cluster.caCertificate),
+      addresses: apiAddresses(after, context.nodeId),
+    });
+    const row = after.tokens.get(id);
+    return { token, info: row === undefined ? null : toToken(row) };
+  },
+
+  async ListTokens(_request, context) {
+    const { view } = await readState(context, "CONSISTENCY_LINEARIZABLE");
+    const tokens = [...view.tokens.values()].toSorted((a, b) => a.createdAtMs - b.createdAtMs);
+    return { tokens: tokens.map(toToken) };
+  },
+
+  async RevokeToken(request, context) {
+    const { view } = await readState(context, "CONSISTENCY_LINEARIZABLE");
+    const matches = [...view.tokens.keys()].filter((id) => id === request.id || (request.id.length >= 4 && id.startsWith(request.id)));
+    const [id] = matches;
+    if (id === undefined) throw new RoostError({ kind: "not-found", what: "token", name: request.id }, "roost token list shows them");
+    if (matches.length > 1) throw invalid("id", `${JSON.stringify(request.id)} is the beginning of ${matches.length} ids`);
+    await propose(context, { type: "token.revoke", id }, "");
+    return {};
+  },
+
+  async ListSettings(_request, context) {
+    const { view } = await readState(context, "CONSISTENCY_LINEARIZABLE");
+    const settings = view.cluster?.settings ?? defaultSettings();
+    return { settings: SETTING_KEYS.map((key) => toSetting(key, settings)) };
+  },
+
+  async UpdateSetting(request, context) {
+    const parsed = parseSetting(request.key, request.value);
+    const known = SETTING_KEYS.some((key) => key === request.key);
+    if (!parsed.ok)
+      throw invalid(known ? "value" : "key", `expected ${parsed.expected}, not ${JSON.stringify(known ? request.value : request.key)}`);
+    const { view } = await readState(context, "CONSISTENCY_LINEARIZABLE");
+    const conflict = settingsConflict({ ...clusterOf(view).settings, [parsed.key]: parsed.value });
+    if (conflict !== null) throw new RoostError({ kind: "precondition", reason: conflict }, "change the other setting first");
+    await propose(context, { type: "setting.update", key: parsed.key, value: parsed.value }, request.requestId);
+    return { setting: toSetting(parsed.key, clusterOf(context.store.view()).settings) };
+  },
+
+  async IssueCertificate(request, context) {
+    if (!/^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$/.test(request.user)) {
+      throw invalid("user", "expected 1 to 64 letters, digits, dots, dashes, underscores and @, beginning with a letter or digit");
+    }
+    const ttlMs = request.ttlMs === 0 ? USER_TTL_MS : request.ttlMs;
+    if (ttlMs < 60_000 || ttlMs > 5 * USER_TTL_MS) throw invalid("ttl_ms", `expected 60000 to ${5 * USER_TTL_MS} (5 years)`);
+    const { view } = await readState(context, "CONSISTENCY_LINEARIZABLE");
+    const cluster = clusterOf(view);
+    const certificate = await issue({ certificatePem: cluster.caCertificate, keyPem: cluster.caKey }, request.certificateRequest, {
+      subject: { kind: "user", name: request.user },
+      nowMs: context.nowMs(),
+      ttlMs,
+      serial: context.newSecret(16),
+    });
+    context.log.info("certificate issued", { user: request.user, by: actorOf(context.identity), expiresAtMs: expiresAtMs(certificate) });
+    return { certificate, caCertificate: cluster.caCertificate, endpoints: apiAddresses(view, context.nodeId) };
+  },
+
+  async *WatchEvents(request, context) {
+    await readState(context, "CONSISTENCY_LINEARIZABLE");
+    if (request.fromRevision < 0) throw invalid("from_revision", "expected 0 or a revision");
+    const wanted = new Set(request.subjectIds);
+    for await (const event of eventsFrom(context.store, request.fromRevision, !request.noFollow, context.signal)) {
+      if (wanted.size === 0 || wanted.has(event.subjectId)) yield { event: toEvent(event) };
+    }
+  },
+
+  async ListFailovers(request, context) {
+    const { view, info } = await readState(context, request.consistency);
+    const settings = view.cluster?.settings ?? defaultSettings();
+    const failovers = [...view.vms.values()].flatMap((vm) => toFailover(view, vm, settings) ?? []);
+    return { failovers: failovers.toSorted((a, b) => (a.proofMs ?? 0) - (b.proofMs ?? 0)), read: info };
+  },
+};

@@ -1,0 +1,71 @@
+/** Nodes: seen, disabled, enabled, fenced by the operator's word, and the agent of this node stopped. */
+import { invalid } from "../../base/errors.ts";
+import type { ServiceMethods } from "../../base/rpc.ts";
+import { usageOf } from "../../model/capacity.ts";
+import type { Node as NodeMessage } from "../../gen/types/roost/v1/Node.ts";
+import type { Command } from "../../state/commands.ts";
+import { actorOf } from "../auth.ts";
+import { propose, readState } from "../context.ts";
+import type { CallContext } from "../context.ts";
+import { toNode } from "../convert.ts";
+import { findNode, page } from "../lookup.ts";
+
+const DEFAULT_PARK_MS = 10 * 60_000;
+const MAX_PARK_MS = 24 * 3_600_000;
+
+/** Finds the node, proposes what `command` says of it, answers it as it is then. */
+async function change(
+  context: CallContext,
+  name: string,
+  requestId: string,
+  command: (nodeId: string) => Command,
+): Promise<{ node: NodeMessage }> {
+  const { view } = await readState(context, "CONSISTENCY_LINEARIZABLE");
+  const node = findNode(view, name);
+  await propose(context, command(node.id), requestId);
+  const after = context.store.view();
+  return { node: toNode(after, after.nodes.get(node.id) ?? node, usageOf(after), context.store.leadership().leaderNodeId) };
+}
+
+export const nodeService: ServiceMethods<"NodeService", CallContext> = {
+  async ListNodes(request, context) {
+    const { view, info } = await readState(context, request.consistency);
+    const part = page([...view.nodes.values()], (node) => node.peerId, request);
+    const usage = usageOf(view);
+    const { leaderNodeId } = context.store.leadership();
+    return { nodes: part.rows.map((node) => toNode(view, node, usage, leaderNodeId)), nextPageToken: part.nextPageToken, read: info };
+  },
+
+  async GetNode(request, context) {
+    const { view, info } = await readState(context, request.consistency);
+    return { node: toNode(view, findNode(view, request.node), usageOf(view), context.store.leadership().leaderNodeId), read: info };
+  },
+
+  DisableNode: (request, context) =>
+    change(context, request.node, request.requestId, (nodeId) => ({ type: "node.enable", nodeId, enabled: false })),
+  EnableNode: (request, context) =>
+    change(context, request.node, request.requestId, (nodeId) => ({ type: "node.enable", nodeId, enabled: true })),
+
+  async FenceNode(request, context) {
+    if (!request.confirmed) {
+      throw invalid(
+        "confirmed",
+        "expected true: fencing by word lets the node's VMs start elsewhere at once",
+        "make sure that the machine is off, then say so with --confirmed; a VM that still runs there would run twice",
+      );
+    }
+    const user = actorOf(context.identity);
+    return change(context, request.node, request.requestId, (nodeId) => ({
+      type: "node.fence",
+      nodeId,
+      proof: { kind: "operator", nodeId, user },
+    }));
+  },
+
+  async StopAgent(request, context) {
+    if (request.parkMs < 0 || request.parkMs > MAX_PARK_MS) throw invalid("park_ms", `expected 0 to ${MAX_PARK_MS}`);
+    const parkMs = request.parkMs === 0 ? DEFAULT_PARK_MS : request.parkMs;
+    await context.hooks.stopAgent({ parkMs, actor: actorOf(context.identity) });
+    return { parkedMs: parkMs };
+  },
+};

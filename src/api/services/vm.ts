@@ -1,0 +1,174 @@
+/** Virtual machines: definitions checked whole before anything is proposed, wishes proposed, states read. */
+import { invalid, RoostError } from "../../base/errors.ts";
+import type { Violation } from "../../base/errors.ts";
+import type { ServiceMethods } from "../../base/rpc.ts";
+import { checkDefinition } from "../../model/definition.ts";
+import { faultsInView } from "../../model/definition-view.ts";
+import type { Node } from "../../model/node.ts";
+import type { View } from "../../model/view.ts";
+import type { Vm, VmDefinition } from "../../model/vm.ts";
+import type { CreateVmRequest__Output } from "../../gen/types/roost/v1/CreateVmRequest.ts";
+import type { Vm as VmMessage } from "../../gen/types/roost/v1/Vm.ts";
+import { actorOf } from "../auth.ts";
+import { propose, readState } from "../context.ts";
+import type { CallContext } from "../context.ts";
+import { toDefinition, toVm } from "../convert.ts";
+import { findNode, findVm, page } from "../lookup.ts";
+import { changesOf } from "../watch.ts";
+import type { VmDesire } from "../../state/commands.ts";
+
+/** VMs in one create: a command must stay far below the size limit of a Raft entry. */
+export const MAX_BATCH = 500;
+
+interface Candidate {
+  id: string;
+  definition: VmDefinition;
+}
+
+/**
+ * Checks all definitions with all their faults (VM-5). Fields are those of the definition, with `definitions[i].` before
+ * them when there are several.
+ */
+function checkAll(request: CreateVmRequest__Output, view: View, only: Node | null, context: CallContext): Candidate[] {
+  const { definitions } = request;
+  if (definitions.length === 0) throw invalid("definitions", "expected at least one definition");
+  if (definitions.length > MAX_BATCH)
+    throw invalid("definitions", `expected at most ${MAX_BATCH} definitions at once, not ${definitions.length}`);
+  const faults: Violation[] = [];
+  const candidates: Candidate[] = [];
+  const firstWithName = new Map<string, number>();
+  definitions.forEach((input, i) => {
+    const add = (violation: Violation): void => {
+      faults.push({
+        field: definitions.length === 1 ? violation.field : `definitions[${i}].${violation.field}`,
+        message: violation.message,
+      });
+    };
+    const other = firstWithName.get(input.name);
+    if (other !== undefined && input.name !== "")
+      add({ field: "name", message: `${JSON.stringify(input.name)} is the name of definition ${other + 1} of this request already` });
+    else firstWithName.set(input.name, i);
+    const id = context.newId();
+    const checked = checkDefinition(input, { vmId: id, arch: only?.info?.arch ?? context.arch });
+    if (!checked.ok) return checked.violations.forEach(add);
+    faultsInView(checked.definition, view, only).forEach(add);
+    candidates.push({ id, definition: checked.definition });
+  });
+  // Names that the cluster has are refused when the command is applied, because a repeated request has them too. Beside
+  // other faults, and in a plan, they are said here.
+  if (faults.length > 0 || request.plan) {
+    definitions.forEach((input, i) => {
+      if (!view.vmIdByName.has(input.name)) return;
+      const field = definitions.length === 1 ? "name" : `definitions[${i}].name`;
+      faults.push({ field, message: `a VM named ${JSON.stringify(input.name)} exists already` });
+    });
+  }
+  if (faults.length > 0) throw new RoostError({ kind: "invalid", violations: faults }, "nothing was created");
+  return candidates;
+}
+
+async function desire(
+  context: CallContext,
+  name: string,
+  action: VmDesire["action"] | "auto-start",
+  node: string,
+  requestId: string,
+): Promise<{ vm: VmMessage }> {
+  const { view } = await readState(context, "CONSISTENCY_LINEARIZABLE");
+  const vm = findVm(view, name);
+  const nodeId = node === "" ? null : findNode(view, node).id;
+  // A held VM is `pending` already; what starts it is the release to the scheduler (SCH-16).
+  const resolved = action === "auto-start" ? (vm.desired.hold || (vm.state === "pending" && nodeId !== null) ? "deploy" : "start") : action;
+  await propose(context, { type: "vm.desire", vmId: vm.id, action: resolved, nodeId }, requestId);
+  const after = context.store.view();
+  return { vm: toVm(after, after.vms.get(vm.id) ?? gone(vm)) };
+}
+
+/** A VM that was deleted on the spot has no row any more. */
+function gone(vm: Vm): Vm {
+  return { ...vm, state: "deleted", claim: null, desired: { ...vm.desired, deleted: true } };
+}
+
+function planned(candidate: Candidate, request: CreateVmRequest__Output): VmMessage {
+  return {
+    name: candidate.definition.name,
+    state: request.stopped ? "stopped" : "pending",
+    definition: toDefinition(candidate.definition),
+    desired: request.stopped ? "off" : "on",
+    hold: request.hold,
+    wantedNode: request.node,
+  };
+}
+
+function parseLabels(texts: string[]): [string, string][] {
+  return texts.map((text, i) => {
+    const at = text.indexOf("=");
+    if (at < 1) throw invalid(`labels[${i}]`, `expected key=value, not ${JSON.stringify(text)}`);
+    return [text.slice(0, at), text.slice(at + 1)];
+  });
+}
+
+export const vmService: ServiceMethods<"VmService", CallContext> = {
+  async CreateVm(request, context) {
+    const { view } = await readState(context, "CONSISTENCY_LINEARIZABLE");
+    const only = request.node === "" ? null : findNode(view, request.node);
+    if (only?.state === "removed") throw invalid("node", `node ${only.name} was removed`);
+    const candidates = checkAll(request, view, only, context);
+    if (request.plan) return { vms: candidates.map((candidate) => planned(candidate, request)), revision: view.index };
+    const result = await propose(
+      context,
+      {
+        type: "vm.create",
+        vms: candidates.map(({ id, definition }) => ({
+          id,
+          definition,
+          hold: request.hold,
+          nodeId: only?.id ?? null,
+          power: request.stopped ? "off" : "on",
+        })),
+      },
+      request.requestId,
+    );
+    const after = context.store.view();
+    // The ids of the first answer, if this request was repeated.
+    const ids = result.ids ?? candidates.map(({ id }) => id);
+    return { vms: ids.flatMap((id) => after.vms.get(id) ?? []).map((vm) => toVm(after, vm)), revision: after.index };
+  },
+
+  async ListVms(request, context) {
+    const { view, info } = await readState(context, request.consistency);
+    const wanted = parseLabels(request.labels);
+    const nodeId = request.node === "" ? null : findNode(view, request.node).id;
+    let rows = [...view.vms.values()].filter((vm) => vm.state !== "deleted");
+    if (nodeId !== null) rows = rows.filter((vm) => vm.claim?.nodeId === nodeId);
+    if (wanted.length > 0) rows = rows.filter((vm) => wanted.every(([key, value]) => vm.definition.labels[key] === value));
+    const part = page(rows, (vm) => vm.number, request);
+    return { vms: part.rows.map((vm) => toVm(view, vm)), nextPageToken: part.nextPageToken, read: info };
+  },
+
+  async GetVm(request, context) {
+    const { view, info } = await readState(context, request.consistency);
+    return { vm: toVm(view, findVm(view, request.vm)), read: info };
+  },
+
+  StartVm: (request, context) => desire(context, request.vm, "auto-start", request.node, request.requestId),
+  ShutdownVm: (request, context) => desire(context, request.vm, request.force ? "force-shutdown" : "shutdown", "", request.requestId),
+  DeleteVm: (request, context) => desire(context, request.vm, "delete", "", request.requestId),
+
+  async *WatchVm(request, context) {
+    const { view } = await readState(context, "CONSISTENCY_LINEARIZABLE");
+    const { id } = findVm(view, request.vm);
+    context.log.debug("watch begins", { vm: id, actor: actorOf(context.identity) });
+    let last: Vm | null = null;
+    for await (const now of changesOf(context.store, id, context.signal)) {
+      const vm = now.vms.get(id);
+      if (vm === undefined || vm.state === "deleted") {
+        yield { vm: last === null ? null : toVm(now, gone(vm ?? last)), deleted: true };
+        return;
+      }
+      if (vm === last) continue;
+      last = vm;
+      yield { vm: toVm(now, vm), deleted: false };
+    }
+  },
+};

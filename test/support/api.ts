@@ -1,0 +1,110 @@
+/** A cluster in memory with one or more ready nodes, and the API's context over it. */
+import { newId, newSecret } from "../../src/base/ids.ts";
+import { silentLogger } from "../../src/base/log.ts";
+import type { Identity } from "../../src/api/auth.ts";
+import type { CallContext, ServerContext } from "../../src/api/context.ts";
+import { chainOf, createCa, createKeyAndRequest, issue } from "../../src/cluster/certificates.ts";
+import type { Ca } from "../../src/cluster/certificates.ts";
+import { MemoryStore } from "../../src/cluster/memory-store.ts";
+import type { TlsIdentity } from "../../src/base/rpc.ts";
+import type { NodeInfo } from "../../src/model/node.ts";
+
+/** 2048 MiB, of which 256 are the node's own: 1792 MiB for VMs. */
+export function nodeInfo(changes: Partial<NodeInfo> = {}): NodeInfo {
+  return {
+    bootId: "boot-1",
+    version: "0.1.0",
+    driver: "simulated",
+    hypervisor: "simulated 1.0",
+    arch: "x86_64",
+    hardwareAccelerated: false,
+    cpus: 4,
+    cpuModel: "test",
+    memoryMib: 2048,
+    reserveMib: 256,
+    guardian: "test",
+    pools: [],
+    bridges: ["br0"],
+    ...changes,
+  };
+}
+
+export interface TestCluster {
+  store: MemoryStore;
+  ca: Ca;
+  clusterId: string;
+  /** Ids of n1, n2, … */
+  nodeIds: string[];
+  stops: { parkMs: number; actor: string }[];
+  server: ServerContext;
+  /** A call's context for somebody; the local root by default. */
+  as(identity?: Identity): CallContext;
+  /** TLS files of a node or user, signed by this cluster's CA. */
+  identity(subject: Parameters<typeof issue>[2]["subject"], ttlMs?: number): Promise<TlsIdentity>;
+}
+
+export async function testCluster(nodes = 1): Promise<TestCluster> {
+  const clusterId = newId();
+  const nodeIds = Array.from({ length: nodes }, newId);
+  const first = nodeIds[0] ?? "";
+  const store = new MemoryStore(first);
+  const ca = await createCa({ clusterId, nowMs: Date.now(), serial: newSecret(16) });
+  const joining = (
+    i: number,
+  ): { id: string; name: string; zone: string; labels: Record<string, string>; apiAddress: string; peerAddress: string } => ({
+    id: nodeIds[i] ?? "",
+    name: `n${i + 1}`,
+    zone: "",
+    labels: {},
+    apiAddress: `10.0.0.${i + 1}:7710`,
+    peerAddress: `10.0.0.${i + 1}:7711`,
+  });
+  await store.propose(
+    { type: "cluster.init", clusterId, name: "lab", caCertificate: ca.certificatePem, caKey: ca.keyPem, node: joining(0) },
+    { actor: "user:root@n1" },
+  );
+  for (let i = 0; i < nodes; i++) {
+    const nodeId = nodeIds[i] ?? "";
+    if (i > 0) {
+      await store.propose({ type: "token.create", id: `token-${i}`, secretHash: "x", ttlMs: 1000, uses: 1 }, { actor: "test" });
+      await store.propose({ type: "node.join", tokenId: `token-${i}`, secretHash: "x", node: joining(i) }, { actor: "test" });
+      await store.propose({ type: "node.join-confirm", nodeId }, { actor: `node:${nodeId}` });
+    }
+    store.origin = nodeId;
+    await store.propose(
+      { type: "node.hello", nodeId, info: nodeInfo(), apiAddress: joining(i).apiAddress, peerAddress: joining(i).peerAddress },
+      { actor: `node:${nodeId}` },
+    );
+    store.origin = first;
+  }
+  const stops: TestCluster["stops"] = [];
+  const server: ServerContext = {
+    store,
+    nodeId: first,
+    arch: "x86_64",
+    nowMs: () => Date.now(),
+    newId,
+    newSecret,
+    log: silentLogger,
+    hooks: { stopAgent: async (request) => void stops.push(request) },
+  };
+  return {
+    store,
+    ca,
+    clusterId,
+    nodeIds,
+    stops,
+    server,
+    as: (identity = { kind: "user", name: "root@n1" }) => ({
+      ...server,
+      identity,
+      deadlineMs: Infinity,
+      signal: new AbortController().signal,
+    }),
+    async identity(subject, ttlMs = 3_600_000) {
+      const { keyPem, requestPem } = await createKeyAndRequest();
+      const cert = await issue(ca, requestPem, { subject, names: ["127.0.0.1"], nowMs: Date.now(), ttlMs, serial: newSecret(16) });
+      return { ca: ca.certificatePem, cert: chainOf(cert, ca.certificatePem), key: keyPem };
+    },
+  };
+}
