@@ -3,8 +3,10 @@ import { mkdir, readdir, readFile, rm, stat, writeFile } from "node:fs/promises"
 import { join } from "node:path";
 import t, { type Test } from "tap";
 import { clean, type Pools, prepare, volumeName } from "../../src/agent/volumes.ts";
+import { RoostError } from "../../src/base/errors.ts";
 import type { BootDefinition, DiskDefinition, Vm } from "../../src/model/vm.ts";
 import { openPool } from "../../src/storage/open.ts";
+import type { StoragePool } from "../../src/storage/pool.ts";
 import { errorOf, faultOf, poolRow } from "../storage/support.ts";
 
 const ID = "0b5c1f0e-0000-4000-8000-000000000001";
@@ -77,6 +79,17 @@ async function twoNodes(t: Test): Promise<{ folder: string; other: string; a: Po
       ["q", await openPool(poolRow(other, { id: "p2", name: "q" }), { nodeId, mayInitialise: true })],
     ]);
   return { folder, other, a: await poolsOf("a"), b: await poolsOf("b") };
+}
+
+/** The pool with one operation done otherwise. */
+function replaced<K extends "clone" | "attach">(pool: StoragePool, name: K, instead: StoragePool[K]): StoragePool {
+  return new Proxy(pool, {
+    get: (target, key) => {
+      if (key === name) return instead;
+      const value: unknown = Reflect.get(target, key, target);
+      return typeof value === "function" ? value.bind(target) : value;
+    },
+  });
 }
 
 /** Names in a pool's folder that are roost's doing for the VM. */
@@ -209,6 +222,24 @@ await t.test("a volume that was lost is not made anew", async (t) => {
   await prepare(vm(4, [disk()]), b);
 });
 
+await t.test("a disk that is still open elsewhere is told with who had it", async (t) => {
+  const { a, b } = await twoNodes(t);
+  await prepare(vm(1, [disk()]), a);
+  const pool = b.get("p");
+  if (pool === undefined) return t.fail("no pool");
+  const held = new Map(b).set(
+    "p",
+    replaced(pool, "attach", async (name, want) => {
+      if (!want.exclusive) return await pool.attach(name, want);
+      throw new RoostError({ kind: "conflict", reason: `${name} is held` }, "wait");
+    }),
+  );
+  const error = await errorOf(prepare(vm(2, [disk()]), held));
+  t.match(error.fault, { kind: "conflict", reason: `vm-${ID}-vda.raw is held; before, node a had it (generation 1)` });
+  t.equal(error.hint, "wait");
+  await prepare(vm(2, [disk()]), b);
+});
+
 await t.test("a node that became stale in the middle of a copy does not publish it", async (t) => {
   const { folder, a, b } = await twoNodes(t);
   const slow = a.get("p");
@@ -216,18 +247,10 @@ await t.test("a node that became stale in the middle of a copy does not publish 
   // While node a copies, node b takes over and cleans up: a must not leave a disk that nobody owns.
   const between = new Map(a).set(
     "p",
-    new Proxy(slow, {
-      get: (target, key) => {
-        if (key === "clone") {
-          return async (...args: Parameters<typeof slow.clone>) => {
-            await prepare(vm(2, [disk()]), b);
-            await clean(vm(2, [disk()]), b);
-            return await target.clone(...args);
-          };
-        }
-        const value: unknown = Reflect.get(target, key, target);
-        return typeof value === "function" ? value.bind(target) : value;
-      },
+    replaced(slow, "clone", async (...args) => {
+      await prepare(vm(2, [disk()]), b);
+      await clean(vm(2, [disk()]), b);
+      return await slow.clone(...args);
     }),
   );
   t.match(await faultOf(prepare(vm(1, [disk()]), between)), { kind: "conflict", reason: /generation 1 .* is no longer marked/ });

@@ -273,7 +273,8 @@ for (const stage of ["half copied", "complete but not named"] as const) {
     t.equal(await pool.stat("to.raw"), null, "under no name that anyone uses");
     const source = await pool.attach("from.raw", { format: "raw", exclusive: false });
     await pool.clone(source, "other.raw", { format: "raw", sizeBytes: null });
-    t.equal((await temps()).length, 1, "another node leaves it alone");
+    await shared(folder, "other");
+    t.equal((await temps()).length, 1, "another node leaves it alone, also when it starts");
 
     const again = await openPool(poolRow(folder), { nodeId: "a", mayInitialise: false });
     t.same(await temps(), [], "the same node, started again, sweeps it");
@@ -282,6 +283,14 @@ for (const stage of ["half copied", "complete but not named"] as const) {
     t.equal((await stat(join(folder, "to.raw"))).mode & 0o777, 0o600, "readable by its owner only");
   });
 }
+
+await t.test("opening a pool again does not sweep a copy that is being made", async (t) => {
+  const folder = t.testdir({ "from.raw": "x".repeat(512) });
+  const pool = await shared(folder);
+  const source = await pool.attach("from.raw", { format: "raw", exclusive: false });
+  const confirm = async (): Promise<void> => void (await shared(folder));
+  t.match(await pool.clone(source, "to.raw", { format: "raw", sizeBytes: null }, { confirm }), { name: "to.raw", sizeBytes: 512 });
+});
 
 await t.test("full and read-only folders say so", { skip: process.getuid?.() === 0 ? false : "mounting needs root" }, async (t) => {
   const root = t.testdir({ small: {}, big: {} });
