@@ -13,7 +13,8 @@ import { poolContract } from "../contract/pool.ts";
 import { errorOf, faultOf, poolRow } from "./support.ts";
 
 const MIB = 1024 * 1024;
-const FIXTURES = join(dirname(fileURLToPath(import.meta.url)), "fixtures");
+const COPIER = fileURLToPath(new URL("./fixtures/copier.ts", import.meta.url));
+const MOUNTS = fileURLToPath(new URL("./fixtures/mounts.ts", import.meta.url));
 
 await poolContract(t, {
   name: "dir, shared",
@@ -232,7 +233,7 @@ async function appears(path: string, maker: ChildProcess): Promise<void> {
 
 /** Runs a fixture in a process group of its own; kills the whole group at the end of the test. */
 function child(t: { teardown(work: () => void): void }, file: string, args: string[], path = process.env["PATH"]): ChildProcess {
-  const made = spawn(process.execPath, [join(FIXTURES, file), ...args], {
+  const made = spawn(process.execPath, [file, ...args], {
     detached: true,
     stdio: ["ignore", "pipe", "inherit"],
     env: { ...process.env, PATH: path },
@@ -262,7 +263,7 @@ for (const stage of ["half copied", "complete but not named"] as const) {
     );
     await chmod(join(root, "bin/cp"), 0o755);
     const half = stage === "half copied";
-    const copier = child(t, "copier.ts", [folder, "a"], half ? `${join(root, "bin")}:${process.env["PATH"] ?? ""}` : process.env["PATH"]);
+    const copier = child(t, COPIER, [folder, "a"], half ? `${join(root, "bin")}:${process.env["PATH"] ?? ""}` : process.env["PATH"]);
     if (half) await appears(join(folder, "half"), copier);
     else if (copier.stdout !== null) await once(createInterface(copier.stdout), "line");
     killGroup(copier);
@@ -295,7 +296,7 @@ await t.test("opening a pool again does not sweep a copy that is being made", as
 await t.test("full and read-only folders say so", { skip: process.getuid?.() === 0 ? false : "mounting needs root" }, async (t) => {
   const root = t.testdir({ small: {}, big: {} });
   // In a mount namespace of its own: the mounts end with the process.
-  const out = execFileSync("unshare", ["--mount", "--propagation", "private", process.execPath, join(FIXTURES, "mounts.ts"), root], {
+  const out = execFileSync("unshare", ["--mount", "--propagation", "private", process.execPath, MOUNTS, root], {
     encoding: "utf8",
     timeout: 60_000,
   });
