@@ -27,8 +27,8 @@ const KERNEL_PACKAGE = "linux-image-cloud-amd64";
 
 /** In the order in which they are loaded; those that a kernel has built in are not there and are left out. */
 const MODULES = [
-  "virtio",
   "virtio_ring",
+  "virtio",
   "virtio_pci_legacy_dev",
   "virtio_pci_modern_dev",
   "virtio_pci",

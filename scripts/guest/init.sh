@@ -4,7 +4,10 @@ bb=/bin/busybox
 $bb mount -t proc proc /proc
 $bb mount -t sysfs sys /sys
 $bb mount -t devtmpfs dev /dev
-for module in $($bb cat /lib/modules/order); do $bb insmod /lib/modules/$module 2>/dev/null; done
+# Which module needs which differs between kernels: what fails is tried again behind the others.
+again=
+for module in $($bb cat /lib/modules/order); do $bb insmod /lib/modules/$module 2>/dev/null || again="$again $module"; done
+for module in $again; do $bb insmod /lib/modules/$module 2>/dev/null; done
 
 name=- generation=- every=0.2
 for word in $($bb cat /proc/cmdline); do

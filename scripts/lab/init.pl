@@ -75,7 +75,7 @@ setpriority(0, 0, -20);                     # the guardian is punctual on a busy
 
 sub spawn {
     my ($what, $logfile, $env, @argv) = @_;
-    if ($pid_of{$what} && kill(0, $pid_of{$what})) { note("$what runs already, pid $pid_of{$what}"); return }
+    if ($pid_of{$what}) { note("$what runs already, pid $pid_of{$what}"); return }
     my $pid = fork();
     if (!defined $pid) { note("$what: cannot fork: $!"); return }
     if ($pid == 0) {
@@ -91,6 +91,12 @@ sub spawn {
     }
     $pid_of{$what} = $pid;
     note("$what started, pid $pid");
+}
+
+# Killed, but not all of its threads have ended yet: it can be reaped, and started again, only when they have.
+sub is_ending {
+    my $pid = $pid_of{$_[0]} or return 0;
+    return (slurp("/proc/$pid/stat") // '') =~ /.*\) [ZX]/s;
 }
 
 sub start_libvirtd {
@@ -140,12 +146,13 @@ sub guard {
 while (1) {
     select(undef, undef, undef, $POLL_S);
     guard();
-    if ($wanted_libvirtd) { $wanted_libvirtd = 0; start_libvirtd() }
-    if ($wanted_agent)    { $wanted_agent = 0;    start_agent() }
     while ((my $pid = waitpid(-1, 1)) > 0) {
         for my $what (grep { $pid_of{$_} == $pid } keys %pid_of) {
             note(sprintf '%s ended, pid %d, %s', $what, $pid, ($? & 127) ? 'signal ' . ($? & 127) : 'exit code ' . ($? >> 8));
             delete $pid_of{$what};
         }
     }
+    # After the reaping: what was just killed must not be taken for running.
+    if ($wanted_libvirtd && !is_ending('libvirtd')) { $wanted_libvirtd = 0; start_libvirtd() }
+    if ($wanted_agent && !is_ending('agent'))       { $wanted_agent = 0;    start_agent() }
 }

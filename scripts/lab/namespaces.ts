@@ -45,12 +45,12 @@ export class NamespaceGround implements Ground {
     for (const file of [bootFile, join(place.dir, "init.pid"), join(place.dir, "power")]) await rm(file, { force: true });
 
     const log = openSync(join(place.dir, "log", "init.log"), "a");
-    const argv = [
-      // Enters by `ip netns exec` and not by unshare alone, since that also mounts the /sys of the network namespace.
-      ...["netns", "exec", this.#names.nodeNs(place.name)],
-      ...["unshare", "--mount", "--uts", "--ipc", "--pid", "--fork", "--kill-child", "--propagation", "private"],
-      ...["perl", INIT, place.dir, place.name],
-    ];
+    // Enters by `ip netns exec` and not by unshare alone, since that also mounts the /sys of the network namespace.
+    const argv =
+      `netns exec ${this.#names.nodeNs(place.name)} unshare --mount --uts --ipc --pid --fork --kill-child --propagation private perl`.split(
+        " ",
+      );
+    argv.push(INIT, place.dir, place.name);
     const outer = spawn("ip", argv, { detached: true, stdio: ["ignore", log, log], cwd: "/", env: cleanEnvironment() });
     closeSync(log);
     outer.unref();

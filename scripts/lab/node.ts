@@ -5,8 +5,8 @@ import { join } from "node:path";
 import { agentCommand, agentSocket, serialLogFolders, type AgentCommand, type AgentStart } from "./agent.ts";
 import type { CutDirection, Ground, LabPlace, NetworkState } from "./ground.ts";
 import { powerNote } from "./namespaces.ts";
-import type { LabProcess, ProcessKind } from "./processes.ts";
-import { tryRun, type RunResult } from "./run.ts";
+import { isAlive, type LabProcess, type ProcessKind } from "./processes.ts";
+import { CommandError, tryRun, type RunResult } from "./run.ts";
 import { waitFor } from "./wait.ts";
 
 /** What can be killed: one kind of process, or the whole node at once. */
@@ -106,10 +106,10 @@ export class LabNode {
 
   /**
    * Starts the agent. Without `how` it is started as it was the last time it is known to have worked: from its data folder.
-   * What is given stays the way it starts when the node is powered on, so call again with `again` once it has joined.
+   * What is given stays the way it starts when the node is powered on: call agentHasJoined() once it has joined.
    */
-  async startAgent(how?: AgentStart): Promise<void> {
-    await this.setAgent(agentCommand(this.place, how ?? { kind: "again" }, { args: this.#agentArgs }));
+  async startAgent(how: AgentStart | AgentCommand = { kind: "again" }): Promise<void> {
+    await this.setAgent("argv" in how ? how : agentCommand(this.place, how, { args: this.#agentArgs }));
     await this.#ground.start(this.place, "agent");
   }
 
@@ -164,11 +164,15 @@ export class LabNode {
   async exec(command: string | readonly string[], options: { timeoutMs?: number; input?: string } = {}): Promise<RunResult> {
     const timeoutMs = options.timeoutMs ?? 15_000;
     const argv = typeof command === "string" ? ["sh", "-c", command] : command;
-    return await tryRun(this.inside(["timeout", "-s", "KILL", String(timeoutMs / 1000), ...argv]), {
-      // The one inside is to end first.
+    const startedMs = performance.now();
+    const result = await tryRun(this.inside(["timeout", "-s", "KILL", String(timeoutMs / 1000), ...argv]), {
+      // The limit inside is to be the one that acts: it ends the command itself.
       timeoutMs: timeoutMs + 1_000,
       ...(options.input === undefined ? {} : { input: options.input }),
     });
+    if (result.code !== 0 && performance.now() - startedMs >= timeoutMs)
+      throw new CommandError(argv, result, `not done on ${this.name} after ${timeoutMs} ms`);
+    return result;
   }
 
   /** The command line that, run on this machine, runs `argv` inside the node. */
@@ -191,9 +195,10 @@ export class LabNode {
   serialLogPath(vm: string): string | null {
     const found = [...serialLogFolders(this.place), join(this.place.dir, "host", "log")].flatMap((folder) => {
       try {
-        return readdirSync(folder, { recursive: true })
-          .map((file) => join(folder, String(file)))
-          .filter((path) => path.slice(folder.length).includes(vm) && statSync(path).isFile());
+        return readdirSync(folder)
+          .filter((file) => file.includes(vm))
+          .map((file) => join(folder, file))
+          .filter((path) => statSync(path).isFile());
       } catch {
         return [];
       }
@@ -212,7 +217,7 @@ export class LabNode {
     await waitFor(
       `the end of ${targets.map((one) => `${one.kind} ${one.pid}`).join(", ")} on ${this.name}`,
       (saw) => {
-        const alive = this.processes().filter((now) => targets.some((one) => one.pid === now.pid && one.startTicks === now.startTicks));
+        const alive = targets.filter((one) => isAlive(one.pid, one.startTicks));
         saw(alive.map((one) => `${one.pid} ${one.state} ${one.argv.join(" ")}`));
         return alive.length === 0;
       },

@@ -58,9 +58,7 @@ export function processesOfFolder(folder: string): LabProcess[] {
 
 /** null for zombies and kernel threads. */
 export function readProcess(pid: number): LabProcess | null {
-  const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
-  // The name in brackets may hold spaces and brackets: the fields are counted from its end; the first one after it is the state.
-  const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+  const fields = statFields(pid);
   const state = fields[0] ?? "?";
   if (state === "Z" || state === "X") return null;
   const argv = readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0").slice(0, -1);
@@ -70,13 +68,24 @@ export function readProcess(pid: number): LabProcess | null {
   return { pid, innerPid, kind: kindOf(argv, innerPid), argv, startTicks: Number(fields[19]), state, parentPid: Number(fields[1]) };
 }
 
-/** True if the process that had this pid and start time still lives. */
+/**
+ * True if the process that had this pid and start time still lives, or any of its threads does: the first thread of a
+ * killed QEMU may be a zombie while another still writes.
+ */
 export function isAlive(pid: number, startTicks: number): boolean {
   try {
-    return readProcess(pid)?.startTicks === startTicks;
+    const fields = statFields(pid);
+    if (Number(fields[19]) !== startTicks) return false;
+    return (fields[0] !== "Z" && fields[0] !== "X") || readdirSync(`/proc/${pid}/task`).length > 1;
   } catch {
     return false;
   }
+}
+
+/** The fields of /proc/PID/stat from the state on (index 0 is field 3): the name before it may hold spaces and brackets. */
+function statFields(pid: number): string[] {
+  const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
+  return stat.slice(stat.lastIndexOf(")") + 2).split(" ");
 }
 
 function kindOf(argv: readonly string[], innerPid: number): ProcessKind {
