@@ -76,6 +76,7 @@ export class SimulatedDriver implements Driver {
   private stopWatching: (() => void) | null = null;
   private cancelPoll: (() => void) | null = null;
   private looking: Promise<void> | null = null;
+  private lookAgain = false;
   private tail: Promise<void> = Promise.resolve();
   private connected = true;
   private closed = false;
@@ -348,13 +349,22 @@ export class SimulatedDriver implements Driver {
     this.cancelPoll = this.clock.after(this.options.pollMs ?? 250, () => void this.look().then(() => this.poll()));
   }
 
-  /** Compares the store with what was told; one look at a time. */
+  /** Compares the store with what was told: one look at a time, and one more if something changed meanwhile. */
   private look(): Promise<void> {
-    this.looking ??= this.exclusive(() => this.compare())
+    if (this.looking !== null) {
+      this.lookAgain = true;
+      return this.looking;
+    }
+    this.looking = this.exclusive(() => this.compare())
       .catch((error: unknown) =>
         this.log.warn("the simulated hypervisor's domains cannot be read", { reason: asRoostError(error).message }),
       )
-      .finally(() => (this.looking = null));
+      .then(() => {
+        this.looking = null;
+        if (!this.lookAgain) return;
+        this.lookAgain = false;
+        return this.look();
+      });
     return this.looking;
   }
 

@@ -189,9 +189,9 @@ class Reader {
       case "string":
         return utf8Decoder.decode(this.padded(this.count(type[1], 1, path), path));
       case "opaque":
-        return this.padded(this.count(type[1], 1, path), path).slice();
+        return new Uint8Array(this.padded(this.count(type[1], 1, path), path)); // a copy: Buffer.slice would not be one
       case "fixed":
-        return this.padded(type[1], path).slice();
+        return new Uint8Array(this.padded(type[1], path));
       case "optional":
         return this.flag(path) ? this.read(type[1], path) : null;
       case "array":
