@@ -16,6 +16,8 @@ export interface Node {
   role: PeerRole;
   zone: string;
   labels: Record<string, string>;
+  /** A VM of one partition never lands in another (CLU-8); absent is the partition without a name. */
+  partition?: string;
   /** host:port of the public API and of the peer port. */
   apiAddress: string;
   peerAddress: string;

@@ -2,9 +2,13 @@
  * May this VM be on this node? The hard checks of SCH-1 in their order, each with a code and the numbers. The scheduler
  * filters with them and the state asks them again when a plan is applied (SCH-20): there is no second version.
  */
+import { checkRequirements, printFault } from "./expression/check.ts";
+import { holds, nodeValue } from "./expression/evaluate.ts";
 import { claimedOn, fits, limitsOf, nodeUsage } from "./capacity.ts";
 import type { Reservation, Usage } from "./capacity.ts";
 import type { Node, NodeInfo } from "./node.ts";
+import { agrees, describePolicy, isBetweenVms, isMust, nodesOfOthers, policiesOf } from "./policy.ts";
+import type { Policy, Whereabouts } from "./policy.ts";
 import { defaultSettings } from "./settings.ts";
 import type { Settings } from "./settings.ts";
 import type { View } from "./view.ts";
@@ -14,12 +18,16 @@ export type RefusalCode =
   | "node-not-ready"
   | "node-unknown"
   | "requested-node"
+  | "partition"
   | "architecture"
   | "bridge"
   | "pool"
   | "home-node"
+  | "requirements"
+  | "policy"
   | "memory"
-  | "cpus";
+  | "cpus"
+  | "vm-policy";
 
 /** Why a node cannot take a VM. */
 export interface Refusal<Code extends string = string> {
@@ -35,6 +43,8 @@ export interface PlacementOptions {
   usage?: Usage | undefined;
   /** What is promised on nodes beyond the view, by node id. */
   inFlight?: ReadonlyMap<string, Reservation> | undefined;
+  /** Where VMs are beyond the view: what was placed before in the same plan. */
+  where?: Whereabouts | undefined;
 }
 
 /** What a check looks at; the same for all nodes of one decision. */
@@ -43,10 +53,10 @@ export interface PlacementContext extends PlacementOptions {
   readonly settings: Settings;
 }
 
-/** One link of the chain. `fixed` ones depend on rows only; `capacity` ones also on what was placed before in the same plan. */
+/** One link of the chain. `fixed` ones depend on rows only; `capacity` and `others` also on what was placed before in the same plan. */
 export interface PlacementCheck {
   readonly code: RefusalCode;
-  readonly kind: "fixed" | "capacity";
+  readonly kind: "fixed" | "capacity" | "others";
   readonly about: string;
   check(context: PlacementContext, vm: Vm, node: Node): Refusal<RefusalCode> | null;
 }
@@ -85,6 +95,17 @@ export const PLACEMENT_CHECKS: readonly PlacementCheck[] = [
     },
   },
   {
+    code: "partition",
+    kind: "fixed",
+    about: "node and VM are of the same partition",
+    check: (_context, vm, node) => {
+      const [mine, its] = [vm.definition.partition ?? "", node.partition ?? ""];
+      return mine === its
+        ? null
+        : refusal("partition", node, `is in ${its === "" ? "no partition" : `partition ${its}`}, the VM in ${mine === "" ? "none" : mine}`);
+    },
+  },
+  {
     code: "architecture",
     kind: "fixed",
     about: "the node has the VM's architecture",
@@ -115,8 +136,21 @@ export const PLACEMENT_CHECKS: readonly PlacementCheck[] = [
         : refusal("home-node", node, `the VM's volumes in pool ${pool} are local to ${nodeName(context.view, vm.homeNodeId)}`);
     },
   },
+  { code: "requirements", kind: "fixed", about: "the VM's requirements hold on the node", check: checkRequirement },
+  {
+    code: "policy",
+    kind: "fixed",
+    about: "must policies of the VM on nodes and zones",
+    check: (context, vm, node) => checkPolicies(context, vm, node, (policy) => !isBetweenVms(policy), "policy"),
+  },
   { code: "memory", kind: "capacity", about: "used + in flight + asked ≤ (physical − reserve) × ratio", check: checkMemory },
   { code: "cpus", kind: "capacity", about: "vCPUs placed + asked ≤ logical CPUs × ratio, where a ratio is set", check: checkCpus },
+  {
+    code: "vm-policy",
+    kind: "others",
+    about: "must policies of the VM with other VMs",
+    check: (context, vm, node) => checkPolicies(context, vm, node, isBetweenVms, "vm-policy"),
+  },
 ];
 
 /**
@@ -186,6 +220,30 @@ function checkCpus(context: PlacementContext, vm: Vm, node: Node): Refusal<Refus
   if (fits(usedCpus, askedCpus, limitCpus)) return null;
   const freeCpus = Math.max(0, limitCpus - usedCpus);
   return refusal("cpus", node, `needs ${askedCpus} vCPUs, ${freeCpus} free of ${limitCpus}`, { askedCpus, usedCpus, freeCpus, limitCpus });
+}
+
+function checkRequirement(_context: PlacementContext, vm: Vm, node: Node): Refusal<RefusalCode> | null {
+  const text = vm.definition.requirements ?? null;
+  if (text === null || text.trim() === "") return null;
+  const checked = checkRequirements(text);
+  if (!checked.ok) return refusal("requirements", node, `the requirements are wrong: ${printFault(text, checked.fault)}`);
+  if (holds(checked.expression, (name) => nodeValue(node, name))) return null;
+  return refusal("requirements", node, `${text} does not hold`);
+}
+
+function checkPolicies(
+  context: PlacementContext,
+  vm: Vm,
+  node: Node,
+  which: (policy: Policy) => boolean,
+  code: "policy" | "vm-policy",
+): Refusal<RefusalCode> | null {
+  for (const policy of policiesOf(context.view, vm.id)) {
+    if (!isMust(policy) || !which(policy)) continue;
+    if (agrees(context.view, policy, node, nodesOfOthers(context.view, policy, vm, context.where))) continue;
+    return refusal(code, node, describePolicy(context.view, policy));
+  }
+  return null;
 }
 
 function checkPools(context: PlacementContext, vm: Vm, node: Node): Refusal<RefusalCode> | null {

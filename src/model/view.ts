@@ -1,6 +1,7 @@
 /** The read-only state at one index: what schedulers, detectors and services look at. Rows are never mutated in place. */
 import type { Cluster, JoinToken } from "./cluster.ts";
 import type { Node } from "./node.ts";
+import type { Policy, ZoneRole } from "./policy.ts";
 import type { Pool } from "./pool.ts";
 import type { Vm } from "./vm.ts";
 
@@ -13,6 +14,10 @@ export interface View {
   readonly nodes: ReadonlyMap<string, Node>;
   readonly vms: ReadonlyMap<string, Vm>;
   readonly pools: ReadonlyMap<string, Pool>;
+  /** Placement policies by id; absent: none (SCH-2). */
+  readonly policies?: ReadonlyMap<string, Policy>;
+  /** Roles of zones by name; absent or empty: not an active-active cluster (SCH-3). */
+  readonly zoneRoles?: ReadonlyMap<string, ZoneRole>;
   readonly tokens: ReadonlyMap<string, JoinToken>;
   /** Index: VM ids by the node of their claim. */
   readonly claimsByNode: ReadonlyMap<string, ReadonlySet<string>>;

@@ -13,6 +13,11 @@ export interface VmDefinition {
   disks: DiskDefinition[];
   nics: NicDefinition[];
   labels: Record<string, string>;
+  /** Only nodes of this partition; absent is the one without a name (CLU-8). */
+  partition?: string;
+  /** Condition over node values that must hold, and number that replaces the score, highest first (SCH-9). */
+  requirements?: string | null;
+  rank?: string | null;
   restart: RestartPolicy;
   ha: HaDefinition;
 }

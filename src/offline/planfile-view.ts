@@ -1,12 +1,13 @@
 /** A plan file's cluster as a view of the state, and its request as the scheduler's. Names serve as ids. */
 import { invalid } from "../base/errors.ts";
 import type { Node } from "../model/node.ts";
+import type { Policy } from "../model/policy.ts";
 import type { Pool } from "../model/pool.ts";
 import { defaultSettings } from "../model/settings.ts";
 import type { View } from "../model/view.ts";
 import type { Vm } from "../model/vm.ts";
 import type { PlanRequest } from "../scheduler/types.ts";
-import type { PlanCluster, PlanFileRequest, PlanNode, PlanVm } from "./planfile.ts";
+import type { PlanCluster, PlanFileRequest, PlanNode, PlanPolicy, PlanVm } from "./planfile.ts";
 
 const ARCH = "x86_64";
 
@@ -70,6 +71,8 @@ export function viewFrom(cluster: PlanCluster, request: PlanFileRequest | null):
     nodes: new Map(nodes.map((node) => [node.id, node])),
     vms: new Map(vms.map((vm) => [vm.id, vm])),
     pools: new Map(pools.map((pool) => [pool.id, pool])),
+    policies: new Map(cluster.policies.map((policy) => [policy.name, policyRow(policy)])),
+    zoneRoles: new Map(cluster.zones.map(({ name, role }) => [name, role])),
     tokens: new Map(),
     claimsByNode: claims,
     vmIdByName: names(vms),
@@ -91,6 +94,7 @@ function nodeRow(node: PlanNode, peerId: number, cluster: PlanCluster, poolNames
     role: "voter",
     zone: node.zone ?? "",
     labels: node.labels ?? {},
+    partition: node.partition ?? "",
     apiAddress: "",
     peerAddress: "",
     joinedAtMs: 0,
@@ -112,6 +116,24 @@ function nodeRow(node: PlanNode, peerId: number, cluster: PlanCluster, poolNames
     },
     parkedMs: 0,
     claimRevision: 1,
+    revision: 1,
+  };
+}
+
+function policyRow(policy: PlanPolicy): Policy {
+  return {
+    id: policy.name,
+    name: policy.name,
+    enabled: policy.enabled ?? true,
+    members: policy.vms,
+    strength: policy.rule,
+    weight: policy.weight ?? 1,
+    target:
+      policy.nodes !== undefined
+        ? { kind: "nodes", nodeIds: policy.nodes }
+        : policy.zones !== undefined
+          ? { kind: "zones", zones: policy.zones }
+          : { kind: "vms", rule: policy.place ?? "different-nodes" },
     revision: 1,
   };
 }
@@ -142,6 +164,9 @@ function vmRow(vm: PlanVm, number: number): Vm {
       })),
       nics: (vm.bridges ?? []).map((bridge) => ({ bridge, mac: "", model: "virtio" as const })),
       labels: vm.labels ?? {},
+      partition: vm.partition ?? "",
+      requirements: vm.requirements ?? null,
+      rank: vm.rank ?? null,
       restart: "always",
       ha: { enabled: true, priority: vm.priority ?? 0, onQuorumLoss: "stop" },
     },

@@ -4,6 +4,7 @@
  */
 import { RoostError } from "../base/errors.ts";
 import type { Violation } from "../base/errors.ts";
+import { checkRank, checkRequirements, printFault } from "../model/expression/check.ts";
 
 export interface PlanCluster {
   nodes: PlanNode[];
@@ -87,7 +88,7 @@ export interface PlanFileRequest {
 
 type Fields = Record<string, Rule>;
 type Rule = { readonly needed?: true } & (
-  | { readonly is: "name" | "text" | "boolean" | "names" | "labels" }
+  | { readonly is: "name" | "text" | "boolean" | "names" | "labels" | "requirements" | "rank" }
   | { readonly is: "number" | "whole"; readonly min: number }
   | { readonly is: "choice"; readonly of: readonly string[] }
 );
@@ -119,8 +120,8 @@ const VM: Fields = {
   arch: { is: "name" },
   bridges: { is: "names" },
   pools: { is: "names" },
-  requirements: { is: "text" },
-  rank: { is: "text" },
+  requirements: { is: "requirements" },
+  rank: { is: "rank" },
 };
 
 const POLICY: Fields = {
@@ -250,6 +251,12 @@ function problemWith(value: unknown, rule: Rule): string | null {
       return typeof value === "string" && /^[^\s,=#]+$/.test(value) ? null : "must be a name without blanks, commas, = and #";
     case "text":
       return typeof value === "string" ? null : "must be text";
+    case "requirements":
+    case "rank": {
+      if (typeof value !== "string") return "must be text";
+      const checked = rule.is === "rank" ? checkRank(value) : checkRequirements(value);
+      return checked.ok ? null : printFault(value, checked.fault);
+    }
     case "boolean":
       return typeof value === "boolean" ? null : "must be true or false";
     case "names":

@@ -30,6 +30,8 @@ export interface Arena {
   readonly hash: Uint32Array;
   /** vCPUs of all VMs of the cluster. */
   totalCpus: number;
+  /** Node by VM, of the VMs with policies between them that the plan has moved so far. */
+  readonly where: Map<string, string | null>;
 }
 
 /** O(nodes), and O(VMs) when no `usage` is given. */
@@ -56,6 +58,7 @@ export function arenaOf(
     cpus: new Float64Array(n),
     hash: new Uint32Array(n),
     totalCpus: usage.totalCpus,
+    where: new Map(),
   };
   for (const [i, node] of nodes.entries()) {
     const limits = limitsOf(node, settings);
@@ -80,6 +83,7 @@ export interface ArenaMark {
   readonly usedCpus: Float64Array;
   readonly placedMemory: Float64Array;
   readonly placedCpus: Float64Array;
+  readonly where: ReadonlyMap<string, string | null>;
 }
 
 export function mark(arena: Arena): ArenaMark {
@@ -88,6 +92,7 @@ export function mark(arena: Arena): ArenaMark {
     usedCpus: arena.usedCpus.slice(),
     placedMemory: arena.placedMemory.slice(),
     placedCpus: arena.placedCpus.slice(),
+    where: new Map(arena.where),
   };
 }
 
@@ -96,6 +101,9 @@ export function rewind(arena: Arena, to: ArenaMark): void {
   arena.usedCpus.set(to.usedCpus);
   arena.placedMemory.set(to.placedMemory);
   arena.placedCpus.set(to.placedCpus);
+  if (arena.where.size === 0 && to.where.size === 0) return;
+  arena.where.clear();
+  for (const [vmId, nodeId] of to.where) arena.where.set(vmId, nodeId);
 }
 
 /** What of the VM is in the sums now: added with `sign` 1, taken out with -1. */

@@ -27,10 +27,16 @@ export function greedy(arena: Arena, items: readonly Item[], order: readonly num
 /** Picks for one item and writes the placement into the arena; -1 if nothing is left. */
 export function decide(arena: Arena, item: Item, score: Scorer, kind: PlanKind): number {
   lift(arena, item, kind);
-  const i = pick(arena, item, score);
-  if (i === -1) putBack(arena, item, kind);
-  else shift(arena, i, item.memory, item.cpus, 1);
+  const i = pick(arena, item, item.score ?? score);
+  settle(arena, item, i, kind);
   return i;
+}
+
+/** After `lift`: writes where the item went, or back where it was for -1. */
+export function settle(arena: Arena, item: Item, i: number, kind: PlanKind): void {
+  if (i === -1) return putBack(arena, item, kind);
+  shift(arena, i, item.memory, item.cpus, 1);
+  if (item.overlay !== null) arena.where.set(item.vm.id, arena.nodes[i]!.id);
 }
 
 /** Takes the item's own part out of the sums, as the scores and the check ask. A migrating VM holds its source to the end. */

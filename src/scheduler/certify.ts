@@ -1,9 +1,10 @@
 /** Goes through an attempt again and notes what each decision saw (SCH-17). */
 import { fits } from "../model/capacity.ts";
-import { mark, rewind, shift } from "./arena.ts";
+import { mark, rewind } from "./arena.ts";
 import type { Arena } from "./arena.ts";
-import { lift, putBack } from "./attempt.ts";
+import { lift, settle } from "./attempt.ts";
 import type { Attempt } from "./attempt.ts";
+import { FILTERS } from "./filters.ts";
 import type { Item } from "./items.ts";
 import { roomFor, tieBefore } from "./pick.ts";
 import type { Scorer } from "./scorers.ts";
@@ -21,16 +22,15 @@ export function playback(arena: Arena, items: readonly Item[], attempt: Attempt,
     const item = items[k]!;
     lift(arena, item, kind);
     watch(position, item);
-    const i = attempt.node[k]!;
-    if (i === -1) putBack(arena, item, kind);
-    else shift(arena, i, item.memory, item.cpus, 1);
+    settle(arena, item, attempt.node[k]!, kind);
   }
   rewind(arena, before);
 }
 
-export function certify(arena: Arena, items: readonly Item[], attempt: Attempt, score: Scorer, kind: PlanKind): Decision[] {
+export function certify(arena: Arena, items: readonly Item[], attempt: Attempt, planScore: Scorer, kind: PlanKind): Decision[] {
   const decisions: Decision[] = [];
   playback(arena, items, attempt, kind, (position, item) => {
+    const score = item.score ?? planScore;
     const winner = attempt.node[attempt.order[position]!]!;
     decisions.push({
       vmId: item.vm.id,
@@ -47,22 +47,26 @@ export function certify(arena: Arena, items: readonly Item[], attempt: Attempt, 
 function refusedNow(arena: Arena, item: Item): Record<string, number> {
   let memory = 0;
   let cpus = 0;
+  let others = 0;
+  const overlay = item.overlay?.(arena.where) ?? null;
   for (const i of item.class.eligible) {
     if (!fits(arena.usedMemory[i]!, item.memory, arena.limitMemory[i]!)) memory++;
     else if (!fits(arena.usedCpus[i]!, item.cpus, arena.limitCpus[i]!)) cpus++;
+    else if (overlay?.blocked[i] === 1) others++;
   }
-  const refused: Record<string, number> = Object.fromEntries(item.class.refused);
-  if (memory > 0) refused["memory"] = memory;
-  if (cpus > 0) refused["cpus"] = cpus;
+  const counts = new Map([...item.class.refused, ["memory", memory], ["cpus", cpus], ["vm-policy", others]] as [string, number][]);
+  const refused: Record<string, number> = {};
+  for (const { code } of FILTERS) if ((counts.get(code) ?? 0) > 0) refused[code] = counts.get(code)!;
   return refused;
 }
 
 /** The first nodes in the order of `pick`, at most 5. */
 function best(arena: Arena, item: Item, score: Scorer): number[] {
-  const { tiers } = item.class;
+  const overlay = item.overlay?.(arena.where) ?? null;
+  const tiers = overlay?.tiers ?? item.class.tiers;
   const top: { i: number; tier: number; score: number }[] = [];
   for (const i of item.class.eligible) {
-    if (!roomFor(arena, i, item.memory, item.cpus)) continue;
+    if (!roomFor(arena, i, item.memory, item.cpus) || overlay?.blocked[i] === 1) continue;
     const mine = { i, tier: tiers === null ? 0 : tiers[i]!, score: score(arena, i, item.memory, item.cpus) };
     let at = top.length;
     while (at > 0 && before(arena, item, mine, top[at - 1]!)) at--;

@@ -6,6 +6,8 @@ import type { Node } from "../model/node.ts";
 import { PLACEMENT_CHECKS, localPool, poolsOf } from "../model/placement.ts";
 import type { PlacementContext, Refusal } from "../model/placement.ts";
 import type { Vm } from "../model/vm.ts";
+import { agrees, isBetweenVms, isMust, isSecondary, nodesOfOthers, policiesOf } from "../model/policy.ts";
+import type { Policy } from "../model/policy.ts";
 import type { PlanRequest } from "./types.ts";
 
 export interface FilterContext extends PlacementContext {
@@ -15,9 +17,9 @@ export interface FilterContext extends PlacementContext {
 export interface Filter {
   readonly code: string;
   readonly about: string;
-  /** `fixed`: the same answer for the whole plan. `capacity`: changes with every placement. */
-  readonly kind: "fixed" | "capacity";
-  /** What of the VM the answer depends on: VMs with equal keys in all fixed filters share their answers. Not used for capacity. */
+  /** `fixed`: the same answer for the whole plan. `capacity` and `others` (where other VMs are) change with placements. */
+  readonly kind: "fixed" | "capacity" | "others";
+  /** What of the VM the answer depends on: VMs with equal keys in all fixed filters share their answers. Of fixed ones only. */
   key(context: FilterContext, vm: Vm): string;
   refuse(context: FilterContext, vm: Vm, node: Node): Refusal | null;
 }
@@ -28,6 +30,9 @@ const CHECK_KEYS: Partial<Record<string, (context: FilterContext, vm: Vm) => str
   architecture: (_context, vm) => vm.definition.arch,
   bridge: (_context, vm) => vm.definition.nics.map((nic) => nic.bridge).join(","),
   pool: (_context, vm) => poolsOf(vm.definition).join(","),
+  partition: (_context, vm) => vm.definition.partition ?? "",
+  requirements: (_context, vm) => vm.definition.requirements ?? "",
+  policy: (context, vm) => policyKey(context, vm),
   "home-node": (context, vm) => (vm.homeNodeId !== null && localPool(context.view, vm.definition) !== null ? vm.homeNodeId : ""),
 };
 
@@ -56,29 +61,49 @@ export const FILTERS: readonly Filter[] = [
 
 const FIXED = FILTERS.filter((filter) => filter.kind === "fixed");
 
-/** Preference of nodes that stay: lower is better, compared before the score. */
-export interface Preference {
-  readonly about: string;
-  key(context: FilterContext, vm: Vm): string;
-  /** 0 keeps the node, 1 uses it only if no node with 0 is left. */
-  tier(context: FilterContext, vm: Vm, node: Node): 0 | 1;
+/** The VM's policies on nodes and zones; those with other VMs are asked on every decision. */
+function policyKey(context: FilterContext, vm: Vm): string {
+  return policiesOf(context.view, vm.id)
+    .map((policy) => policy.id)
+    .join(",");
 }
 
-/** In order of weight: an earlier one is never given up for a later one. */
-export const PREFERENCES: readonly Preference[] = [
-  {
-    about: "not where the VM just failed",
-    key: (context, vm) => (context.request.avoid?.get(vm.id) ?? []).join(","),
-    tier: (context, vm, node) => (context.request.avoid?.get(vm.id)?.includes(node.id) === true ? 1 : 0),
-  },
-];
+/** Policies with other VMs: such a VM is asked per node on every decision. */
+export function groupsOf(context: FilterContext, vm: Vm): Policy[] {
+  return policiesOf(context.view, vm.id).filter(isBetweenVms);
+}
+
+/** More preferences than this on one VM are left out, the lightest first: a tier must stay a whole number. */
+const MAX_PREFERENCES = 40;
+
+/**
+ * One number for all preferences, compared before the score; lower is better. Each is one binary digit, 1 where the node
+ * is not what it prefers, so comparing tiers is what SCH-2 asks: keep the preferred nodes if any is left, else all, one
+ * preference after the other. First where the VM just failed, then policies by weight, last the secondary zone (SCH-3).
+ */
+export function tierOf(
+  context: FilterContext,
+  vm: Vm,
+  node: Node,
+  others: OthersOf = (policy) => nodesOfOthers(context.view, policy, vm, context.where),
+): number {
+  const policies = policiesOf(context.view, vm.id);
+  let tier = context.request.avoid?.get(vm.id)?.includes(node.id) === true ? 1 : 0;
+  for (const policy of policies.filter((one) => !isMust(one)).slice(0, MAX_PREFERENCES)) {
+    tier = tier * 2 + (agrees(context.view, policy, node, others(policy)) ? 0 : 1);
+  }
+  const zoned = policies.some((policy) => policy.target.kind === "zones");
+  return tier * 2 + (!zoned && isSecondary(context.view, node) ? 1 : 0);
+}
+
+/** Ready nodes that other members of a policy are on. */
+export type OthersOf = (policy: Policy) => ReadonlySet<string>;
 
 /** VMs with the same class get the same fixed answers on every node. */
 export function classKey(context: FilterContext, vm: Vm): string {
   let key = "";
   for (const filter of FIXED) key += `${filter.key(context, vm)}\n`;
-  for (const preference of PREFERENCES) key += `${preference.key(context, vm)}\n`;
-  return key;
+  return `${key}${(context.request.avoid?.get(vm.id) ?? []).join(",")}`;
 }
 
 /** The first fixed refusal, or null. */
@@ -97,11 +122,4 @@ export function refuse(context: FilterContext, vm: Vm, node: Node): Refusal | nu
     if (found !== null) return found;
   }
   return null;
-}
-
-/** One number for all preferences; lower is better. */
-export function tierOf(context: FilterContext, vm: Vm, node: Node): number {
-  let tier = 0;
-  for (const preference of PREFERENCES) tier = tier * 2 + preference.tier(context, vm, node);
-  return tier;
 }

@@ -1,10 +1,16 @@
 /** The VMs of one request as the planners see them: numbers, and the class that carries the fixed filters' answers. */
+import { checkRank } from "../model/expression/check.ts";
+import { nodeValue, rankOf } from "../model/expression/evaluate.ts";
+import type { Value } from "../model/expression/evaluate.ts";
 import { hash32 } from "../model/hash.ts";
+import { agrees, isMust, nodesOfOthers } from "../model/policy.ts";
+import type { Whereabouts } from "../model/policy.ts";
 import type { View } from "../model/view.ts";
 import type { Vm } from "../model/vm.ts";
 import type { Arena } from "./arena.ts";
-import { classKey, refuseFixed, tierOf } from "./filters.ts";
-import type { FilterContext } from "./filters.ts";
+import { classKey, groupsOf, refuseFixed, tierOf } from "./filters.ts";
+import type { FilterContext, OthersOf } from "./filters.ts";
+import type { Scorer } from "./scorers.ts";
 
 /** Equal requests as far as fixed filters and preferences go. */
 export interface RequestClass {
@@ -13,7 +19,7 @@ export interface RequestClass {
   /** Index of the nodes that passed all fixed filters, ascending. */
   readonly eligible: Int32Array;
   /** By node; null if all tiers are equal. */
-  readonly tiers: Int32Array | null;
+  readonly tiers: Float64Array | null;
   /** Nodes refused, by reason code. */
   readonly refused: ReadonlyMap<string, number>;
 }
@@ -27,6 +33,17 @@ export interface Item {
   readonly class: RequestClass;
   /** Rank in HA order: 0 is recovered first. All 0 where priority does not count. */
   readonly rank: number;
+  /** What changes with where other VMs are; null for a VM without policies between VMs. */
+  readonly overlay: ((where: Whereabouts) => Overlay) | null;
+  /** The VM's own score from its rank expression (SCH-9); null for the plan's. */
+  readonly score: Scorer | null;
+}
+
+/** By node, as long as no other member moves. */
+export interface Overlay {
+  /** 1 where a must policy with another VM refuses. */
+  readonly blocked: Uint8Array;
+  readonly tiers: Float64Array;
 }
 
 /** The class of each VM, made once per distinct key: O(classes × nodes × filters). */
@@ -64,9 +81,53 @@ export function rowsOf(view: View, ids: readonly string[]): (Vm | null)[] {
   return ids.map((id) => view.vms.get(id) ?? null);
 }
 
+/** For VMs with policies between VMs. */
+export function overlayFor(context: FilterContext, arena: Arena, vm: Vm, own: RequestClass): Item["overlay"] {
+  const groups = groupsOf(context, vm);
+  if (groups.length === 0) return null;
+  return (where) => {
+    const others = new Map(groups.map((policy) => [policy, nodesOfOthers(context.view, policy, vm, where)]));
+    const at: OthersOf = (policy) => others.get(policy) ?? NOWHERE;
+    const blocked = new Uint8Array(arena.nodes.length);
+    const tiers = new Float64Array(arena.nodes.length);
+    for (const i of own.eligible) {
+      const node = arena.nodes[i]!;
+      blocked[i] = groups.some((policy) => isMust(policy) && !agrees(context.view, policy, node, at(policy))) ? 1 : 0;
+      tiers[i] = tierOf(context, vm, node, at);
+    }
+    return { blocked, tiers };
+  };
+}
+
+const NOWHERE: ReadonlySet<string> = new Set();
+
+/** The scorer of the VM's rank: highest rank first, so its negative; null without one, or with one that was never valid. */
+export function rankScorer(vm: Vm): Scorer | null {
+  const text = vm.definition.rank ?? null;
+  const checked = text === null ? null : checkRank(text);
+  if (checked === null || !checked.ok) return null;
+  const expression = checked.expression;
+  return (arena, i) => -rankOf(expression, (name) => loadValue(arena, i, name));
+}
+
+function loadValue(arena: Arena, i: number, name: string): Value {
+  switch (name) {
+    case "usedMemoryMib":
+      return arena.usedMemory[i]!;
+    case "freeMemoryMib":
+      return arena.limitMemory[i]! - arena.usedMemory[i]!;
+    case "usedCpus":
+      return arena.usedCpus[i]!;
+    case "freeCpus":
+      return (arena.limitCpus[i] === Number.POSITIVE_INFINITY ? arena.cpus[i]! : arena.limitCpus[i]!) - arena.usedCpus[i]!;
+    default:
+      return nodeValue(arena.nodes[i]!, name);
+  }
+}
+
 function makeClass(context: FilterContext, arena: Arena, vm: Vm, id: number): RequestClass {
   const eligible: number[] = [];
-  const tiers = new Int32Array(arena.nodes.length);
+  const tiers = new Float64Array(arena.nodes.length);
   const refused = new Map<string, number>();
   for (const [i, node] of arena.nodes.entries()) {
     const refusal = refuseFixed(context, vm, node);

@@ -12,13 +12,15 @@ export function roomFor(arena: Arena, i: number, memory: number, cpus: number): 
 /** Index of the node, or -1 if none is left. O(eligible nodes). */
 export function pick(arena: Arena, item: Item, score: Scorer): number {
   const { memory, cpus, tie } = item;
-  const { eligible, tiers } = item.class;
+  const { eligible } = item.class;
+  const overlay = item.overlay?.(arena.where) ?? null;
+  const tiers = overlay?.tiers ?? item.class.tiers;
   let best = -1;
   let bestScore = Number.POSITIVE_INFINITY;
   let bestTier = 0;
   for (let k = 0; k < eligible.length; k++) {
     const i = eligible[k]!;
-    if (!roomFor(arena, i, memory, cpus)) continue;
+    if (!roomFor(arena, i, memory, cpus) || overlay?.blocked[i] === 1) continue;
     const tier = tiers === null ? 0 : tiers[i]!;
     if (best !== -1 && tier > bestTier) continue;
     const mine = score(arena, i, memory, cpus);

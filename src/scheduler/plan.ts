@@ -2,6 +2,7 @@
  * The scheduler's core: a view and a request in, placements and reasons out. Pure; the same inputs give the same bytes.
  * What it answers passes `checkPlacement` placement by placement, in the order given (SCH-20).
  */
+import { usageOf } from "../model/capacity.ts";
 import type { Usage } from "../model/capacity.ts";
 import { settingsOf } from "../model/placement.ts";
 import type { View } from "../model/view.ts";
@@ -13,7 +14,7 @@ import type { Attempt } from "./attempt.ts";
 import { reachesBound } from "./bound.ts";
 import { certify } from "./certify.ts";
 import type { FilterContext } from "./filters.ts";
-import { classesFor, haOrder, ranksByPriority, rowsOf, tieOf } from "./items.ts";
+import { classesFor, haOrder, overlayFor, rankScorer, ranksByPriority, rowsOf, tieOf } from "./items.ts";
 import type { Item } from "./items.ts";
 import { reasonsFor } from "./reasons.ts";
 import { scorerFor } from "./scorers.ts";
@@ -26,23 +27,15 @@ import type { Plan, PlanMethod, PlanRejection, PlanRequest, Scoring } from "./ty
  * one, must be that of the view: it saves a pass over all VMs.
  */
 export function plan(view: View, request: PlanRequest, seed: string, usage?: Usage): Plan {
-  const settings = settingsOf(view);
-  const scoring = request.scoring ?? settings["scheduler.scoring"];
-  const context: FilterContext = { view, settings, request, usage, inFlight: request.inFlight };
-  const arena = arenaOf(view, { usage, inFlight: request.inFlight });
-  const { vms, refused } = admit(view, request);
-  const items = itemsOf(context, arena, vms, seed);
-  const score = scorerFor(scoring, request.kind);
-  const outcome = request.mode === "batch" ? planBatch(arena, items, score, request) : planOneByOne(arena, items, score, request);
-
+  const solved = solve(view, request, seed, usage);
+  const { context, arena, items, score, scoring, refused, outcome } = solved;
   const chosen = outcome.attempt;
-  const decisions = certify(arena, items, chosen, score, request.kind);
   const placements = chosen.order
     .filter((k) => chosen.node[k] !== -1)
     .map((k) => ({ vmId: items[k]!.vm.id, nodeId: arena.nodes[chosen.node[k]!]!.id }));
   const reasons = reasonsFor(context, arena, items, chosen);
   const rejections: PlanRejection[] = [];
-  for (const id of request.vms) {
+  for (const id of new Set(request.vms)) {
     const why = refused.get(id) ?? reasons.get(id);
     if (why !== undefined) rejections.push({ vmId: id, reasons: why });
   }
@@ -61,12 +54,37 @@ export function plan(view: View, request: PlanRequest, seed: string, usage?: Usa
       method: outcome.method,
       placed: outcome.placed,
       searchSteps: outcome.steps,
-      decisions,
+      decisions: certify(arena, items, chosen, score, request.kind),
     },
   };
 }
 
-interface Outcome {
+/** Everything a plan was made from; explanations are read off it. */
+export interface Solved {
+  readonly context: FilterContext;
+  readonly arena: Arena;
+  readonly items: readonly Item[];
+  readonly score: Scorer;
+  readonly scoring: Scoring;
+  /** VMs that were not to be planned at all, with the reason. */
+  readonly refused: ReadonlyMap<string, PendingReason[]>;
+  readonly outcome: Outcome;
+}
+
+/** The decisions of `plan` with the numbers they were made from. The arena is as the view has it. */
+export function solve(view: View, request: PlanRequest, seed: string, usage: Usage = usageOf(view)): Solved {
+  const settings = settingsOf(view);
+  const scoring = request.scoring ?? settings["scheduler.scoring"];
+  const context: FilterContext = { view, settings, request, usage, inFlight: request.inFlight };
+  const arena = arenaOf(view, { usage, inFlight: request.inFlight });
+  const { vms, refused } = admit(view, request);
+  const items = itemsOf(context, arena, vms, seed);
+  const score = scorerFor(scoring, request.kind);
+  const outcome = request.mode === "batch" ? planBatch(arena, items, score, request) : planOneByOne(arena, items, score, request);
+  return { context, arena, items, score, scoring, refused, outcome };
+}
+
+export interface Outcome {
   attempt: Attempt;
   method: PlanMethod;
   proven: boolean;
@@ -103,14 +121,19 @@ function itemsOf(context: FilterContext, arena: Arena, vms: readonly Vm[], seed:
   const classOf = classesFor(context, arena);
   const recovery = context.request.kind === "recover";
   const rank = ranksByPriority(vms);
-  return vms.map((vm) => ({
-    vm,
-    memory: vm.definition.memoryMib,
-    cpus: vm.definition.cpus,
-    tie: tieOf(seed, vm.id),
-    class: classOf(vm),
-    rank: recovery ? (rank.get(vm.definition.ha.priority) ?? 0) : 0,
-  }));
+  return vms.map((vm) => {
+    const own = classOf(vm);
+    return {
+      vm,
+      memory: vm.definition.memoryMib,
+      cpus: vm.definition.cpus,
+      tie: tieOf(seed, vm.id),
+      class: own,
+      rank: recovery ? (rank.get(vm.definition.ha.priority) ?? 0) : 0,
+      overlay: overlayFor(context, arena, vm, own),
+      score: rankScorer(vm),
+    };
+  });
 }
 
 /** The order of the request; for a recovery, HA order. */
@@ -145,6 +168,9 @@ function planBatch(arena: Arena, items: readonly Item[], score: Scorer, request:
     outcome.method = "compact";
   }
   if (withoutItems(arena, items, request, () => reachesBound(arena, items, outcome.attempt.value))) return outcome;
+  outcome.proven = false;
+  // The search does not know of policies between VMs.
+  if (items.some((item) => item.overlay !== null)) return outcome;
   // The arena still holds the claims of VMs that are to move: a plan is applied one placement after the other.
   const result = search(arena, items, outcome.attempt.value, request.searchSteps ?? DEFAULT_SEARCH_STEPS);
   outcome.proven = result.complete && !holdsRoom(arena, items, request);
@@ -186,5 +212,3 @@ function withoutItems<T>(arena: Arena, items: readonly Item[], request: PlanRequ
   rewind(arena, before);
   return result;
 }
-
-export type { Scoring };

@@ -5,6 +5,8 @@ import { seededRandom } from "../../src/base/random.ts";
 import type { Random } from "../../src/base/random.ts";
 import { emptyUsage, limitsOf, nodeUsage, replaceVm, usageOf } from "../../src/model/capacity.ts";
 import { checkPlacement, settingsOf } from "../../src/model/placement.ts";
+import type { Node } from "../../src/model/node.ts";
+import type { Policy, PolicyTarget } from "../../src/model/policy.ts";
 import type { View } from "../../src/model/view.ts";
 import type { Vm } from "../../src/model/vm.ts";
 import { plan } from "../../src/scheduler/plan.ts";
@@ -161,6 +163,11 @@ function situation(random: Random): { view: View; request: PlanRequest } {
       bridges: random.below(3) === 0 ? ["br0"] : ["br0", "br1"],
     }),
   );
+  for (const node of nodes) {
+    node.zone = `z${random.below(2)}`;
+    if (random.below(6) === 0) node.partition = "far";
+    if (random.below(2) === 0) node.labels = { disk: "ssd" };
+  }
   const anyNode = (): string => nodes[random.below(nodes.length)]!.id;
   const kind = (["start", "recover", "migrate"] as const)[random.below(3)]!;
   const usage = emptyUsage();
@@ -172,6 +179,9 @@ function situation(random: Random): { view: View; request: PlanRequest } {
       cpus: 1 + random.below(4),
       ha: { enabled: true, priority: random.below(3), onQuorumLoss: "stop" as const },
       nics: random.below(3) === 0 ? [{ bridge: `br${random.below(2)}`, mac: "", model: "virtio" as const }] : [],
+      ...(random.below(8) === 0 ? { partition: "far" } : {}),
+      ...(random.below(8) === 0 ? { requirements: 'label.disk = "ssd" | cpus > 4' } : {}),
+      ...(random.below(8) === 0 ? { rank: "freeMemoryMib - 100 * usedCpus" } : {}),
       boot: random.below(3) === 0 ? { kernel: random.below(2) === 0 ? "s/k" : "l/k", initrd: null, cmdline: "" } : null,
     };
     const wish = {
@@ -200,7 +210,43 @@ function situation(random: Random): { view: View; request: PlanRequest } {
     avoid: new Map(asked.slice(0, 2).map((id) => [id, [anyNode()]])),
     searchSteps: 20_000,
   };
-  return { view: testView(nodes, vms, pools, settings), request };
+  const view: View = {
+    ...testView(nodes, vms, pools, settings),
+    ...(random.below(2) === 0 ? { policies: somePolicies(random, vms, nodes) } : {}),
+  };
+  return {
+    view:
+      random.below(4) === 0
+        ? {
+            ...view,
+            zoneRoles: new Map([
+              ["z0", "primary"],
+              ["z1", "secondary"],
+            ]),
+          }
+        : view,
+    request,
+  };
+}
+
+function somePolicies(random: Random, vms: readonly Vm[], nodes: readonly Node[]): Map<string, Policy> {
+  const targets = (): PolicyTarget[] => [
+    { kind: "nodes", nodeIds: nodes.filter(() => random.below(2) === 0).map((node) => node.id) },
+    { kind: "zones", zones: ["z0"] },
+    { kind: "vms", rule: "same-node" },
+    { kind: "vms", rule: "different-nodes" },
+  ];
+  return new Map(
+    Array.from({ length: random.below(5) }, (_, i): [string, Policy] => {
+      const target = targets()[random.below(4)]!;
+      const strength = (["must", "prefer", "must-not", "prefer-not"] as const)[random.below(target.kind === "nodes" ? 4 : 2)]!;
+      const members = vms.filter(() => random.below(6) === 0).map((vm) => vm.id);
+      return [
+        `p${i}`,
+        { id: `p${i}`, name: `p${i}`, enabled: random.below(5) > 0, members, strength, weight: random.below(3), target, revision: 1 },
+      ];
+    }),
+  );
 }
 
 function shuffled(random: Random, view: View): View {

@@ -24,6 +24,7 @@ export function testNode(id: string, { state, ...info }: NodeWish): Node {
     apiAddress: "",
     peerAddress: "",
     joinedAtMs: 0,
+    tokenId: null,
     info: {
       bootId: "b",
       version: "",

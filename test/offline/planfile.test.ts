@@ -1,0 +1,123 @@
+import t from "tap";
+import { asRoostError } from "../../src/base/errors.ts";
+import { runSchedulerPlan } from "../../src/offline/planfile-run.ts";
+import { parseClusterText, parseRequestText } from "../../src/offline/planfile-text.ts";
+import { clusterFrom, requestFrom } from "../../src/offline/planfile.ts";
+
+const TEXT = `
+# two nodes
+setting memoryRatio=1.5 cpuRatio=2 reserveMib=128
+zone a role=primary
+node n1 cpus=8 memory=4096 zone=a label.rack=r1 label.disk="fast ssd"   # the first
+node n2 cpus=8 memoryMib=4096 reserve=0 bridges=br0,br1 state=draining
+vm v1 cpus=2 memory=1024 node=n1
+vm v2 cpus=2 memory=1024 node=n1 state=stopped requirements="label.rack = 'r1' & cpus > 2"
+policy apart vms=v1,v2 rule=must place=different-nodes enabled=false weight=3
+`;
+const JSON_FORM = {
+  settings: { memoryRatio: 1.5, cpuRatio: 2, reserveMib: 128 },
+  zones: [{ name: "a", role: "primary" }],
+  nodes: [
+    { name: "n1", cpus: 8, memoryMib: 4096, zone: "a", labels: { rack: "r1", disk: "fast ssd" } },
+    { name: "n2", cpus: 8, memoryMib: 4096, reserveMib: 0, bridges: ["br0", "br1"], state: "draining" },
+  ],
+  vms: [
+    { name: "v1", cpus: 2, memoryMib: 1024, node: "n1" },
+    { name: "v2", cpus: 2, memoryMib: 1024, node: "n1", state: "stopped", requirements: "label.rack = 'r1' & cpus > 2" },
+  ],
+  policies: [{ name: "apart", vms: ["v1", "v2"], rule: "must", place: "different-nodes", enabled: false, weight: 3 }],
+};
+
+t.test("text and JSON are the same thing", async (t) => {
+  t.same(clusterFrom(parseClusterText(TEXT)), clusterFrom(parseClusterText(JSON.stringify(JSON_FORM))));
+  t.same(
+    requestFrom(parseRequestText("mode batch\nscoring consolidate\nseed 7\nvm v1\nvm new cpus=1 memory=2\n")),
+    requestFrom({ mode: "batch", scoring: "consolidate", seed: "7", vms: ["v1", { name: "new", cpus: 1, memoryMib: 2 }] }),
+  );
+});
+
+t.test("the smallest of both", async (t) => {
+  const answer = runSchedulerPlan(
+    '{"nodes":[{"name":"n1","cpus":4,"memoryMib":2048}],"vms":[]}',
+    '{"vms":[{"name":"a","cpus":1,"memoryMib":2048},{"name":"b","cpus":1,"memoryMib":1}]}',
+  );
+  t.same(answer.json, {
+    placements: [{ vm: "a", node: "n1" }],
+    rejections: [{ vm: "b", reasons: [{ code: "memory", nodes: 1, detail: "n1: needs 1 MiB, 0 MiB free of 2048" }] }],
+    // Placing b alone is one VM too; both do not fit 2048.
+    proven: true,
+    method: "balanced",
+  });
+  t.same(answer.table.rows, [
+    ["a", "n1", ""],
+    ["b", "-", "memory on 1: n1: needs 1 MiB, 0 MiB free of 2048"],
+  ]);
+});
+
+t.test("all faults at once, each with its place", async (t) => {
+  const faults = (run: () => unknown): string[] => {
+    try {
+      run();
+      return [];
+    } catch (problem) {
+      const { fault } = asRoostError(problem);
+      return fault.kind === "invalid" ? fault.violations.map(({ field, message }) => `${field}: ${message}`) : [fault.kind];
+    }
+  };
+  t.same(
+    faults(() =>
+      clusterFrom({
+        nodes: [
+          { name: "n 1", cpus: 0, memoryMib: "4096" },
+          { name: "n2", cpus: 1, memoryMib: 1, ram: 3 },
+          { name: "n2", cpus: 1, memoryMib: 1.5 },
+        ],
+        vms: [
+          { name: "v", cpus: 1, memoryMib: 1, node: "n9" },
+          { name: "w", cpus: 1, memoryMib: 1, state: "stopped", requirements: "cpu > 1" },
+        ],
+        policies: [
+          { name: "p", vms: ["v"], rule: "must", nodes: ["n2"], zones: ["a"] },
+          { name: "q", vms: ["v"], rule: "must-not", place: "same-node" },
+        ],
+        settings: { cpuRatio: -1 },
+        extra: 1,
+      }),
+    ).map((line) => line.replace(/(expected one of|there are) .*/, "$1 …")),
+    [
+      "extra: is not known; expected one of …",
+      "nodes[0].name: must be a name without blanks, commas, = and #",
+      "nodes[0].cpus: must be a whole number from 1",
+      "nodes[0].memoryMib: must be a whole number from 1",
+      "nodes[1].ram: is not known; expected one of …",
+      "nodes[2].memoryMib: must be a whole number from 1",
+      'vms[1].requirements: "cpu > 1" at 1: nothing is named cpu; there are …',
+      "settings.cpuRatio: must be a number from 0",
+      "nodes[2].name: n2 is there twice",
+      "vms[0].node: no node is named n9",
+      "vms[1].state: means something only with a node",
+      "policies[0]: names exactly one of nodes, zones and place",
+      "policies[1].rule: must-not and prefer-not go with nodes; zones and place take must or prefer",
+    ],
+  );
+  t.same(
+    faults(() => parseClusterText("nodes n1\nnode cpus=1\nvm v cpus\n")),
+    [
+      "line 1: begins with nodes; expected one of node, vm, policy, zone, setting",
+      "line 2: needs a name first",
+      "line 3: cpus is not KEY=VALUE",
+    ],
+  );
+  t.match(
+    faults(() => parseClusterText("{ nope")),
+    [/^cluster: is not JSON/],
+  );
+  t.same(
+    faults(() => requestFrom({ vms: "all", mode: "some" })),
+    ["vms: must be a list of names or VMs", "mode: must be one of one-by-one, batch"],
+  );
+  t.match(
+    faults(() => clusterFrom([])),
+    ["must be an object"].map((text) => new RegExp(text)),
+  );
+});
