@@ -1,0 +1,186 @@
+/** roost node … */
+import type { Command } from "commander";
+import { RoostError } from "../../base/errors.ts";
+import { formatBytes, formatDuration, formatMib } from "../../base/units.ts";
+import type { Node__Output } from "../../gen/types/roost/v1/Node.ts";
+import { paint } from "../io.ts";
+import type { Colour, Io } from "../io.ts";
+import { printList, printValue, timeText } from "../output.ts";
+import type { Column } from "../output.ts";
+import { nodeRow } from "../rows.ts";
+import { eachItem, withSession } from "../session.ts";
+import type { Session } from "../session.ts";
+import { facts } from "../table.ts";
+
+const COLOURS: Record<string, Colour> = {
+  ready: "green",
+  unreachable: "red",
+  fenced: "red",
+  disabled: "yellow",
+  draining: "yellow",
+  joining: "yellow",
+};
+
+function paintState(io: Io, state: string): string {
+  const colour = COLOURS[state];
+  return colour === undefined ? state : paint(io, colour, state);
+}
+
+function columns(io: Io): Column<Node__Output>[] {
+  return [
+    { header: "NAME", cell: (node) => node.name },
+    { header: "STATE", cell: (node) => paintState(io, node.state) },
+    { header: "ROLE", cell: (node) => (node.leader ? "leader" : node.role) },
+    { header: "VMS", cell: (node) => String(node.vms), right: true },
+    { header: "CPUS", cell: (node) => `${node.cpusUsed}/${node.cpus}`, right: true },
+    { header: "MEMORY", cell: (node) => `${node.memoryUsedMib}/${Math.max(0, node.memoryMib - node.reserveMib)}MiB`, right: true },
+    { header: "ZONE", cell: (node) => node.zone },
+    { header: "DRIVER", cell: (node) => node.driver },
+    { header: "GUARDIAN", cell: (node) => node.guardian, wide: true },
+    { header: "ADDRESS", cell: (node) => node.apiAddress, wide: true },
+    { header: "VERSION", cell: (node) => node.version, wide: true },
+    { header: "ID", cell: (node) => node.id, wide: true },
+    { header: "SINCE", cell: (node) => formatDuration(io.nowMs() - node.stateSinceMs), right: true },
+  ];
+}
+
+async function listNodes(session: Session): Promise<Node__Output[]> {
+  const nodes: Node__Output[] = [];
+  let pageToken = "";
+  do {
+    const answer = await session.client.call("NodeService", "ListNodes", { consistency: session.consistency, pageToken }, session.limits);
+    nodes.push(...answer.nodes);
+    pageToken = answer.nextPageToken;
+  } while (pageToken !== "");
+  return nodes;
+}
+
+async function getNode(session: Session, name: string): Promise<Node__Output> {
+  const { node } = await session.client.call("NodeService", "GetNode", { node: name, consistency: session.consistency }, session.limits);
+  if (node === null) throw new RoostError({ kind: "not-found", what: "node", name });
+  return node;
+}
+
+function show(io: Io, node: Node__Output): void {
+  const accelerated = node.hardwareAccelerated ? "hardware acceleration" : "no hardware acceleration";
+  io.out(
+    facts([
+      ["Name", node.name],
+      ["Id", `${node.id}, peer ${node.peerId}`],
+      ["State", `${paintState(io, node.state)} since ${timeText(node.stateSinceMs)}${node.stateWhy === "" ? "" : `: ${node.stateWhy}`}`],
+      ["Role", node.leader ? "leader" : node.role],
+      ["Zone", node.zone],
+      [
+        "Labels",
+        Object.entries(node.labels)
+          .map(([key, value]) => `${key}=${value}`)
+          .join(","),
+      ],
+      ["API", node.apiAddress],
+      ["Peers", node.peerAddress],
+      ["Joined", timeText(node.joinedAtMs)],
+      ["Version", node.version],
+      ["Driver", node.driver === "" ? "" : `${node.driver}, ${node.hypervisor}, ${accelerated}`],
+      ["CPUs", node.cpus === 0 ? "" : `${node.cpus} × ${node.cpuModel} (${node.arch}), ${node.cpusUsed} vCPUs placed`],
+      [
+        "Memory",
+        node.memoryMib === 0
+          ? ""
+          : `${formatMib(node.memoryMib)}, ${formatMib(node.reserveMib)} kept for the node, ${formatMib(node.memoryUsedMib)} promised to VMs`,
+      ],
+      ["VMs", String(node.vms)],
+      [
+        "Guardian",
+        node.guardian === "" ? "none: expiry is no proof for this node, recovery waits for release, fence or operator" : node.guardian,
+      ],
+      ["Bridges", node.bridges.join(", ")],
+    ]),
+  );
+  for (const pool of node.pools) {
+    const size = pool.available
+      ? `${formatBytes(pool.freeBytes)} free of ${formatBytes(pool.totalBytes)}`
+      : `not available: ${pool.problem}`;
+    io.out(`Pool ${pool.name}: ${size}\n`);
+  }
+}
+
+export function addNodeCommands(program: Command, io: Io): void {
+  const node = program.command("node").description("machines of the cluster");
+
+  node
+    .command("list")
+    .alias("ls")
+    .description("all nodes with what they run")
+    .action((_options: object, command: Command) =>
+      withSession(io, command, async (session) => printList(io, session.format, await listNodes(session), columns(io), nodeRow)),
+    );
+
+  node
+    .command("show <node...>")
+    .description("all about nodes")
+    .action((names: string[], _options: object, command: Command) =>
+      withSession(io, command, async (session) => {
+        const found: Node__Output[] = [];
+        await eachItem(io, names, async (name) => void found.push(await getNode(session, name)));
+        if (session.format === "json" || session.format === "yaml") {
+          return printValue(io, session.format, names.length === 1 && found[0] !== undefined ? nodeRow(found[0]) : found.map(nodeRow));
+        }
+        found.forEach((row, i) => {
+          if (i > 0) io.out("\n");
+          show(io, row);
+        });
+      }),
+    );
+
+  const change = async (
+    session: Session,
+    names: string[],
+    call: (name: string, session: Session) => Promise<{ node: Node__Output | null }>,
+  ): Promise<void> => {
+    const done: Node__Output[] = [];
+    await eachItem(io, names, async (name) => {
+      const answer = await call(name, session);
+      if (answer.node === null) return;
+      done.push(answer.node);
+      if (session.format === "table" || session.format === "wide") io.out(`${answer.node.name}: ${answer.node.state}\n`);
+    });
+    if (session.format === "json" || session.format === "yaml") await printValue(io, session.format, done.map(nodeRow));
+  };
+
+  node
+    .command("disable <node...>")
+    .description("nothing new lands on them; what runs there goes on")
+    .action((names: string[], _options: object, command: Command) =>
+      withSession(io, command, (session) =>
+        change(session, names, (name) =>
+          session.client.call("NodeService", "DisableNode", { node: name, requestId: io.newId() }, session.limits),
+        ),
+      ),
+    );
+  node
+    .command("enable <node...>")
+    .description("VMs may be placed on them again")
+    .action((names: string[], _options: object, command: Command) =>
+      withSession(io, command, (session) =>
+        change(session, names, (name) =>
+          session.client.call("NodeService", "EnableNode", { node: name, requestId: io.newId() }, session.limits),
+        ),
+      ),
+    );
+  node
+    .command("fence <node>")
+    .description("say that a node is off, so that its VMs may start elsewhere at once")
+    .option("--confirmed", "you have made sure that the machine is off")
+    .action((name: string, options: { confirmed?: boolean }, command: Command) =>
+      withSession(io, command, (session) =>
+        change(session, [name], () =>
+          session.client.call(
+            "NodeService",
+            "FenceNode",
+            { node: name, confirmed: options.confirmed ?? false, requestId: io.newId() },
+            session.limits,
+          ),
+        ),
+      ),
+    );
+}

@@ -1,0 +1,24 @@
+/** What the program hands over to higher floors: src/main.ts gives these, loaded only when called. */
+import type { ConfigKey } from "../base/config.ts";
+
+/** Flags as written; the daemon resolves them with the environment and the config file (resolveConfig). */
+export interface DaemonOptions {
+  flags: Partial<Record<ConfigKey, string>>;
+  /** Path of the config file, or null for `<data>/config.yaml` if there is one. */
+  configFile: string | null;
+  /** Stay in the foreground and log to standard error; else start a daemon of its own and return when it serves. */
+  foreground: boolean;
+}
+
+/** Each resolves with the exit code. */
+export interface Handlers {
+  /** Founds a cluster of one in an empty data folder, or starts the node that the folder knows. */
+  up: (options: DaemonOptions & { clusterName: string | null }) => Promise<number>;
+  join: (token: string, options: DaemonOptions) => Promise<number>;
+  /** The daemon proper, started by `up` and `join` without --foreground. */
+  daemon: (options: DaemonOptions) => Promise<number>;
+  /** The process that owns the deadlines; words are between agent and keeper only. */
+  keeper: (words: string[]) => Promise<number>;
+  schedulerPlan: (options: { cluster: string; request: string; output: string }) => Promise<number>;
+  schedulerExplain: (options: { cluster: string; request: string; output: string }) => Promise<number>;
+}

@@ -1,0 +1,60 @@
+/** The command line on the real process: the one place of the CLI that touches it. */
+import { randomUUID } from "node:crypto";
+import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
+import { homedir } from "node:os";
+import { dirname } from "node:path";
+import type { Handlers } from "./handlers.ts";
+import type { Io } from "./io.ts";
+import { runProgram } from "./program.ts";
+
+/** Runs `roost ARGV` and answers the exit code. Interrupts end client commands with 130; daemons have their own way. */
+export async function runCli(argv: readonly string[], handlers: Handlers): Promise<number> {
+  const abort = new AbortController();
+  // A reader that goes away (`| head`) is no error.
+  process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+    if (error.code === "EPIPE") process.exit(0);
+    throw error;
+  });
+  const interrupt = (): void => {
+    if (abort.signal.aborted) process.exit(130);
+    abort.abort();
+  };
+  const isDaemon = ["up", "join", "daemon", "keeper"].includes(argv[0] ?? "");
+  if (!isDaemon) process.on("SIGINT", interrupt).on("SIGTERM", interrupt);
+  const io: Io = {
+    out: (text) => void process.stdout.write(text),
+    err: (text) => void process.stderr.write(text),
+    env: process.env,
+    isTerminal: process.stdout.isTTY,
+    isErrTerminal: process.stderr.isTTY,
+    nowMs: () => Date.now(),
+    newId: () => randomUUID(),
+    readFile: (path) => readFile(path, "utf8"),
+    writeFile: async (path, text) => {
+      await mkdir(dirname(path), { recursive: true, mode: 0o700 });
+      await writeFile(path, text, { mode: 0o600 });
+    },
+    readStdin,
+    homeDir: homedir(),
+    signal: abort.signal,
+  };
+  const listDir = async (path: string): Promise<string[]> => {
+    try {
+      return await readdir(path);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === "ENOENT") return [];
+      throw error;
+    }
+  };
+  try {
+    return await runProgram(argv, { io, handlers, listDir });
+  } finally {
+    process.off("SIGINT", interrupt).off("SIGTERM", interrupt);
+  }
+}
+
+async function readStdin(): Promise<string> {
+  const parts: Buffer[] = [];
+  for await (const part of process.stdin) parts.push(part as Buffer);
+  return Buffer.concat(parts).toString("utf8");
+}

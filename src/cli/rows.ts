@@ -1,0 +1,87 @@
+/** What `-o json` and `-o yaml` print of each thing: documented in docs/cli-json.md, only ever added to. */
+import { writeDefinition } from "../base/definition.ts";
+import type { Event__Output } from "../gen/types/roost/v1/Event.ts";
+import type { Failover__Output } from "../gen/types/roost/v1/Failover.ts";
+import type { Node__Output } from "../gen/types/roost/v1/Node.ts";
+import type { Pool__Output } from "../gen/types/roost/v1/Pool.ts";
+import type { Token__Output } from "../gen/types/roost/v1/Token.ts";
+import type { Vm__Output } from "../gen/types/roost/v1/Vm.ts";
+
+/** Empty texts become null: "no node" is not a node called "". */
+const orNull = (text: string): string | null => (text === "" ? null : text);
+
+export function vmRow(vm: Vm__Output): object {
+  return {
+    id: vm.id,
+    number: vm.number,
+    name: vm.name,
+    state: vm.state,
+    node: orNull(vm.node),
+    nodeId: orNull(vm.nodeId),
+    generation: vm.generation,
+    cpus: vm.definition?.cpus ?? 0,
+    memoryMib: vm.definition?.memoryMib ?? 0,
+    arch: vm.definition?.arch ?? "",
+    underHa: vm.underHa,
+    desired: vm.desired,
+    hold: vm.hold,
+    wantedNode: orNull(vm.wantedNode),
+    homeNode: orNull(vm.homeNode),
+    reason: orNull(vm.reason),
+    pendingReasons: vm.pendingReasons.map(({ code, nodes, detail }) => ({ code, nodes, detail })),
+    warnings: vm.warnings,
+    labels: vm.definition?.labels ?? {},
+    failures: vm.failures,
+    stateSinceMs: vm.stateSinceMs,
+    createdAtMs: vm.createdAtMs,
+    revision: vm.revision,
+  };
+}
+
+export function vmDetailRow(vm: Vm__Output): object {
+  return { ...vmRow(vm), definition: vm.definition === null ? null : writeDefinition(vm.definition), history: vm.history.map(historyRow) };
+}
+
+export function historyRow(entry: Vm__Output["history"][number]): object {
+  return { state: entry.state, atMs: entry.atMs, node: orNull(entry.node), generation: entry.generation, why: entry.why };
+}
+
+export function nodeRow(node: Node__Output): object {
+  const { hypervisor, driver, arch, cpuModel, version, zone, stateWhy, guardian, ...rest } = node;
+  return {
+    ...rest,
+    zone: orNull(zone),
+    stateWhy: orNull(stateWhy),
+    version: orNull(version),
+    driver: orNull(driver),
+    hypervisor: orNull(hypervisor),
+    arch: orNull(arch),
+    cpuModel: orNull(cpuModel),
+    guardian: orNull(guardian),
+    pools: node.pools.map((pool) => ({ ...pool, problem: orNull(pool.problem) })),
+  };
+}
+
+export function poolRow(pool: Pool__Output): object {
+  return { ...pool, nodes: pool.nodes.map((node) => ({ ...node, problem: orNull(node.problem) })) };
+}
+
+export function tokenRow(token: Token__Output): object {
+  return { ...token };
+}
+
+export function eventRow(event: Event__Output): object {
+  return { ...event, nodeId: orNull(event.nodeId) };
+}
+
+/** Moments that have not come are null, not 0. */
+export function failoverRow(failover: Failover__Output): object {
+  const orNot = (ms: number): number | null => (ms === 0 ? null : ms);
+  return {
+    ...failover,
+    toNode: orNull(failover.toNode),
+    plannedMs: orNot(failover.plannedMs),
+    startedMs: orNot(failover.startedMs),
+    runningMs: orNot(failover.runningMs),
+  };
+}
