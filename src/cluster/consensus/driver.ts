@@ -25,6 +25,9 @@ const LOG_KEEP_ENTRIES = 5_000;
 /** A checkpoint made for a peer is good for this long; then a fresh one is made for the next. */
 const CHECKPOINT_FRESH_MS = 30_000;
 
+/** Taking over a checkpoint takes at most about this long; a peer that is slower is asked where it is. */
+const CHECKPOINT_ANSWER_MS = 3_000;
+
 /** Beats and status go to the main thread this often while leading. */
 const BEATS_EVERY_MS = 50;
 
@@ -75,6 +78,7 @@ export class ConsensusDriver {
   #writing = false;
   #batch = 0;
   #membership: Membership;
+  #membershipIndex = 0;
   #appliedIndex: number;
   #appliedTerm: number;
   #leadingSinceMs = 0;
@@ -242,7 +246,7 @@ export class ConsensusDriver {
     } else {
       const lane: Lane = BEAT_LANE.has(message.type) ? "beat" : "log";
       const sent = this.#links?.send(message.to, lane, encodeFrame({ kind: "raft", message })) ?? false;
-      if (message.type === "checkpoint") this.#node.reportCheckpoint(message.to, sent);
+      if (message.type === "checkpoint") this.#followCheckpoint(message.to, sent);
       else if (!sent && message.type === "append") this.#node.reportUnreachable(message.to);
     }
   }
@@ -298,6 +302,17 @@ export class ConsensusDriver {
     this.#appliedTerm = checkpoint.term;
   }
 
+  /** A checkpoint on its way holds the peer's log back; if its own answer does not come, the log is probed again. */
+  #followCheckpoint(peerId: number, sent: boolean): void {
+    const report = (): void => {
+      if (this.#stopped) return;
+      this.#node.reportCheckpoint(peerId, sent);
+      this.#pump();
+    };
+    // Later in any case: the core must not be called from within its own work.
+    this.#effects.clock.after(sent ? CHECKPOINT_ANSWER_MS : this.#config.tickMs, report);
+  }
+
   #handOut(message: Message): void {
     const entries = message.entries.map((entry) => this.#committed(entry));
     const batch = ++this.#batch;
@@ -310,6 +325,7 @@ export class ConsensusDriver {
     if (kind === "normal") return { index, term, data: entry.data, membership: null };
     if (kind !== "conf" && kind !== "conf-v1") return { index, term, data: null, membership: null };
     this.#membership = this.#node.applyConfChange(decodeConfChange(entry));
+    this.#membershipIndex = index;
     return { index, term, data: null, membership: this.#membership };
   }
 
@@ -476,7 +492,8 @@ export class ConsensusDriver {
       entries: (from, to, maxBytes) => raftLog.entries(from, to, maxBytes),
       checkpoint: () => {
         const made = this.#checkpoint;
-        const fresh = made !== null && this.#effects.clock.monotonicMs() - made.atMs < CHECKPOINT_FRESH_MS && made.value.index + 1 >= raftLog.firstIndex();
+        // Without the newest membership a newcomer would not find itself in it.
+        const fresh = made !== null && made.value.index >= this.#membershipIndex && this.#effects.clock.monotonicMs() - made.atMs < CHECKPOINT_FRESH_MS && made.value.index + 1 >= raftLog.firstIndex();
         if (fresh) return made.value;
         this.#checkpoint = null;
         if (!this.#checkpointAsked) {

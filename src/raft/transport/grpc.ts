@@ -1,7 +1,7 @@
 /** Peer links over gRPC streams with mutual TLS: one stream per peer, lane and direction, opened by the sender (RAFT-4). */
 import grpc from "@grpc/grpc-js";
 import type { Logger } from "../../base/log.ts";
-import { SERVER_NAME, services, type TlsIdentity } from "../../base/rpc.ts";
+import { services, type TlsIdentity } from "../../base/rpc.ts";
 import { createServerCore, listenTls, peerCertificate, stopServer, StrictCredentials } from "../../base/rpc-server.ts";
 import type { Frame } from "../../gen/types/roost/internal/v1/Frame.ts";
 import type { PeerClient } from "../../gen/types/roost/internal/v1/Peer.ts";
@@ -25,7 +25,6 @@ const CHANNEL_OPTIONS: grpc.ChannelOptions = {
   "grpc.max_reconnect_backoff_ms": RECONNECT_MS.last,
   "grpc.max_send_message_length": MAX_FRAME_BYTES,
   "grpc.max_receive_message_length": MAX_FRAME_BYTES,
-  "grpc.ssl_target_name_override": SERVER_NAME,
   "grpc.use_local_subchannel_pool": 1,
 };
 
@@ -108,7 +107,11 @@ class Sender {
     this.#lane = lane;
     this.#log = log;
     this.#broken = broken;
-    this.#client = new services.internal.v1.Peer(peer.address, credentials, CHANNEL_OPTIONS);
+    this.#client = new services.internal.v1.Peer(peer.address, credentials, {
+      ...CHANNEL_OPTIONS,
+      // The certificate must be of this very node, whoever answers at its address.
+      "grpc.ssl_target_name_override": peer.nodeId,
+    });
     this.#open();
   }
 

@@ -1,0 +1,415 @@
+/**
+ * The node's loop: claims and domains in, plans out (reconcile.ts), done by the executor. Driver events, changes of the
+ * state and a poll each only say "look again" (VM-10).
+ */
+import { asRoostError, RoostError } from "../base/errors.ts";
+import type { Clock } from "../base/clock.ts";
+import type { Logger } from "../base/log.ts";
+import type { Change, Store } from "../cluster/store.ts";
+import type { DomainEvent, DomainStatus, Driver } from "../hypervisor/driver.ts";
+import type { Node, NodeInfo } from "../model/node.ts";
+import type { View } from "../model/view.ts";
+import type { Vm } from "../model/vm.ts";
+import type { VmObservation } from "../state/commands.ts";
+import { Executor } from "./executor.ts";
+import type { Volumes } from "./executor.ts";
+import type { Keeper } from "./keeper/client.ts";
+import type { KeeperStatus } from "./keeper/protocol.ts";
+import { planCancel, reconcile } from "./reconcile.ts";
+import type { Plan } from "./reconcile.ts";
+
+export interface AgentOptions {
+  nodeId: string;
+  apiAddress: string;
+  peerAddress: string;
+  /** Plans carried out at once. */
+  parallel: number;
+  /** Look at everything at least this often, should events be lost (VM-10). */
+  pollMs?: number;
+}
+
+export interface AgentDeps {
+  store: Store;
+  driver: Driver;
+  keeper: Keeper;
+  /** Starts or replaces the keeper's process; resolves when it answers. */
+  ensureKeeper(): Promise<void>;
+  volumes: Volumes;
+  nodeInfo(): Promise<NodeInfo>;
+  serialLogPath(vm: Vm): string | null;
+  clock: Clock;
+  log: Logger;
+}
+
+const POLL_MS = 30_000;
+const KEEPER_CHECK_MS = 500;
+const RETRY_MS = 500;
+const LIST_LIMIT_MS = 15_000;
+const READ_LIMIT_MS = 5_000;
+/** A domain that is missing without an event waits this long for the event, which says why it ended. */
+const EVENT_GRACE_MS = 300;
+
+export class Agent {
+  readonly #options: AgentOptions;
+  readonly #deps: AgentDeps;
+  readonly #log: Logger;
+  #executor: Executor | null = null;
+  #running = false;
+  #fresh = false;
+  #needsHello = true;
+  /** A look is wanted; `#looking` while one is under way. */
+  #wanted = false;
+  #looking: Promise<void> | null = null;
+  /** VMs whose plan ended during the present look: what it saw of them may be old. */
+  readonly #endedMeanwhile = new Set<string>();
+  readonly #missingSince = new Map<string, number>();
+  readonly #cancels = new Set<() => void>();
+  #status: { keeper: KeeperStatus; atMs: number } | null = null;
+  #greeted = "";
+  #restoring: Promise<void> | null = null;
+  #lastInfo = "";
+  #resolveReady: () => void = () => {};
+  /** Resolves when the node has said hello for the first time since `start`. */
+  readonly ready: Promise<void>;
+
+  constructor(options: AgentOptions, deps: AgentDeps) {
+    this.#options = options;
+    this.#deps = deps;
+    this.#log = deps.log.child("agent");
+    this.ready = new Promise((resolve) => {
+      this.#resolveReady = resolve;
+    });
+  }
+
+  /** Begins to work towards being ready; see `ready`. */
+  start(): void {
+    if (this.#running) return;
+    this.#running = true;
+    const { store, driver } = this.#deps;
+    this.#cancels.add(store.subscribe((change) => this.#onChange(change)));
+    this.#cancels.add(driver.watch((event) => this.#onEvent(event)));
+    this.#every(this.#options.pollMs ?? POLL_MS, () => {
+      this.look();
+      this.#background("reporting the node's information", () => this.reportInfo());
+    });
+    this.#every(KEEPER_CHECK_MS, () => this.#background("looking after the keeper", () => this.#checkKeeper()));
+    this.#background("looking after the keeper", () => this.#checkKeeper());
+    this.#background("reading the claims", () => this.#refresh());
+  }
+
+  /** Stops looking and waits for plans under way; VMs stay as they are, and the keeper goes on. */
+  async stop(): Promise<void> {
+    this.#running = false;
+    for (const cancel of this.#cancels) cancel();
+    this.#cancels.clear();
+    await this.#looking;
+    await this.#executor?.stop();
+  }
+
+  /**
+   * Commits a parked claim (HA-9): the VMs survive if the agent is back within the duration. The park counts from a
+   * heartbeat minted before it was proposed, so the leader's count, from when it applied the park, is never shorter.
+   */
+  async park(durationMs: number): Promise<void> {
+    const { store, keeper } = this.#deps;
+    const beat = await keeper.beat();
+    await store.propose({ type: "node.park", nodeId: this.#options.nodeId, durationMs }, { actor: this.#actor });
+    const reply = await keeper.park(beat.seq, durationMs);
+    if (!reply.ok) throw new RoostError({ kind: "conflict", reason: `the keeper refused to park: ${reply.detail}` });
+  }
+
+  /** To be called by whoever finds that the keeper does not answer. */
+  keeperLost(): void {
+    this.#background("looking after the keeper", () => this.#checkKeeper());
+  }
+
+  /** Asks for a look at everything; many calls make one look. */
+  look(): void {
+    this.#wanted = true;
+    if (this.#looking !== null || !this.#running) return;
+    this.#looking = this.#lookWhileWanted().finally(() => {
+      this.#looking = null;
+      if (this.#wanted && this.#running) this.look();
+    });
+  }
+
+  get #actor(): string {
+    return `node:${this.#options.nodeId}`;
+  }
+
+  async #lookWhileWanted(): Promise<void> {
+    while (this.#wanted && this.#running) {
+      this.#wanted = false;
+      try {
+        await this.#lookOnce();
+      } catch (error) {
+        this.#log.warn("the node could not be looked at; trying again", { reason: asRoostError(error).message });
+        this.#lookIn(RETRY_MS);
+        return;
+      }
+    }
+  }
+
+  async #lookOnce(): Promise<void> {
+    const { store, clock } = this.#deps;
+    const cluster = store.view().cluster;
+    if (cluster === null) return; // the state is not here yet; its arrival is a change
+    const executor = (this.#executor ??= this.#newExecutor(cluster.id));
+    this.#endedMeanwhile.clear();
+    const busyBefore = executor.busy;
+    const domains = await this.#listDomains();
+    const status = await this.#keeperStatus();
+    const view = store.view();
+    const nowMs = clock.monotonicMs();
+    const registered = new Map(status.vms.map((vm) => [vm.vmId, vm]));
+    const vms = this.#relevant(view, domains, registered);
+    const { nodeId } = this.#options;
+    const plans = reconcile({ clusterId: cluster.id, nodeId, fresh: this.#fresh, nowMs, vms, domains, registered, memory: executor.memory });
+    const known = (domain: DomainStatus): boolean => {
+      const claim = vms.get(domain.vmId)?.claim;
+      const kept = registered.get(domain.vmId);
+      return claim?.nodeId === nodeId && claim.generation === domain.generation && kept?.generation === domain.generation;
+    };
+    const clean = domains.every((domain) => domain.clusterId !== cluster.id || known(domain));
+    for (const plan of plans) {
+      if (busyBefore.has(plan.vmId) || this.#endedMeanwhile.has(plan.vmId)) continue;
+      if (!this.#waitsForEvent(plan, vms, executor, nowMs)) executor.submit(plan);
+    }
+    for (const [vmId, goal] of executor.busy) {
+      const vm = vms.get(vmId);
+      const cancel = goal === "start" && vm !== undefined && this.#fresh ? planCancel(vm, nodeId) : null;
+      if (cancel !== null) executor.submit(cancel);
+    }
+    for (const memory of executor.memory.values()) if (memory.notBeforeMs > nowMs) this.#lookIn(memory.notBeforeMs - nowMs + 5);
+    const listed = new Set([...domains.map((domain) => domain.vmId), ...registered.keys()]);
+    executor.forget((vmId, generation) => view.vms.get(vmId)?.claim?.generation === generation || listed.has(vmId));
+    for (const vmId of this.#missingSince.keys()) if (!vms.has(vmId)) this.#missingSince.delete(vmId);
+    if (clean && this.#endedMeanwhile.size === 0) await this.#whenClean(status, view.nodes.get(nodeId));
+    else if (this.#endedMeanwhile.size > 0) this.#wanted = true;
+  }
+
+  /** Everything that runs here is registered, and nothing older is left. */
+  async #whenClean(status: KeeperStatus, node: Node | undefined): Promise<void> {
+    const { keeper, store } = this.#deps;
+    if (!this.#fresh) return;
+    if (!status.settled) await keeper.settled();
+    // Its claims were ended while it was away: it must show again that nothing of them is left.
+    if (node?.state === "fenced") this.#needsHello = true;
+    if (!this.#needsHello || node === undefined) return;
+    // A park's time must be given up before the cluster forgets the park (docs/never-twice.md, rule 9).
+    const reply = await keeper.unpark();
+    if (!reply.ok) {
+      this.#lookIn(RETRY_MS);
+      return;
+    }
+    const info = await this.#deps.nodeInfo();
+    const { nodeId, apiAddress, peerAddress } = this.#options;
+    await store.propose({ type: "node.hello", nodeId, info, apiAddress, peerAddress }, { actor: this.#actor });
+    this.#lastInfo = JSON.stringify(info);
+    this.#needsHello = false;
+    this.#log.info("ready", { nodeId });
+    this.#resolveReady();
+    this.look();
+  }
+
+  /** True if a missing domain should be given a moment, for the event that says why. */
+  #waitsForEvent(plan: Plan, vms: ReadonlyMap<string, Vm>, executor: Executor, nowMs: number): boolean {
+    const state = vms.get(plan.vmId)?.state;
+    const memory = executor.memory.get(plan.vmId);
+    const crashed = plan.actions.some((action) => action.op === "report" && action.observed.kind === "gone" && action.observed.cause === "crashed");
+    if (!crashed || state !== "running" || (memory?.generation === plan.generation && memory.gone !== null)) {
+      this.#missingSince.delete(plan.vmId);
+      return false;
+    }
+    const since = this.#missingSince.get(plan.vmId) ?? nowMs;
+    this.#missingSince.set(plan.vmId, since);
+    if (nowMs - since >= EVENT_GRACE_MS) return false;
+    this.#lookIn(EVENT_GRACE_MS - (nowMs - since) + 5);
+    return true;
+  }
+
+  #relevant(view: View, domains: readonly DomainStatus[], registered: ReadonlyMap<string, unknown>): Map<string, Vm> {
+    const { nodeId } = this.#options;
+    const vms = new Map<string, Vm>();
+    const add = (vmId: string): void => {
+      const vm = view.vms.get(vmId);
+      if (vm !== undefined) vms.set(vmId, vm);
+    };
+    for (const vmId of view.claimsByNode.get(nodeId) ?? []) add(vmId);
+    for (const domain of domains) add(domain.vmId);
+    for (const vmId of registered.keys()) add(vmId);
+    for (const vm of view.vms.values()) if (vm.state === "epilog" && vm.homeNodeId === nodeId) vms.set(vm.id, vm);
+    return vms;
+  }
+
+  async #listDomains(): Promise<DomainStatus[]> {
+    const session = await within(this.#deps.driver.login(), LIST_LIMIT_MS, "logging in to the hypervisor");
+    try {
+      return await within(session.list(), LIST_LIMIT_MS, "listing domains");
+    } finally {
+      await within(session.logout(), LIST_LIMIT_MS, "logging out of the hypervisor");
+    }
+  }
+
+  #newExecutor(clusterId: string): Executor {
+    const { store, driver, keeper, volumes, serialLogPath, clock } = this.#deps;
+    const settings = (): number => store.view().cluster?.settings["vm.bootTimeoutMs"] ?? 120_000;
+    return new Executor(
+      { parallel: this.#options.parallel, bootTimeoutMs: settings },
+      {
+        ...{ clusterId, nodeId: this.#options.nodeId, driver, keeper, volumes, serialLogPath, clock, log: this.#log },
+        view: () => store.view(),
+        report: (vmId, generation, observed) => this.#report(vmId, generation, observed),
+        ended: (vmId) => {
+          this.#endedMeanwhile.add(vmId);
+          this.look();
+        },
+      },
+    );
+  }
+
+  async #report(vmId: string, generation: number, observed: VmObservation): Promise<void> {
+    try {
+      await this.#deps.store.propose({ type: "vm.report", vmId, nodeId: this.#options.nodeId, generation, observed }, { actor: this.#actor });
+    } catch (error) {
+      // The row has moved on (claim ended, VM deleted): there is nobody left to tell.
+      const { fault } = asRoostError(error);
+      if (fault.kind !== "precondition" && fault.kind !== "not-found") throw error;
+      if (observed.kind !== "gone" && observed.kind !== "cleaned") throw error;
+      this.#log.debug("a report came too late", { vmId, generation, observed: observed.kind });
+    }
+  }
+
+  #onChange(change: Change): void {
+    const { nodeId } = this.#options;
+    if (change.changedIds.has(nodeId)) return this.look();
+    for (const id of change.changedIds) {
+      const vm = change.view.vms.get(id);
+      if (vm === undefined || vm.claim?.nodeId === nodeId || vm.homeNodeId === nodeId) return this.look();
+    }
+  }
+
+  #onEvent(event: DomainEvent): void {
+    if (event.kind === "gone") this.#executor?.noteGone(event, event.cause);
+    if (event.kind === "disconnected") this.#log.warn("the hypervisor is not reachable", { reason: event.reason });
+    else this.look();
+  }
+
+  /** Claims as they certainly are, before anything is destroyed or started (HA-7). */
+  async #refresh(): Promise<void> {
+    while (this.#running && !this.#fresh) {
+      try {
+        await this.#deps.store.read({ timeoutMs: READ_LIMIT_MS });
+        this.#fresh = true;
+      } catch (error) {
+        this.#log.info("waiting for the cluster to read this node's claims", { reason: asRoostError(error).message });
+        this.look(); // what matches the claims as last known is registered meanwhile
+        await new Promise<void>((resolve) => this.#deps.clock.after(RETRY_MS, resolve));
+      }
+    }
+    this.look();
+  }
+
+  async #keeperStatus(): Promise<KeeperStatus> {
+    const atMs = this.#deps.clock.monotonicMs();
+    const keeper = await this.#deps.keeper.list();
+    this.#status = { keeper, atMs };
+    const killLeadMs = this.#deps.store.view().cluster?.settings["ha.killLeadMs"];
+    if (killLeadMs !== undefined && this.#greeted !== `${keeper.nonce} ${killLeadMs}`) {
+      await this.#deps.keeper.hello(killLeadMs);
+      this.#greeted = `${keeper.nonce} ${killLeadMs}`;
+    }
+    return keeper;
+  }
+
+  async #checkKeeper(): Promise<void> {
+    if (this.#restoring !== null) return await this.#restoring;
+    const before = this.#status;
+    try {
+      const status = await this.#keeperStatus();
+      // A new keeper knows none of the domains; what it ended is to be reported.
+      if (status.nonce !== before?.keeper.nonce || status.vms.some((vm) => vm.phase !== "live")) this.look();
+    } catch {
+      this.#restoring = this.#restoreKeeper().finally(() => {
+        this.#restoring = null;
+      });
+      await this.#restoring;
+    }
+  }
+
+  async #restoreKeeper(): Promise<void> {
+    this.#log.warn("the keeper does not answer; starting another");
+    try {
+      await this.#deps.ensureKeeper();
+      this.look();
+    } catch (error) {
+      this.#log.error("no keeper could be started", { reason: asRoostError(error).message });
+      await this.#endWithoutKeeper();
+    }
+  }
+
+  /** HA-3: without a keeper nothing renews the deadline; when it comes, the agent ends the VMs itself. */
+  async #endWithoutKeeper(): Promise<void> {
+    const view = this.#deps.store.view();
+    const leadMs = view.cluster?.settings["ha.killLeadMs"] ?? 500;
+    const known = this.#status;
+    const leftMs = known === null ? 0 : known.keeper.deadlineMs - known.keeper.nowMs - (this.#deps.clock.monotonicMs() - known.atMs);
+    if (leftMs > leadMs) return;
+    const domains = (await this.#listDomains()).filter((domain) => domain.clusterId === view.cluster?.id && view.vms.get(domain.vmId)?.claim?.deadline !== false);
+    if (domains.length === 0) return;
+    this.#log.error("the deadline passed without a keeper: ending its VMs", { vms: domains.length });
+    const session = await within(this.#deps.driver.login(), LIST_LIMIT_MS, "logging in to the hypervisor");
+    const ends = await Promise.allSettled(domains.map((domain) => within(session.destroy(domain), LIST_LIMIT_MS, "ending a domain")));
+    await within(session.logout(), LIST_LIMIT_MS, "logging out of the hypervisor");
+    for (const end of ends) if (end.status === "rejected") this.#log.error("a domain could not be ended", { reason: asRoostError(end.reason).message });
+  }
+
+  /** Tells the cluster what the node has, if that changed; called by itself with each poll. */
+  async reportInfo(): Promise<void> {
+    if (this.#needsHello) return;
+    const info = await this.#deps.nodeInfo();
+    const text = JSON.stringify(info);
+    if (text === this.#lastInfo) return;
+    await this.#deps.store.propose({ type: "node.info", nodeId: this.#options.nodeId, info }, { actor: this.#actor });
+    this.#lastInfo = text;
+  }
+
+  #background(what: string, work: () => Promise<void>): void {
+    work().catch((error: unknown) => {
+      if (this.#running) this.#log.warn(`${what} failed`, { reason: asRoostError(error).message });
+    });
+  }
+
+  #lookIn(delayMs: number): void {
+    if (!this.#running) return;
+    const cancel = this.#deps.clock.after(Math.max(1, delayMs), () => {
+      this.#cancels.delete(cancel);
+      this.look();
+    });
+    this.#cancels.add(cancel);
+  }
+
+  #every(periodMs: number, run: () => void): void {
+    let cancel = (): void => {};
+    const again = (): void => {
+      cancel = this.#deps.clock.after(periodMs, () => {
+        run();
+        if (this.#running) again();
+      });
+    };
+    again();
+    this.#cancels.add(() => cancel());
+  }
+}
+
+async function within<T>(work: Promise<T>, afterMs: number, what: string): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const limit = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new RoostError({ kind: "timeout", what, afterMs })), afterMs);
+  });
+  try {
+    return await Promise.race([work, limit]);
+  } finally {
+    clearTimeout(timer);
+  }
+}

@@ -1,0 +1,229 @@
+/**
+ * The node's daemon: the one place where effects are made, in floor order. Reads from top to bottom as the node comes
+ * up: state, consensus, hypervisor and pools, agent, the leader's services, API.
+ */
+import { existsSync } from "node:fs";
+import { mkdir } from "node:fs/promises";
+import { join } from "node:path";
+import { Agent } from "../agent/agent.ts";
+import { parseGuardian } from "../agent/guardian.ts";
+import { KeeperClient } from "../agent/keeper/client.ts";
+import { ensureKeeper } from "../agent/keeper/process.ts";
+import { openBootClock } from "../agent/keeper/boot-clock.ts";
+import { probeNode } from "../agent/probe.ts";
+import { clean, prepare } from "../agent/volumes.ts";
+import { startApi } from "../api/server.ts";
+import { systemClock } from "../base/clock.ts";
+import { type NodeConfig, socketPath } from "../base/config.ts";
+import { asRoostError, RoostError } from "../base/errors.ts";
+import { newId, newSecret } from "../base/ids.ts";
+import type { Logger } from "../base/log.ts";
+import { IS_BINARY, VERSION } from "../base/version.ts";
+import { startWorker } from "../base/worker.ts";
+import type { ConsensusConfig } from "../cluster/consensus/protocol.ts";
+import { joiningService } from "../cluster/joining.ts";
+import { runWhileLeading } from "../cluster/leadership.ts";
+import { Replica } from "../cluster/replica.ts";
+import { StateDb } from "../cluster/state-db.ts";
+import { Supervisor } from "../ha/supervisor.ts";
+import { firstMembership } from "../model/membership.ts";
+import type { NodeInfo } from "../model/node.ts";
+import { placingService } from "../placing/loop.ts";
+import { chooseDriver } from "./drivers.ts";
+import { type Identity, saveIdentity } from "./identity.ts";
+import { OpenPools } from "./pools.ts";
+
+/** Raft's clock: elections after 1–2 s without a leader's heartbeat. */
+const TICK_MS = 100;
+const ELECTION_TICKS = 10;
+const HEARTBEAT_TICKS = 1;
+
+/** Consensus needs little; a small heap keeps its garbage collections short. */
+const CONSENSUS_HEAP_MIB = 128;
+const KEEPER_START_MS = 10_000;
+const PLANS_AT_ONCE = 16;
+/** The answer to the call that stops the daemon must get out. */
+const LAST_ANSWER_MS = 100;
+
+export interface DaemonEffects {
+  log: Logger;
+  /** The process must end now: a promise was broken that nothing here can mend. */
+  fatal(error: unknown): void;
+}
+
+export interface Daemon {
+  /** Resolves when the agent has said hello: the node may run VMs. */
+  ready: Promise<void>;
+  /** Resolves when the daemon was stopped by a call. */
+  stopped: Promise<void>;
+  stop(): Promise<void>;
+}
+
+export async function startDaemon(config: NodeConfig, identity: Identity, effects: DaemonEffects): Promise<Daemon> {
+  const { log, fatal } = effects;
+  const { nodeId } = identity;
+  const clock = systemClock;
+  await mkdir(config.data, { recursive: true, mode: 0o700 });
+
+  // State and consensus.
+  const db = await StateDb.open(join(config.data, "state"));
+  const loaded = await db.load();
+  const bootstrap = identity.founding !== null && loaded.position.index === 0;
+  if (bootstrap) {
+    loaded.position = { index: 1, term: 1, membership: firstMembership(identity.peerId) };
+    loaded.state.index = loaded.position.index;
+    await db.sync(loaded.position);
+  }
+  const known = [...loaded.state.nodes.values()].map((node) => ({ peerId: node.peerId, nodeId: node.id, address: node.peerAddress }));
+  const consensus: ConsensusConfig = {
+    nodeId,
+    peerId: identity.peerId,
+    logPath: join(config.data, "raft"),
+    listen: identity.peerListen,
+    identity: identity.tls,
+    peers: known.length > 0 ? known : identity.peers,
+    bootstrap,
+    position: loaded.position,
+    tickMs: TICK_MS,
+    electionTicks: ELECTION_TICKS,
+    heartbeatTicks: HEARTBEAT_TICKS,
+    seed: new DataView(newSecret(4).buffer).getUint32(0),
+    keeperDataDir: config.data,
+    logLevel: config.logLevel === "debug" ? "debug" : "info",
+  };
+  const worker = startWorker("consensus", consensus, { maxOldGenerationSizeMb: CONSENSUS_HEAP_MIB });
+  worker.on("error", fatal);
+  const replica = new Replica(nodeId, loaded, { worker, db, clock, log: log.child("replica"), newId, fatal });
+
+  // The keeper first: it holds the deadlines that the heartbeats renew.
+  const guardian = chooseGuardian(config);
+  const keeper = new KeeperClient({ dataDir: config.data });
+  const keeperCommand: [string, ...string[]] = [process.execPath, ...programArguments(), "keeper", "--data", config.data, "--guardian", guardian.word];
+  const startKeeper = async (): Promise<void> => {
+    await ensureKeeper({ dataDir: config.data, command: keeperCommand, limitMs: KEEPER_START_MS, log });
+  };
+  await startKeeper();
+  await replica.start();
+  if (identity.founding !== null) await found(config, identity, identity.founding.caKey, replica);
+
+  // Hypervisor, pools, agent.
+  const driver = await chooseDriver(config, identity.clusterId, { clock, log });
+  const pools = new OpenPools(nodeId, replica, { clock, log });
+  const { bootId } = openBootClock();
+  const serialFolder = join(config.data, "serial");
+  await mkdir(serialFolder, { recursive: true, mode: 0o755 });
+  const agent = new Agent(
+    { nodeId, apiAddress: identity.apiAddress, peerAddress: identity.peerAddress, parallel: PLANS_AT_ONCE },
+    {
+      store: replica,
+      driver,
+      keeper,
+      ensureKeeper: startKeeper,
+      volumes: {
+        prepare: async (vm, signal) => {
+          await pools.refresh();
+          return await prepare(vm, pools.byName, { signal });
+        },
+        clean: async (vm, signal) => {
+          await pools.refresh();
+          await clean(vm, pools.byName, { signal });
+        },
+      },
+      nodeInfo: async (): Promise<NodeInfo> => {
+        const capabilities = await driver.capabilities();
+        const memoryMib = config.memory === "" ? null : Number(config.memory);
+        const probed = await probeNode({ pools: await pools.opened(), memoryMib, reserveMib: memoryMib === null ? null : 0 });
+        return {
+          ...probed,
+          bootId,
+          version: VERSION,
+          driver: driver.kind,
+          hypervisor: `${capabilities.hypervisor} ${capabilities.version}`.trim(),
+          hardwareAccelerated: capabilities.hardwareAccelerated,
+          arch: capabilities.arch,
+          guardian: guardian.name,
+        };
+      },
+      serialLogPath: (vm) => join(serialFolder, `${vm.definition.name}.log`),
+      clock,
+      log,
+    },
+  );
+  // A new pool must be known on each node before VMs can be placed on it.
+  const unwatchPools = replica.subscribe(({ events }) => {
+    if (!events.some((event) => event.kind === "pool.created" || event.kind === "pool.deleted")) return;
+    agent.reportInfo().catch((thrown: unknown) => log.warn("could not report the node's pools", { reason: asRoostError(thrown).message }));
+  });
+
+  // What only the leader does.
+  const supervisor = new Supervisor({ store: replica, source: replica, clock, log });
+  supervisor.start();
+  const stopLeading = runWhileLeading(replica, [joiningService(replica, clock), placingService(replica, { clock, newId })], { clock, log });
+
+  // The API, at last: whoever gets an answer gets it from a node that works.
+  let resolveStopped: () => void = () => {};
+  const stopped = new Promise<void>((resolve) => (resolveStopped = resolve));
+  const api = await startApi(
+    {
+      store: replica,
+      nodeId,
+      arch: process.arch === "arm64" ? "aarch64" : "x86_64",
+      nowMs: () => clock.wallMs(),
+      newId,
+      newSecret,
+      log: log.child("api"),
+      hooks: {
+        stopAgent: async ({ parkMs }) => {
+          await agent.park(parkMs);
+          clock.after(LAST_ANSWER_MS, () => void stop().catch(fatal));
+        },
+      },
+    },
+    { socketPath: socketPath(config.data), tls: { address: identity.apiListen, identity: identity.tls } },
+  );
+  agent.start();
+
+  let stopping: Promise<void> | null = null;
+  const stop = (): Promise<void> => {
+    stopping ??= (async () => {
+      log.info("stopping; VMs keep running");
+      unwatchPools();
+      stopLeading();
+      supervisor.stop();
+      await agent.stop();
+      await api.close();
+      await driver.close();
+      keeper.close();
+      await replica.stop();
+      await worker.terminate();
+      resolveStopped();
+    })();
+    return stopping;
+  };
+  return { ready: agent.ready, stopped, stop };
+}
+
+/** The cluster's first command; from then on the state has the CA's key and the identity file no longer. */
+async function found(config: NodeConfig, identity: Identity, caKey: string, replica: Replica): Promise<void> {
+  const { clusterId, clusterName, nodeId, name, zone, labels, apiAddress, peerAddress, tls } = identity;
+  const node = { id: nodeId, name, zone, labels, apiAddress, peerAddress };
+  if (replica.view().cluster === null) {
+    await replica.propose(
+      { type: "cluster.init", clusterId, name: clusterName, caCertificate: tls.ca, caKey, node },
+      { actor: `node:${nodeId}`, requestId: `cluster.init/${clusterId}` },
+    );
+  }
+  await saveIdentity(config.data, { ...identity, founding: null });
+}
+
+function chooseGuardian(config: NodeConfig): { word: string; name: string | null } {
+  const word = config.guardian === "auto" ? (existsSync("/dev/watchdog") ? "watchdog" : "none") : config.guardian;
+  if (parseGuardian(word) === null) throw new RoostError({ kind: "invalid", violations: [{ field: "--guardian", message: `unknown guardian ${word}` }] });
+  return { word, name: word === "none" ? null : word };
+}
+
+/** What comes between Node and roost's own words when the sources run as they are. */
+function programArguments(): string[] {
+  const script = process.argv[1];
+  return IS_BINARY || script === undefined ? [] : ["--disable-warning=ExperimentalWarning", script];
+}

@@ -1,0 +1,47 @@
+/** Which driver runs this node's VMs. */
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import type { Clock } from "../base/clock.ts";
+import type { NodeConfig } from "../base/config.ts";
+import { asRoostError } from "../base/errors.ts";
+import type { Logger } from "../base/log.ts";
+import type { Driver } from "../hypervisor/driver.ts";
+import { DEFAULT_CLIENT_OPTIONS } from "../hypervisor/libvirt/client.ts";
+import { LibvirtDriver } from "../hypervisor/libvirt/driver.ts";
+import { FileDomainStore } from "../hypervisor/simulated-files.ts";
+import { SimulatedDriver } from "../hypervisor/simulated.ts";
+
+const PROBE_LIMIT_MS = 20_000;
+
+/** `auto` takes libvirt where its socket is and answers; else the simulated driver, and says so. */
+export async function chooseDriver(config: NodeConfig, clusterId: string, effects: { clock: Clock; log: Logger }): Promise<Driver> {
+  const log = effects.log.child("driver");
+  if (config.driver !== "simulated") {
+    const socket = DEFAULT_CLIENT_OPTIONS.socketPaths.find((path) => existsSync(path));
+    if (config.driver === "libvirt" || socket !== undefined) {
+      const driver = new LibvirtDriver({ clusterId, client: { uri: config.libvirtUri }, acceleration: "probe" }, { log });
+      if (config.driver === "libvirt") return driver;
+      try {
+        await within(driver.capabilities(), PROBE_LIMIT_MS);
+        return driver;
+      } catch (thrown) {
+        log.warn("libvirt does not answer", { reason: asRoostError(thrown).message });
+        await driver.close();
+      }
+    }
+    log.warn("no hypervisor found: VMs on this node are only simulated (--driver simulated says that this is meant)");
+  }
+  return new SimulatedDriver({ clusterId }, { clock: effects.clock, log, store: new FileDomainStore(join(config.data, "simulated"), { log }) });
+}
+
+async function within<T>(work: Promise<T>, limitMs: number): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const limit = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`no answer within ${limitMs} ms`)), limitMs);
+  });
+  try {
+    return await Promise.race([work, limit]);
+  } finally {
+    clearTimeout(timer);
+  }
+}

@@ -1,0 +1,66 @@
+/** Who this node is, minted once and kept: DATA/identity.json, readable by its owner only. */
+import { chmod, mkdir, open, readFile, rename } from "node:fs/promises";
+import { join } from "node:path";
+import { RoostError } from "../base/errors.ts";
+import type { TlsIdentity } from "../base/rpc.ts";
+import type { Peer } from "../raft/transport/links.ts";
+
+export interface Identity {
+  clusterId: string;
+  clusterName: string;
+  nodeId: string;
+  peerId: number;
+  name: string;
+  zone: string;
+  labels: Record<string, string>;
+  /** host:port each; `listen` is what is bound, `advertise` what others dial. */
+  apiListen: string;
+  peerListen: string;
+  apiAddress: string;
+  peerAddress: string;
+  tls: TlsIdentity;
+  /** Peers known when the node joined; later the state knows them. */
+  peers: Peer[];
+  /** The CA's key, only on the node that founds the cluster and only until the state has it. */
+  founding: { caKey: string } | null;
+}
+
+const FILE = "identity.json";
+
+/** null if the data folder has none: the node is in no cluster. */
+export async function loadIdentity(dataDir: string): Promise<Identity | null> {
+  const path = join(dataDir, FILE);
+  let text: string;
+  try {
+    text = await readFile(path, "utf8");
+  } catch (thrown) {
+    if ((thrown as NodeJS.ErrnoException).code === "ENOENT") return null;
+    throw new RoostError({ kind: "precondition", reason: `cannot read ${path}: ${(thrown as Error).message}` }, "run as the user that owns the data folder");
+  }
+  try {
+    return JSON.parse(text) as Identity;
+  } catch (thrown) {
+    throw new RoostError({ kind: "damaged", what: path }, "restore it, or move the data folder away and join the cluster again", { cause: thrown });
+  }
+}
+
+/** Written whole or not at all, and on disk when it returns. */
+export async function saveIdentity(dataDir: string, identity: Identity): Promise<void> {
+  await mkdir(dataDir, { recursive: true, mode: 0o700 });
+  await chmod(dataDir, 0o700);
+  const path = join(dataDir, FILE);
+  const file = await open(`${path}.new`, "w", 0o600);
+  try {
+    await file.writeFile(JSON.stringify(identity, null, 2));
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+  await rename(`${path}.new`, path);
+  const folder = await open(dataDir, "r");
+  try {
+    await folder.sync();
+  } finally {
+    await folder.close();
+  }
+}

@@ -1,0 +1,22 @@
+/** The binary's entry: each kind of command loads only what it needs, so the CLI starts quickly and the keeper stays small. */
+import type { Handlers } from "./cli/handlers.ts";
+
+const handlers: Handlers = {
+  up: async (options) => (await import("./daemon/up.ts")).up(options),
+  join: async (token, options) => (await import("./daemon/up.ts")).joinWith(token, options),
+  daemon: async (options) => (await import("./daemon/up.ts")).daemon(options),
+  keeper: async (words) => (await import("./daemon/keeper.ts")).keeper(words),
+  schedulerPlan: async (options) => (await import("./offline/scheduler.ts")).schedulerPlan(options),
+  schedulerExplain: async (options) => (await import("./offline/scheduler.ts")).schedulerExplain(options),
+};
+
+async function main(words: string[]): Promise<void> {
+  // The keeper is told apart before anything else is loaded: it must not carry the CLI's weight.
+  if (words[0] === "keeper") process.exitCode = await handlers.keeper(words.slice(1));
+  else process.exitCode = await (await import("./cli/main.ts")).runCli(words, handlers);
+}
+
+main(process.argv.slice(2)).catch((thrown: unknown) => {
+  process.stderr.write(`roost: ${thrown instanceof Error ? (thrown.stack ?? thrown.message) : String(thrown)}\n`);
+  process.exitCode = 70;
+});

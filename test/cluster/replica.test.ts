@@ -1,0 +1,88 @@
+import t from "tap";
+import type { RoostError } from "../../src/base/errors.ts";
+import { encodeCheckpoint } from "../../src/state/codec.ts";
+import type { State } from "../../src/state/state.ts";
+import { TestCluster, type TestNode, until } from "../support/replicas.ts";
+
+const actor = "test";
+const token = (id: string) => ({ type: "token.create", id, secretHash: "x", ttlMs: 60_000, uses: 1 }) as const;
+
+/** Tables of a node as bytes: equal on all replicas at one index (STA-1). */
+function tables(node: TestNode): string {
+  const state = node.replica.view() as State;
+  return new TextDecoder().decode(encodeCheckpoint(state, { index: state.index, term: state.term, membership: node.replica.membership() }));
+}
+
+function leaderOf(nodes: readonly TestNode[]): TestNode | undefined {
+  return nodes.find((node) => node.replica.leadership().leading);
+}
+
+t.test("three replicas", async (t) => {
+  const cluster = await TestCluster.create(3);
+  t.teardown(() => cluster.close());
+  const [n1, n2, n3] = cluster.nodes as [TestNode, TestNode, TestNode];
+
+  await t.test("become voters together, so that two never vote alone", async (t) => {
+    await until(n3.replica, () => n3.replica.membership().voters.length === 3 && n3.replica.membership().outgoing.length === 0);
+    t.strictSame([...n3.replica.membership().voters].toSorted(), [1, 2, 3]);
+    await until(n1.replica, () => [...n1.replica.view().nodes.values()].every((node) => node.role === "voter"));
+    const roles = n1.replica.eventsSince(0 + 2).filter((event) => event.kind === "node.role");
+    t.ok(roles.length >= 2, "each promotion is an event");
+  });
+
+  await t.test("any node takes a write and sees it at once", async (t) => {
+    for (const node of cluster.nodes) {
+      const id = `from-${node.name}`;
+      t.strictSame(await node.replica.propose(token(id), { actor }), { ids: [id] });
+      t.ok(node.replica.view().tokens.has(id));
+    }
+  });
+
+  await t.test("a linearizable read on another node sees a write that was acknowledged before", async (t) => {
+    for (let i = 0; i < 20; i++) {
+      const writer = cluster.nodes[i % 3]!;
+      const reader = cluster.nodes[(i + 1) % 3]!;
+      await writer.replica.propose(token(`read-${i}`), { actor });
+      const view = await reader.replica.read({ timeoutMs: 5_000 });
+      t.ok(view.tokens.has(`read-${i}`));
+    }
+  });
+
+  await t.test("a repeated request id returns the first answer and applies once (STA-2)", async (t) => {
+    const first = await n2.replica.propose({ type: "token.create", id: "once", secretHash: "x", ttlMs: 60_000, uses: 1 }, { actor, requestId: "r1" });
+    const again = await n3.replica.propose({ type: "token.create", id: "twice", secretHash: "x", ttlMs: 60_000, uses: 1 }, { actor, requestId: "r1" });
+    t.strictSame(again, first);
+    t.notOk(n3.replica.view().tokens.has("twice"));
+  });
+
+  await t.test("a command's own fault comes back to the proposer with its hint", async (t) => {
+    await t.rejects(n2.replica.propose({ type: "token.revoke", id: "none" }, { actor }), { fault: { kind: "not-found" } });
+  });
+
+  await t.test("the leader's death loses nothing acknowledged, and the rest goes on", async (t) => {
+    const leader = leaderOf(cluster.nodes)!;
+    await leader.kill();
+    const rest = cluster.nodes.filter((node) => node !== leader);
+    const written = await rest[0]!.replica.propose(token("after"), { actor, timeoutMs: 20_000 });
+    t.strictSame(written, { ids: ["after"] });
+    const view = await rest[1]!.replica.read({ timeoutMs: 10_000 });
+    for (const id of ["from-n1", "from-n2", "from-n3", "once", "after"]) t.ok(view.tokens.has(id), id);
+
+    const back = await cluster.restart(leader);
+    await until(back.replica, () => back.replica.view().tokens.has("after"));
+    await back.replica.read({ timeoutMs: 10_000 });
+    const target = Math.max(...cluster.nodes.map((node) => node.replica.view().index));
+    for (const node of cluster.nodes) await until(node.replica, () => node.replica.view().index >= target);
+    t.equal(new Set(cluster.nodes.map(tables)).size, 1, "all tables are equal at the same index");
+  });
+
+  await t.test("without a quorum writes and reads are refused with who is needed; stale reads work (RAFT-6)", async (t) => {
+    const alone = cluster.nodes[0]!;
+    await Promise.all(cluster.nodes.filter((node) => node !== alone).map((node) => node.kill()));
+    const refusal = (await alone.replica.propose(token("never"), { actor, timeoutMs: 1_500 }).catch((error: unknown) => error)) as RoostError;
+    t.equal(refusal.fault.kind, "unavailable");
+    t.match(refusal.hint, /majority of the voters \(n1, n2, n3\)/);
+    await t.rejects(alone.replica.read({ timeoutMs: 500 }), { fault: { kind: "unavailable" } });
+    t.ok(alone.replica.view().tokens.has("after"));
+  });
+});
