@@ -48,8 +48,16 @@ export function agentCommand(
   }[start.kind]();
   return {
     argv: [...roostCommand(), ...words, "--foreground", ...(extra.args ?? [])],
-    env: { ROOST_DATA: node.dataDir, ...extra.env },
+    env: { ROOST_DATA: node.dataDir, ...settings(node), ...extra.env },
   };
+}
+
+/**
+ * A node in namespaces has a libvirtd, which may start a moment after the agent and so must not be looked for, and an init
+ * that is its guardian. A node on loopback has neither.
+ */
+function settings(node: NodePlace): Record<string, string> {
+  return node.port === null ? { ROOST_DRIVER: "libvirt", ROOST_GUARDIAN: "file" } : { ROOST_DRIVER: "simulated", ROOST_GUARDIAN: "none" };
 }
 
 /** Unix socket on which the node's agent answers its own host's CLI. */

@@ -58,7 +58,8 @@ must('mount', '-t', 'tmpfs', '-o', 'mode=0755', 'tmpfs', '/run');
 mkdir $_ for '/run/libvirt', '/run/lock';
 must('mount', '--bind', "$dir/host/$_->[0]", $_->[1])
     for ['etc', '/etc/libvirt'], ['lib', '/var/lib/libvirt'], ['log', '/var/log/libvirt'], ['cache', '/var/cache/libvirt'];
-spew('/run/hostname', "$name\n");
+# What would reset this machine, and not the node, is out of the node's reach.
+must('mount', '--bind', '/dev/null', $_) for grep { -e } '/proc/sysrq-trigger', glob('/dev/watchdog*');
 if (open(my $fh, '>', '/proc/sys/kernel/hostname')) { print $fh $name; close $fh }
 
 # One kernel runs all nodes, so its boot id alone would be the same before and after a reset of a node.
@@ -121,7 +122,8 @@ spew("$dir/boot", "$boot\n");
 # --- guardian ---
 sub guard {
     my $text = slurp($feed);
-    if (defined $text) {
+    # The keeper writes over the record in place: only what reads the same twice was read whole.
+    if (defined $text && $text eq (slurp($feed) // '')) {
         if ($text =~ /^(\S+) (\d+)\s*$/) {
             # Of another boot: left by a run that is over, it guards nothing now.
             if ($1 eq $boot) {
@@ -135,7 +137,7 @@ sub guard {
     }
     return if !defined $armed;
     my $now = now_ms();
-    return if defined $now && $now <= $armed;
+    return if defined $now && $now < $armed;
     # Kill first, write afterwards: a disk that hangs must not delay it.
     kill 'KILL', -1;
     note(sprintf 'guardian: the feed ran out %d ms ago (deadline %d): node reset', ($now // 0) - $armed, $armed);

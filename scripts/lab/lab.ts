@@ -180,9 +180,9 @@ export class Lab {
   }
 }
 
-/** One address for all nodes, so each has a port: from a range that depends on the base folder. */
+/** One address for all nodes, so each has two ports (API, and peers after it), from a range that depends on the base folder. */
 function loopbackPort(base: string, index: number): number {
   let sum = 0;
-  for (const byte of Buffer.from(base)) sum = (sum * 31 + byte) % 1000;
-  return 20_000 + sum * 20 + index;
+  for (const byte of Buffer.from(base)) sum = (sum * 31 + byte) % 500;
+  return 20_000 + sum * 2 * (MAX_NODES + 1) + index * 2;
 }

@@ -58,7 +58,7 @@ export class LoopbackGround implements Ground {
     if (what === "libvirtd") throw unsupported("a libvirtd of the node's own");
     if (this.processes(place).some((one) => one.kind === "agent")) return;
     const [environment, words] = readFileSync(join(place.dir, "agent.argv"), "utf8").split(/^\n/m, 2);
-    const env: Record<string, string | undefined> = { ...process.env, ROOST_DRIVER: "simulated" };
+    const env: Record<string, string | undefined> = { ...process.env };
     for (const line of (environment ?? "").split("\n").filter(Boolean))
       env[line.slice(0, line.indexOf("="))] = line.slice(line.indexOf("=") + 1);
     const [command, ...args] = (words ?? "").split("\n").filter((word) => word !== "");

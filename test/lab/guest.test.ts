@@ -7,7 +7,7 @@ import t from "tap";
 import { bootSector, diskCounter } from "../../scripts/guest/boot-sector.ts";
 import { cpioArchive } from "../../scripts/guest/cpio.ts";
 import { tryRun } from "../../scripts/lab/run.ts";
-import { lastRunMarks } from "../support/lab.ts";
+import { lastRunMarks } from "../../scripts/guest/serial.ts";
 
 const SOURCE = join(import.meta.dirname, "..", "..", "scripts", "guest", "boot-sector.S");
 const has = async (tool: string): Promise<boolean> => (await tryRun(["sh", "-c", `command -v ${tool}`])).code === 0;

@@ -10,7 +10,8 @@ import { Lab, waitFor, type LabNode } from "../../scripts/lab/lab.ts";
 import { labNamespaces, networkNames } from "../../scripts/lab/network.ts";
 import { isAlive, processesOfFolder } from "../../scripts/lab/processes.ts";
 import { run } from "../../scripts/lab/run.ts";
-import { domainXml, labForTest, labRefused, lastRunMarks, runInterval, startDomain } from "../support/lab.ts";
+import { lastRunMarks, runInterval } from "../../scripts/guest/serial.ts";
+import { domainXml, labForTest, labRefused, startDomain } from "../support/lab.ts";
 
 /** A stand-in that looks like the agent to whoever reads command lines. */
 const STAND_IN = { argv: ["bash", "-c", "exec -a roost perl '-esleep(1000)' up"], env: { STAND_IN: "yes" } };

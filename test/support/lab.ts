@@ -1,5 +1,5 @@
-/** What tests on the lab share: a lab that is taken down with the test, guests, and what guests' serial output proves. */
-import { mkdtemp, readFile, stat } from "node:fs/promises";
+/** What tests on the lab share: a lab that is taken down with the test, and guests for it. */
+import { mkdtemp } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Lab, type LabNode, type LabOptions } from "../../scripts/lab/lab.ts";
@@ -52,38 +52,4 @@ export async function startDomain(node: LabNode, domain: TestDomain): Promise<{ 
     input: domainXml(domain),
     timeoutMs: 30_000,
   });
-}
-
-export interface GuestMark {
-  name: string;
-  generation: string;
-  /** Counter, which goes on from what the disk held. */
-  n: number;
-  /** Seconds since the guest's kernel started. */
-  upS: number;
-}
-
-/** The marks of the last run in a serial log. A line that the guest's end cut short does not count. */
-export function lastRunMarks(serial: string): GuestMark[] {
-  const run = serial.slice(Math.max(serial.lastIndexOf("ROOST-GUEST ready "), 0));
-  return [...run.matchAll(/^ROOST-GUEST mark name=(\S+) generation=(\S+) n=(\d+) up=([\d.]+) time=\S+\r?$/gm)].map((found) => ({
-    name: found[1] ?? "",
-    generation: found[2] ?? "",
-    n: Number(found[3]),
-    upS: Number(found[4]),
-  }));
-}
-
-/**
- * When, by this machine's clock, the guest of a log's last run printed its first and its last mark: the last at the file's
- * modification time, the first earlier by as much as its uptime is less. Two nodes' intervals for one VM must not overlap.
- * Holds for guests that were not paused in between.
- */
-export async function runInterval(serialPath: string): Promise<{ firstMs: number; lastMs: number } | null> {
-  const marks = lastRunMarks(await readFile(serialPath, "latin1"));
-  const first = marks[0];
-  const last = marks.at(-1);
-  if (first === undefined || last === undefined) return null;
-  const lastMs = (await stat(serialPath)).mtimeMs;
-  return { firstMs: lastMs - (last.upS - first.upS) * 1000, lastMs };
 }
