@@ -1,0 +1,264 @@
+/**
+ * The leader's loop around the detector: carries out its decisions. It runs on each node, because whoever may lead
+ * tomorrow must remember the longest claim that was granted today; it decides only while its node leads.
+ */
+import type { Clock } from "../base/clock.ts";
+import { asRoostError, isRetryable } from "../base/errors.ts";
+import type { Logger } from "../base/log.ts";
+import type { Leadership, Store } from "../cluster/store.ts";
+import type { Settings } from "../model/settings.ts";
+import type { View } from "../model/view.ts";
+import { detect, nextLookMs, waitMs } from "./detector.ts";
+import type { Decision, DetectorInput, NodeBeat } from "./detector.ts";
+
+/** What the consensus thread tells and does. All times are Clock.monotonicMs. */
+export interface HeartbeatSource {
+  /** When the present leadership of this node began; not before the election was won. */
+  leadingSinceMs(): number;
+  beats(): readonly NodeBeat[];
+  /**
+   * Stops acknowledging a node in this term; `ok: false` if the term is over. `lastAckMs` is read after that, so no acknowledgement
+   * of this term can be later.
+   */
+  stopAcking(nodeId: string, term: number): Promise<{ ok: false } | { ok: true; lastAckMs: number | null }>;
+  resumeAcking(nodeId: string): void;
+}
+
+export interface SupervisorDeps {
+  store: Store;
+  source: HeartbeatSource;
+  clock: Clock;
+  log: Logger;
+}
+
+/** Longest pause between two looks. */
+const LOOK_MS = 100;
+/** A look that comes this late means that the thread stood still and heartbeats may wait unread. */
+const STALL_MS = 400;
+const PROPOSE_LIMIT_MS = 2_000;
+
+export class Supervisor {
+  readonly #deps: SupervisorDeps;
+  readonly #log: Logger;
+  #stopTimer: () => void = () => {};
+  #unsubscribe: () => void = () => {};
+  #running = false;
+  #term = 0;
+  #lastLookMs = 0;
+  #graceUntilMs = 0;
+  /** Node → last acknowledgement as the worker read it after stopping. */
+  readonly #stopped = new Map<string, number | null>();
+  readonly #expiring = new Map<string, string>();
+  /** `kind nodeId` of decisions under way. */
+  readonly #busy = new Set<string>();
+  readonly #parks = new Map<string, { revision: number; sinceMs: number }>();
+  /** Claim times that were in force before, and until when (monotonic ms) something granted by them may last. */
+  #formerClaims: { claimMs: number; untilMs: number }[] = [];
+  #claimMs = 0;
+  #holders: { index: number; nodeIds: ReadonlySet<string> } = { index: -1, nodeIds: new Set() };
+
+  constructor(deps: SupervisorDeps) {
+    this.#deps = deps;
+    this.#log = deps.log.child("ha");
+  }
+
+  start(): void {
+    if (this.#running) return;
+    this.#running = true;
+    this.#lastLookMs = this.#deps.clock.monotonicMs();
+    this.#unsubscribe = this.#deps.store.subscribe((change) => this.#noteSettings(change.view));
+    this.#noteSettings(this.#deps.store.view());
+    this.look();
+  }
+
+  stop(): void {
+    this.#running = false;
+    this.#stopTimer();
+    this.#unsubscribe();
+  }
+
+  /** One look at all nodes; the loop calls it, and so do tests. */
+  look(): void {
+    if (!this.#running) return;
+    this.#stopTimer();
+    const { store, clock } = this.#deps;
+    const nowMs = clock.monotonicMs();
+    const leadership = store.leadership();
+    const view = store.view();
+    let pauseMs = LOOK_MS;
+    if (leadership.leading && view.cluster !== null) {
+      const input = this.#input(view, view.cluster.settings, leadership, nowMs);
+      for (const decision of detect(input)) this.#carryOut(decision, view, leadership.term);
+      pauseMs = Math.min(LOOK_MS, Math.max(5, nextLookMs(input) - nowMs));
+    } else if (this.#term !== 0) this.#enterTerm(0);
+    this.#lastLookMs = nowMs;
+    this.#stopTimer = clock.after(pauseMs, () => this.look());
+  }
+
+  #input(view: View, settings: Settings, leadership: Leadership, nowMs: number): DetectorInput {
+    if (leadership.term !== this.#term) this.#enterTerm(leadership.term);
+    if (nowMs - this.#lastLookMs > STALL_MS) this.#graceUntilMs = nowMs + 2 * settings["ha.heartbeatMs"];
+    const beats = new Map<string, NodeBeat>();
+    for (const beat of this.#deps.source.beats()) {
+      // The thread's reports come a little late; what it said after stopping is the last word.
+      const lastAckMs = Math.max(beat.lastAckMs ?? -Infinity, this.#stopped.get(beat.nodeId) ?? -Infinity);
+      beats.set(beat.nodeId, { ...beat, lastAckMs: lastAckMs === -Infinity ? null : lastAckMs });
+    }
+    const nodes = [...view.nodes.values()];
+    return {
+      nowMs,
+      term: leadership.term,
+      electedMs: this.#deps.source.leadingSinceMs(),
+      nodes,
+      beats,
+      stopped: new Set(this.#stopped.keys()),
+      expiring: new Set(this.#expiring.keys()),
+      parkedSinceMs: this.#parkedSince(view, nowMs),
+      deadlineHolders: this.#deadlineHolders(view),
+      longestGrantedMs: this.#longestGranted(nowMs),
+      claimMs: settings["ha.claimMs"],
+      marginMs: settings["ha.marginMs"],
+      suspectMs: settings["ha.suspectMs"],
+      graceUntilMs: this.#graceUntilMs,
+    };
+  }
+
+  /** What was stopped and decided in another term is void; the worker forgets it too. */
+  #enterTerm(term: number): void {
+    this.#term = term;
+    this.#stopped.clear();
+    this.#expiring.clear();
+    this.#busy.clear();
+    this.#parks.clear();
+    this.#graceUntilMs = 0;
+  }
+
+  #noteSettings(view: View): void {
+    const settings = view.cluster?.settings;
+    if (settings === undefined || settings["ha.claimMs"] === this.#claimMs) return;
+    const nowMs = this.#deps.clock.monotonicMs();
+    if (this.#claimMs > 0) {
+      const limits = { claimMs: this.#claimMs, marginMs: settings["ha.marginMs"] };
+      const wait = waitMs(this.#claimMs, limits);
+      this.#formerClaims.push({ claimMs: this.#claimMs, untilMs: nowMs + wait.grantedMs + wait.marginMs });
+    }
+    this.#claimMs = settings["ha.claimMs"];
+  }
+
+  #longestGranted(nowMs: number): number {
+    this.#formerClaims = this.#formerClaims.filter((former) => former.untilMs > nowMs);
+    return Math.max(this.#claimMs, ...this.#formerClaims.map((former) => former.claimMs));
+  }
+
+  #parkedSince(view: View, nowMs: number): ReadonlyMap<string, number> {
+    const since = new Map<string, number>();
+    for (const node of view.nodes.values()) {
+      if (node.parkedMs === 0) {
+        this.#parks.delete(node.id);
+        continue;
+      }
+      // Any change of the row may be a new park: counted from now, it waits longer rather than too short.
+      const known = this.#parks.get(node.id);
+      const park = known?.revision === node.revision ? known : { revision: node.revision, sinceMs: nowMs };
+      this.#parks.set(node.id, park);
+      since.set(node.id, park.sinceMs);
+    }
+    return since;
+  }
+
+  #deadlineHolders(view: View): ReadonlySet<string> {
+    if (this.#holders.index === view.index) return this.#holders.nodeIds;
+    const nodeIds = new Set<string>();
+    for (const [nodeId, vmIds] of view.claimsByNode) {
+      for (const vmId of vmIds) {
+        if (view.vms.get(vmId)?.claim?.deadline !== true) continue;
+        nodeIds.add(nodeId);
+        break;
+      }
+    }
+    this.#holders = { index: view.index, nodeIds };
+    return nodeIds;
+  }
+
+  #carryOut(decision: Decision, view: View, term: number): void {
+    const { nodeId } = decision;
+    switch (decision.kind) {
+      case "resume-acking":
+        this.#stopped.delete(nodeId);
+        this.#deps.source.resumeAcking(nodeId);
+        return;
+      case "suspect":
+        this.#once(decision, term, async () => {
+          await this.#propose({ type: "node.suspect", nodeId, silentMs: Math.round(decision.silentMs) }, term);
+        });
+        return;
+      case "alive":
+        this.#once(decision, term, async () => {
+          await this.#propose({ type: "node.alive", nodeId }, term);
+        });
+        return;
+      case "stop-acking":
+        this.#once(decision, term, async () => {
+          const answer = await this.#deps.source.stopAcking(nodeId, term);
+          if (!answer.ok || this.#term !== term) return;
+          this.#stopped.set(nodeId, answer.lastAckMs);
+          // Not within this look: the decision must be made again from the last acknowledgement as it is now.
+          this.#deps.clock.after(0, () => this.look());
+        });
+        return;
+      case "expire": {
+        const wallMs = this.#deps.clock.wallMs();
+        const node = view.nodes.get(nodeId);
+        const suspectMs = node?.state === "unreachable" ? node.stateSinceMs : wallMs;
+        const requestId = `expire/${term}/${nodeId}/${view.index}`;
+        this.#expiring.set(nodeId, requestId);
+        this.#log.warn("claims ran out", { nodeId, term, sinceAckMs: Math.round(decision.proof.sinceAckMs) });
+        this.#once(decision, term, async () => {
+          const proof = { ...decision.proof, sinceAckMs: Math.round(decision.proof.sinceAckMs) };
+          const lastHeartbeatMs = Math.round(wallMs - decision.silentMs);
+          await this.#proposeUntilKnown({ type: "node.expire", nodeId, proof, lastHeartbeatMs, suspectMs }, term, requestId);
+          if (this.#term === term) this.#expiring.delete(nodeId);
+        });
+      }
+    }
+  }
+
+  async #propose(command: Parameters<Store["propose"]>[0], term: number): Promise<void> {
+    await this.#deps.store.propose(command, { actor: "leader", term, timeoutMs: PROPOSE_LIMIT_MS });
+  }
+
+  /** Returns once the command was applied or refused for good; while neither is known it is proposed again under the same id. */
+  async #proposeUntilKnown(command: Parameters<Store["propose"]>[0], term: number, requestId: string): Promise<void> {
+    while (this.#running && this.#term === term) {
+      try {
+        await this.#deps.store.propose(command, { actor: "leader", term, requestId, timeoutMs: PROPOSE_LIMIT_MS });
+        return;
+      } catch (error) {
+        const { fault } = asRoostError(error);
+        if (!isRetryable(fault) || fault.kind === "conflict") throw error;
+        this.#log.warn("the expiry is not committed yet; proposing it again", { requestId, reason: asRoostError(error).message });
+        await new Promise<void>((resolve) => this.#deps.clock.after(LOOK_MS, resolve));
+      }
+    }
+  }
+
+  /** One at a time of each kind and node; failures are logged, and the next look decides afresh. */
+  #once(decision: Decision, term: number, work: () => Promise<void>): void {
+    const key = `${decision.kind} ${decision.nodeId}`;
+    if (this.#busy.has(key)) return;
+    this.#busy.add(key);
+    work().then(
+      () => this.#settled(decision, key, term),
+      (error: unknown) => {
+        this.#log.warn(`${decision.kind} failed`, { nodeId: decision.nodeId, reason: asRoostError(error).message });
+        this.#settled(decision, key, term);
+      },
+    );
+  }
+
+  #settled(decision: Decision, key: string, term: number): void {
+    if (this.#term !== term) return;
+    this.#busy.delete(key);
+    if (decision.kind === "expire") this.#expiring.delete(decision.nodeId);
+  }
+}

@@ -1,0 +1,418 @@
+/** One simulated host: clock with a rate error, hypervisor, guardian, keeper (the real machine), agent (the real reconcile). */
+import { deadlineMs, startKeeper, step, wakeAtMs } from "../../src/agent/keeper/machine.ts";
+import type { Feed, KeeperInput, KeeperState } from "../../src/agent/keeper/machine.ts";
+import type { Acknowledgement, Beat, KeeperAnswer, KeeperRequest, RegisteredVm } from "../../src/agent/keeper/protocol.ts";
+import { planCancel, reconcile } from "../../src/agent/reconcile.ts";
+import type { Action, Plan, VmMemory } from "../../src/agent/reconcile.ts";
+import type { DomainStatus } from "../../src/hypervisor/driver.ts";
+import type { NodeInfo } from "../../src/model/node.ts";
+import type { VmObservation } from "../../src/state/commands.ts";
+import type { Consensus, Peer } from "./ha-consensus.ts";
+import { Process } from "./ha-world.ts";
+import type { World } from "./ha-world.ts";
+
+export type Mutation =
+  | "skip-margin"
+  | "count-from-ack"
+  | "ack-without-quorum"
+  | "new-leader-does-not-wait"
+  | "reuse-generation"
+  | "feed-unacknowledged"
+  | "park-from-commit"
+  | null;
+
+export const CLAIM_MS = 4_000;
+export const HEARTBEAT_MS = 500;
+export const KILL_LEAD_MS = 500;
+/** ± of each clock's rate; two of them may differ by twice that: 5 % of 4 s, and the guardian's 20 ms, stay below 250 ms. */
+export const RATE_ERROR = 0.024;
+
+export interface Shared {
+  world: World;
+  consensus: Consensus;
+  mutation: Mutation;
+  /** The checker: told of every resume and end of a guest. */
+  started(vmId: string, generation: number, host: SimHost): void;
+  /** An acknowledgement on its way back is given to the node's agent. */
+  sendBeat(host: SimHost, beat: Beat): void;
+}
+
+interface Domain {
+  vmId: string;
+  generation: number;
+  running: boolean;
+}
+
+export class SimHost {
+  readonly peer: Peer;
+  readonly rate: number;
+  readonly domains = new Map<string, Domain>();
+  readonly keeperProcess = new Process();
+  /** Kernel, hypervisor and guardian. */
+  readonly hostProcess = new Process();
+  readonly #shared: Shared;
+  keeper: KeeperState | null = null;
+  feed: { bootId: string; feed: Feed } | null = null;
+  boot = 0;
+  #bootedAtMs = 0;
+  resets = 0;
+  #nonces = 0;
+  /** Agent's own, lost with it. */
+  #fresh = false;
+  #needsHello = true;
+  #busy = new Map<string, { plan: Plan; cancelled: boolean }>();
+  #memory = new Map<string, VmMemory>();
+  #keeperSilentMs = 0;
+  hellos = 0;
+
+  constructor(peer: Peer, shared: Shared) {
+    this.peer = peer;
+    this.#shared = shared;
+    const { world } = shared;
+    this.rate = [1 - RATE_ERROR, 1, 1 + RATE_ERROR, 1 + world.between(-RATE_ERROR, RATE_ERROR)][world.random.below(4)] as number;
+    this.#bootedAtMs = -world.between(10_000, 1_000_000);
+  }
+
+  get bootId(): string {
+    return `boot${this.boot}`;
+  }
+
+  /** CLOCK_BOOTTIME in steps of 10 ms, as /proc/uptime shows it. */
+  bootMs(): number {
+    return Math.floor(((this.#shared.world.nowMs - this.#bootedAtMs) * this.rate) / 10) * 10;
+  }
+
+  /** Leader's monotonic clock. */
+  monotonicMs(): number {
+    return (this.#shared.world.nowMs + 1e7) * this.rate;
+  }
+
+  powerOn(): void {
+    this.boot++;
+    this.#bootedAtMs = this.#shared.world.nowMs - 100;
+    this.hostProcess.restart();
+    this.domains.clear();
+    this.#guard();
+    this.startAgent();
+  }
+
+  powerOff(): void {
+    this.hostProcess.kill();
+    this.keeperProcess.kill();
+    this.killAgent();
+    this.keeper = null;
+    this.domains.clear();
+  }
+
+  killAgent(): void {
+    this.peer.process.kill();
+    this.peer.leading = false;
+    this.peer.effective = false;
+    this.peer.waiting.clear();
+  }
+
+  startAgent(): void {
+    if (!this.hostProcess.alive) return;
+    this.peer.process.restart();
+    this.#fresh = false;
+    this.#needsHello = true;
+    this.#busy = new Map();
+    this.#memory = new Map();
+    this.#keeperSilentMs = 0;
+    this.#every(HEARTBEAT_MS, () => this.#beat());
+    this.#every(120, () => this.#look());
+    this.#every(300, () => this.#watchKeeper());
+    this.#refresh();
+    this.#watchKeeper();
+  }
+
+  killKeeper(): void {
+    this.keeperProcess.kill();
+    this.keeper = null;
+  }
+
+  #every(periodMs: number, run: () => void): void {
+    const { world } = this.#shared;
+    const again = (): void => {
+      run();
+      world.afterIn(this.peer.process, (periodMs / this.rate) * world.between(0.9, 1.1), again);
+    };
+    world.afterIn(this.peer.process, world.between(0, periodMs), again);
+  }
+
+  /** The guardian: outside agent and keeper, polls the feed, resets the host. */
+  #guard(): void {
+    const { world } = this.#shared;
+    const { feed } = this;
+    if (feed?.feed.armed === true && feed.bootId === this.bootId && this.bootMs() >= feed.feed.deadlineMs) {
+      this.resets++;
+      this.powerOff();
+      world.after(world.between(500, 3_000), () => {
+        if (!this.hostProcess.alive) this.powerOn();
+      });
+      return;
+    }
+    world.afterIn(this.hostProcess, 10, () => this.#guard());
+  }
+
+  // The keeper's process around the real machine.
+
+  #startKeeper(): void {
+    this.keeperProcess.restart();
+    const feed = this.feed?.bootId === this.bootId ? this.feed.feed : null;
+    this.keeper = startKeeper({ bootId: this.bootId, nonce: `${this.peer.id}-${++this.#nonces}`, killLeadMs: KILL_LEAD_MS, feed });
+    this.#keeperStep({ kind: "tick" });
+  }
+
+  #keeperStep(input: KeeperInput): KeeperAnswer | null {
+    const { world, mutation } = this.#shared;
+    if (this.keeper === null) return null;
+    let before = this.keeper;
+    const nowMs = this.bootMs();
+    if (mutation === "count-from-ack" && input.kind === "request" && input.request.op === "ack") {
+      before = { ...before, mints: new Map(before.mints).set(input.request.seq, nowMs) };
+    }
+    if (mutation === "park-from-commit" && input.kind === "request" && input.request.op === "park") {
+      before = { ...before, mints: new Map(before.mints).set(input.request.seq, nowMs) };
+    }
+    const result = step(before, input, nowMs);
+    this.keeper = result.state;
+    for (const effect of result.effects) {
+      if (effect.kind === "feed") this.feed = { bootId: this.bootId, feed: effect.feed };
+      if (effect.kind !== "kill") continue;
+      const { vmId, generation } = effect;
+      const tookMs = world.chance(0.35) ? world.between(250, 495) : world.chance(0.03) ? world.between(500, 1_500) : world.between(5, 100);
+      world.afterIn(this.hostProcess, tookMs, () => {
+        if (this.domains.get(vmId)?.generation === generation) this.domains.delete(vmId);
+        this.keeperProcess.deliver(this.keeperProcess.incarnation, () => this.#keeperStep({ kind: "killed", vmId, generation, gone: true }));
+      });
+    }
+    if (mutation === "feed-unacknowledged" && this.feed?.feed.armed === true) this.feed = { ...this.feed, feed: { armed: true, deadlineMs: nowMs + CLAIM_MS } };
+    const wakeMs = Math.min(250, Math.max(1, wakeAtMs(this.keeper) - nowMs));
+    const { nonce } = this.keeper;
+    world.afterIn(this.keeperProcess, wakeMs / this.rate, () => {
+      if (this.keeper?.nonce === nonce && this.keeper === result.state) this.#keeperStep({ kind: "tick" });
+    });
+    return result.answer;
+  }
+
+  /** A call over the unix socket. A stopped keeper answers when it goes on, a dead one never. */
+  #ask(request: KeeperRequest, done: (answer: KeeperAnswer) => void): void {
+    const { world } = this.#shared;
+    let over = false;
+    const finish = (answer: KeeperAnswer): void => {
+      if (!over) done(answer);
+      over = true;
+    };
+    world.afterIn(this.keeperProcess, 0.1, () => {
+      const answer = this.#keeperStep({ kind: "request", request });
+      if (answer !== null) world.afterIn(this.peer.process, 0.1, () => finish(answer));
+    });
+    world.afterIn(this.peer.process, 1_000, () => finish({ ok: false, reason: "invalid", detail: "no answer in time" }));
+  }
+
+  #watchKeeper(): void {
+    const { world } = this.#shared;
+    if (this.keeperProcess.works) {
+      this.#keeperSilentMs = 0;
+      if (this.keeper !== null) return;
+    }
+    this.#keeperSilentMs += 300;
+    if (this.#keeperSilentMs >= 900 || !this.keeperProcess.alive || this.keeper === null) {
+      this.#keeperSilentMs = 0;
+      this.killKeeper();
+      world.afterIn(this.peer.process, world.between(20, 200), () => {
+        if (this.keeper === null) this.#startKeeper();
+      });
+    }
+  }
+
+  #beat(): void {
+    this.#ask({ op: "beat" }, (answer) => {
+      if ("beat" in answer) this.#shared.sendBeat(this, answer.beat);
+    });
+  }
+
+  acknowledge(ack: Acknowledgement): void {
+    this.#ask({ op: "ack", ...ack }, () => {});
+  }
+
+  /** A planned restart (HA-9). */
+  park(durationMs: number): void {
+    const { world, consensus } = this.#shared;
+    this.#ask({ op: "beat" }, (answer) => {
+      if (!("beat" in answer)) return;
+      consensus.propose(this.peer, { type: "node.park", nodeId: this.peer.nodeId, durationMs }, {}, (outcome) => {
+        if (!outcome.ok) return;
+        // The agent may be slow to pass it on.
+        world.afterIn(this.peer.process, world.chance(0.5) ? world.between(0, 5) : world.between(500, 3_000), () => {
+          this.#ask({ op: "park", seq: answer.beat.seq, durationMs }, () => {
+            this.killAgent();
+            world.after(world.between(200, durationMs * 2), () => {
+              if (!this.peer.process.alive) this.startAgent();
+            });
+          });
+        });
+      });
+    });
+  }
+
+  // The agent around the real reconcile.
+
+  #refresh(): void {
+    this.#shared.consensus.read(this.peer, () => {
+      this.#fresh = true;
+    });
+    this.#shared.world.afterIn(this.peer.process, 500, () => {
+      if (!this.#fresh) this.#refresh();
+    });
+  }
+
+  #look(): void {
+    const { keeper, peer } = this;
+    const { consensus } = this.#shared;
+    if (keeper === null || !this.keeperProcess.works || peer.state.cluster === null) return;
+    const clusterId = peer.state.cluster.id;
+    const registered = new Map<string, RegisteredVm>([...keeper.vms].map(([vmId, vm]) => [vmId, vm]));
+    const domains = [...this.domains.values()].map((domain): DomainStatus => ({ ...domain, clusterId, name: domain.vmId, state: domain.running ? "running" : "paused" }));
+    const nowMs = this.bootMs();
+    const { nodeId } = peer;
+    const plans = reconcile({ clusterId, nodeId, fresh: this.#fresh, nowMs, vms: peer.state.vms, domains, registered, memory: this.#memory });
+    for (const plan of plans) {
+      if (this.#busy.has(plan.vmId)) continue;
+      const work = { plan, cancelled: false };
+      this.#busy.set(plan.vmId, work);
+      this.#carryOut(work, 0);
+    }
+    for (const [vmId, work] of this.#busy) {
+      const vm = peer.state.vms.get(vmId);
+      if (work.plan.goal === "start" && vm !== undefined && planCancel(vm, nodeId) !== null) work.cancelled = true;
+    }
+    const known = (domain: Domain): boolean => {
+      const claim = peer.state.vms.get(domain.vmId)?.claim;
+      return claim?.nodeId === nodeId && claim.generation === domain.generation && registered.get(domain.vmId)?.generation === domain.generation;
+    };
+    if (!this.#fresh || ![...this.domains.values()].every(known)) return;
+    if (!keeper.settled) this.#ask({ op: "settled" }, () => {});
+    if (peer.state.nodes.get(nodeId)?.state === "fenced") this.#needsHello = true;
+    if (!this.#needsHello) return;
+    this.#ask({ op: "unpark" }, (answer) => {
+      if (!answer.ok || !this.#needsHello) return;
+      this.#needsHello = false;
+      const info = nodeInfo(this.bootId);
+      const command = { type: "node.hello" as const, nodeId, info, apiAddress: `${nodeId}:1`, peerAddress: `${nodeId}:2` };
+      this.#reliably((done) => consensus.propose(peer, command, {}, done), () => this.hellos++);
+    });
+  }
+
+  /** Until there is an outcome. */
+  #reliably(attempt: (done: () => void) => void, then: () => void): void {
+    let over = false;
+    const again = (): void => {
+      if (over) return;
+      attempt(() => {
+        if (over) return;
+        over = true;
+        then();
+      });
+      this.#shared.world.afterIn(this.peer.process, 1_000, again);
+    };
+    again();
+  }
+
+  #carryOut(work: { plan: Plan; cancelled: boolean }, at: number): void {
+    const { world } = this.#shared;
+    const { plan } = work;
+    const action = plan.actions[at];
+    if (action === undefined || (work.cancelled && plan.goal === "start")) {
+      if (plan.goal === "end") this.#memory.delete(plan.vmId);
+      this.#busy.delete(plan.vmId);
+      return;
+    }
+    const tookMs = world.chance(0.03) ? world.between(100, 2_500) : world.between(0.2, 8);
+    world.afterIn(this.peer.process, tookMs / 2, () => {
+      this.#do(action, plan, (ok) => {
+        world.afterIn(this.peer.process, tookMs / 2, () => {
+          if (ok) return this.#carryOut(work, at + 1);
+          this.#memory.set(plan.vmId, { generation: plan.generation, gone: null, shutdownAskedMs: null, notBeforeMs: this.bootMs() + 300 });
+          this.#busy.delete(plan.vmId);
+          if (plan.goal !== "start" && plan.goal !== "adopt") return;
+          // As the executor does: nothing of it may stay.
+          this.#destroy(plan.vmId, plan.generation);
+          this.#ask({ op: "unregister", vmId: plan.vmId, generation: plan.generation }, () => {});
+        });
+      });
+    });
+  }
+
+  #destroy(vmId: string, generation: number): void {
+    if (this.domains.get(vmId)?.generation === generation) this.domains.delete(vmId);
+  }
+
+  #do(action: Action, plan: Plan, done: (ok: boolean) => void): void {
+    const { consensus } = this.#shared;
+    const { vmId, generation } = plan;
+    const vm = this.peer.state.vms.get(vmId);
+    const claimed = vm?.claim?.nodeId === this.peer.nodeId && vm.claim.generation === generation;
+    const replied = (answer: KeeperAnswer): void => done(answer.ok);
+    switch (action.op) {
+      case "register": {
+        const revision = Math.max(1, this.peer.state.nodes.get(this.peer.nodeId)?.claimRevision ?? 0);
+        const recipe = { kind: "file" as const, path: "x", vmId, generation };
+        return this.#ask({ op: "register", vmId, generation, revision, deadline: vm?.claim?.deadline ?? true, recipe }, replied);
+      }
+      case "start-paused":
+        if (this.domains.has(vmId)) return done(false);
+        this.domains.set(vmId, { vmId, generation, running: false });
+        return done(true);
+      case "confirm":
+        if (!claimed) return done(false);
+        return this.#ask({ op: "confirm", vmId, generation }, replied);
+      case "resume": {
+        const domain = this.domains.get(vmId);
+        if (domain?.generation !== generation) return done(false);
+        if (!domain.running) this.#shared.started(vmId, generation, this);
+        domain.running = true;
+        return done(true);
+      }
+      case "destroy":
+        this.#destroy(vmId, generation);
+        return done(true);
+      case "unregister":
+        return this.#ask({ op: "unregister", vmId, generation }, replied);
+      case "report": {
+        const { observed } = action;
+        const report = { type: "vm.report" as const, vmId, nodeId: this.peer.nodeId, generation, observed };
+        let told = false;
+        this.#reliably((tell) => consensus.propose(this.peer, report, {}, (outcome) => {
+          if (!told) done(outcome.ok || isLast(observed));
+          told = true;
+          tell();
+        }), () => {});
+        return;
+      }
+      case "prepare-disks":
+      case "define":
+      case "undefine":
+      case "clean-disks":
+        return done(true);
+      case "shutdown":
+        this.#destroy(vmId, generation);
+        return done(true);
+    }
+  }
+
+  describe(): string {
+    const feed = this.keeper === null ? "no keeper" : `deadline ${Math.round(deadlineMs(this.keeper) - this.bootMs())} ms`;
+    return `${this.peer.nodeId} rate ${this.rate.toFixed(3)} ${feed} domains [${[...this.domains.values()].map((d) => `${d.vmId}/${d.generation % 2 ** 32}${d.running ? "" : "p"}`).join(" ")}]`;
+  }
+}
+
+const isLast = (observed: VmObservation): boolean => observed.kind === "gone" || observed.kind === "cleaned";
+
+export function nodeInfo(bootId: string): NodeInfo {
+  return {
+    ...{ bootId, version: "sim", driver: "simulated", hypervisor: "sim", arch: "x86_64", hardwareAccelerated: false, cpus: 64, cpuModel: "sim" },
+    ...{ memoryMib: 65_536, reserveMib: 0, guardian: "file", pools: [], bridges: [] },
+  };
+}
