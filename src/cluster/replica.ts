@@ -73,6 +73,7 @@ export class Replica implements Store {
   #started: () => void = () => {};
   #startFailed: (error: RoostError) => void = () => {};
   #stopped: () => void = () => {};
+  #cancelSweep: () => void = () => {};
 
   constructor(nodeId: string, loaded: { state: State; position: Position }, effects: ReplicaEffects) {
     this.#nodeId = nodeId;
@@ -92,15 +93,27 @@ export class Replica implements Store {
     });
     this.#postClaims();
     await started;
-    this.#every(RETRY_MS, () => this.#sweep());
+    this.#sweepAgain();
   }
 
   async stop(): Promise<void> {
     const stopped = new Promise<void>((resolve) => (this.#stopped = resolve));
     this.#post({ kind: "stop" });
     await stopped;
+    this.halt();
     await this.#effects.db.sync(this.#position);
     await this.#effects.db.close();
+  }
+
+  /** Ends what waits, as the consensus thread is gone. */
+  halt(): void {
+    this.#cancelSweep();
+    const gone = new RoostError({ kind: "unavailable", reason: "this node's agent is stopping" }, "ask another node");
+    for (const waiting of this.#proposals.values()) waiting.reject(gone);
+    for (const read of this.#reads.values()) read.reject(gone);
+    this.#proposals.clear();
+    this.#proposalByRequest.clear();
+    this.#reads.clear();
   }
 
   // ---- Store -----------------------------------------------------------------------------------------------------
@@ -362,7 +375,7 @@ export class Replica implements Store {
 
   #unavailable(what: string): RoostError {
     const { voters } = this.#position.membership;
-    const names = [...this.#state.nodes.values()].filter((node) => voters.includes(node.peerId)).map((node) => node.name);
+    const names = [...this.#state.nodes.values()].filter((node) => voters.includes(node.peerId)).map((node) => node.name).toSorted();
     return new RoostError(
       { kind: "unavailable", reason: this.#status.leaderPeerId === 0 ? `no leader: ${what}` : what },
       `a majority of the voters (${names.join(", ") || "none known"}) must be up and reach each other; --stale reads what this node has`,
@@ -387,12 +400,11 @@ export class Replica implements Store {
     this.#effects.worker.postMessage(message);
   }
 
-  #every(periodMs: number, run: () => void): void {
-    const again = (): void => {
-      this.#effects.clock.after(periodMs, again);
-      run();
-    };
-    this.#effects.clock.after(periodMs, again);
+  #sweepAgain(): void {
+    this.#cancelSweep = this.#effects.clock.after(RETRY_MS, () => {
+      this.#sweep();
+      this.#sweepAgain();
+    });
   }
 }
 

@@ -162,6 +162,7 @@ export class TestCluster {
         if (over) return;
         over = true;
         stopLeading();
+        replica.halt();
         await worker.terminate();
         await ended;
         await db.close();
