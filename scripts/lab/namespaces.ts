@@ -75,13 +75,20 @@ export class NamespaceGround implements Ground {
   }
 
   async #libvirtReady(place: LabPlace, timeoutMs: number): Promise<void> {
+    let seenMs = performance.now();
     await waitFor(
       `libvirtd on ${place.name}`,
       async (saw) => {
-        if (!this.processes(place).some((one) => one.kind === "libvirtd")) {
-          throw new Hopeless(
-            `it has ended\n${tail(join(place.dir, "log", "init.log"))}\n${tail(join(place.dir, "host", "log", "libvirtd.log"))}`,
-          );
+        const now = this.processes(place);
+        if (now.some((one) => one.kind === "libvirtd")) seenMs = performance.now();
+        // Between fork and exec it does not look like libvirtd yet.
+        else if (now.length === 0 || performance.now() - seenMs > 2_000) {
+          const logs = [
+            join(place.dir, "log", "init.log"),
+            join(place.dir, "log", "libvirtd.out"),
+            join(place.dir, "host", "log", "libvirtd.log"),
+          ];
+          throw new Hopeless(`it has ended\n${logs.map(tail).join("\n")}`);
         }
         const answer = await tryRun(this.inside(place, ["virsh", "-c", "qemu:///system", "version"]), { timeoutMs: 40_000 });
         saw(`${answer.stderr.trim()}\n${tail(join(place.dir, "log", "libvirtd.out"))}`);
