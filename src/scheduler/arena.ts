@@ -32,6 +32,17 @@ export interface Arena {
   totalCpus: number;
   /** Node by VM, of the VMs with policies between them that the plan has moved so far. */
   readonly where: Map<string, string | null>;
+  readonly journal: Journal;
+}
+
+/** Which nodes changed, for indexes that follow. */
+export interface Journal {
+  /** Node indexes, the last `ring.length` changes; its length is a power of two. */
+  readonly ring: Int32Array;
+  /** Changes ever noted. */
+  count: number;
+  /** Raised when all may have changed. */
+  epoch: number;
 }
 
 /** O(nodes), and O(VMs) when no `usage` is given. */
@@ -59,6 +70,7 @@ export function arenaOf(
     hash: new Uint32Array(n),
     totalCpus: usage.totalCpus,
     where: new Map(),
+    journal: { ring: new Int32Array(2 ** Math.ceil(Math.log2(Math.max(n, 64)))), count: 0, epoch: 0 },
   };
   for (const [i, node] of nodes.entries()) {
     const limits = limitsOf(node, settings);
@@ -101,6 +113,7 @@ export function rewind(arena: Arena, to: ArenaMark): void {
   arena.usedCpus.set(to.usedCpus);
   arena.placedMemory.set(to.placedMemory);
   arena.placedCpus.set(to.placedCpus);
+  arena.journal.epoch++;
   if (arena.where.size === 0 && to.where.size === 0) return;
   arena.where.clear();
   for (const [vmId, nodeId] of to.where) arena.where.set(vmId, nodeId);
@@ -113,12 +126,14 @@ export function shiftOwn(arena: Arena, vm: Vm, sign: 1 | -1): void {
   if (claimed !== undefined) {
     arena.usedMemory[claimed]! += sign * memoryMib;
     arena.usedCpus[claimed]! += sign * cpus;
+    note(arena, claimed);
   }
   const place = placeOf(vm);
   const placed = place === null ? undefined : arena.indexOf.get(place);
   if (placed !== undefined) {
     arena.placedMemory[placed]! += sign * memoryMib;
     arena.placedCpus[placed]! += sign * cpus;
+    note(arena, placed);
   }
 }
 
@@ -128,4 +143,11 @@ export function shift(arena: Arena, i: number, memoryMib: number, cpus: number, 
   arena.usedCpus[i]! += sign * cpus;
   arena.placedMemory[i]! += sign * memoryMib;
   arena.placedCpus[i]! += sign * cpus;
+  note(arena, i);
+}
+
+function note(arena: Arena, i: number): void {
+  const { journal } = arena;
+  journal.ring[journal.count & (journal.ring.length - 1)] = i;
+  journal.count++;
 }

@@ -2,8 +2,9 @@
 import { mark, rewind, shift, shiftOwn } from "./arena.ts";
 import type { Arena } from "./arena.ts";
 import type { Item } from "./items.ts";
-import { pick } from "./pick.ts";
 import type { Scorer } from "./scorers.ts";
+import { pickerFor } from "./tree.ts";
+import type { Picker } from "./tree.ts";
 import type { PlanKind } from "./types.ts";
 
 export interface Attempt {
@@ -19,15 +20,16 @@ export interface Attempt {
 export function greedy(arena: Arena, items: readonly Item[], order: readonly number[], score: Scorer, kind: PlanKind): Attempt {
   const before = mark(arena);
   const node = new Int32Array(items.length).fill(-1);
-  for (const k of order) node[k] = decide(arena, items[k]!, score, kind);
+  const picker = pickerFor(arena);
+  for (const k of order) node[k] = decide(arena, items[k]!, score, kind, picker);
   rewind(arena, before);
   return { order, node, value: valueOf(items, node) };
 }
 
 /** Picks for one item and writes the placement into the arena; -1 if nothing is left. */
-export function decide(arena: Arena, item: Item, score: Scorer, kind: PlanKind): number {
+export function decide(arena: Arena, item: Item, score: Scorer, kind: PlanKind, picker: Picker): number {
   lift(arena, item, kind);
-  const i = pick(arena, item, item.score ?? score);
+  const i = picker(item, item.score ?? score);
   settle(arena, item, i, kind);
   return i;
 }

@@ -31,6 +31,8 @@ export interface Item {
   /** Hash of seed and VM id; ties between nodes break by its XOR with the node's hash. */
   readonly tie: number;
   readonly class: RequestClass;
+  /** Small number of class and size together: items with the same are alike to every node. */
+  readonly size: number;
   /** Rank in HA order: 0 is recovered first. All 0 where priority does not count. */
   readonly rank: number;
   /** What changes with where other VMs are; null for a VM without policies between VMs. */

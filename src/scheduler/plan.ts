@@ -121,6 +121,7 @@ function itemsOf(context: FilterContext, arena: Arena, vms: readonly Vm[], seed:
   const classOf = classesFor(context, arena);
   const recovery = context.request.kind === "recover";
   const rank = ranksByPriority(vms);
+  const sizes = new Map<string, number>();
   return vms.map((vm) => {
     const own = classOf(vm);
     return {
@@ -129,11 +130,18 @@ function itemsOf(context: FilterContext, arena: Arena, vms: readonly Vm[], seed:
       cpus: vm.definition.cpus,
       tie: tieOf(seed, vm.id),
       class: own,
+      size: numberOf(sizes, `${own.id} ${vm.definition.memoryMib} ${vm.definition.cpus}`),
       rank: recovery ? (rank.get(vm.definition.ha.priority) ?? 0) : 0,
       overlay: overlayFor(context, arena, vm, own),
       score: rankScorer(vm),
     };
   });
+}
+
+function numberOf(known: Map<string, number>, key: string): number {
+  let found = known.get(key);
+  if (found === undefined) known.set(key, (found = known.size));
+  return found;
 }
 
 /** The order of the request; for a recovery, HA order. */

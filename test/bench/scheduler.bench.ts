@@ -1,0 +1,185 @@
+/** The scheduler: decisions per CPU-second, packing of batches, consolidation, memory. Sections: speed quality memory. */
+import { seededRandom } from "../../src/base/random.ts";
+import { usageOf } from "../../src/model/capacity.ts";
+import { checkPlacement } from "../../src/model/placement.ts";
+import { arenaOf, shift } from "../../src/scheduler/arena.ts";
+import type { Item } from "../../src/scheduler/items.ts";
+import { pick } from "../../src/scheduler/pick.ts";
+import { plan } from "../../src/scheduler/plan.ts";
+import { scoreStopped } from "../../src/scheduler/scorers.ts";
+import { pickerFor } from "../../src/scheduler/tree.ts";
+import { testNode, testView, testVm } from "../support/world.ts";
+import { fragmented, plantedFlavours, plantedMemory, plantedPerfect, verify, viewOf } from "./scheduler/instances.ts";
+
+const sections = process.argv.slice(2);
+const wanted = (name: string): boolean => sections.length === 0 || sections.includes(name);
+
+if (wanted("speed")) speed();
+if (wanted("quality")) quality();
+if (wanted("consolidate")) consolidate();
+if (wanted("memory")) memory();
+
+/** CPU seconds of this process spent in `run`. */
+function cpuSeconds(run: () => void): number {
+  const before = process.cpuUsage();
+  run();
+  const { user, system } = process.cpuUsage(before);
+  return (user + system) / 1e6;
+}
+
+/** One VM at a time on a cluster kept about half full: decide, commit, and let the oldest VM go. */
+function speed(): void {
+  console.log("decisions per CPU-second: the spec's score SCH-7, fixed filters by class, capacity compared, placed, oldest VM released");
+  console.log("nodes   classes  objects       scan       tree");
+  for (const nodes of [100, 1_000, 10_000]) {
+    for (const classes of [1, 8, 32, 256]) {
+      const random = seededRandom(nodes + classes);
+      const view = testView(
+        Array.from({ length: nodes }, (_, i) =>
+          testNode(`node-${i}`, { memoryMib: 65_536 * (1 + random.below(4)), cpus: 32 * (1 + random.below(3)) }),
+        ),
+        [],
+        [],
+        { "scheduler.cpuRatio": 4 },
+      );
+      const all = { id: 0, eligible: Int32Array.from({ length: nodes }, (_, i) => i), tiers: null, refused: new Map() };
+      const sizes = Array.from({ length: classes }, (_, size) => ({
+        size,
+        class: all,
+        memory: 512 * (1 + random.below(32)),
+        cpus: 1 + random.below(8),
+      }));
+      const vm = testVm("v", {});
+      const items = Array.from({ length: 65_536 }, (): Item => ({
+        ...sizes[random.below(classes)]!,
+        vm,
+        tie: random.below(2 ** 32),
+        rank: 0,
+        overlay: null,
+        score: null,
+      }));
+      const rate = (decisions: number, picker: (arena: ReturnType<typeof arenaOf>) => (item: Item) => number): string => {
+        const arena = arenaOf(view);
+        const choose = picker(arena);
+        const ring = new Int32Array(nodes * 8).fill(-1);
+        const ringItem: Item[] = Array.from({ length: ring.length }, () => items[0]!);
+        const run = (count: number, from: number): void => {
+          for (let k = from; k < from + count; k++) {
+            const slot = k % ring.length;
+            const old = ringItem[slot]!;
+            if (ring[slot] !== -1) shift(arena, ring[slot]!, old.memory, old.cpus, -1);
+            const item = items[k & 65_535]!;
+            const i = choose(item);
+            ring[slot] = i;
+            ringItem[slot] = item;
+            if (i !== -1) shift(arena, i, item.memory, item.cpus, 1);
+          }
+        };
+        run(Math.min(ring.length, decisions), 0);
+        const seconds = cpuSeconds(() => run(decisions, ring.length));
+        return Math.round(decisions / seconds)
+          .toLocaleString("en")
+          .padStart(10);
+      };
+      const objects = nodes > 1_000 || classes > 1 ? "         -" : objectRate(view, nodes);
+      const scan = rate(Math.max(2_000, Math.round(4e7 / nodes)), (arena) => (item) => pick(arena, item, scoreStopped));
+      const tree = rate(400_000, (arena) => {
+        const choose = pickerFor(arena);
+        return (item) => choose(item, scoreStopped);
+      });
+      console.log(`${String(nodes).padStart(6)} ${String(classes).padStart(8)} ${objects} ${scan} ${tree}`);
+    }
+  }
+}
+
+/** What it would be without columns: the state's own check on every node's row. */
+function objectRate(view: ReturnType<typeof testView>, nodes: number): string {
+  const usage = usageOf(view);
+  const vm = testVm("v", { memoryMib: 512 });
+  const decisions = Math.round(400_000 / nodes);
+  const list = [...view.nodes.values()];
+  let found = 0;
+  const seconds = cpuSeconds(() => {
+    for (let k = 0; k < decisions; k++) for (const node of list) if (checkPlacement(view, vm, node, { usage }) === null) found++;
+  });
+  return found === 0
+    ? "?"
+    : Math.round(decisions / seconds)
+        .toLocaleString("en")
+        .padStart(10);
+}
+
+/** Whole batches whose optimum is to place all. */
+function quality(): void {
+  console.log("\nbatches of 1,000 VMs on 100 nodes, optimum 100 %; mean over 3 seeds");
+  console.log("instance                    placed    memory   CPU s   method");
+  const kinds = [
+    (seed: number) => plantedPerfect(seed, 100, 10),
+    (seed: number) => plantedMemory(seed, 100, 10),
+    (seed: number) => plantedFlavours(seed, 100),
+    (seed: number) => fragmented(seed, 100, 1_000),
+    (seed: number) => plantedPerfect(seed, 100, 10, 0.02),
+  ];
+  for (const make of kinds) {
+    let [placed, memoryPart, seconds] = [0, 0, 0];
+    const methods = new Set<string>();
+    let name = "";
+    for (const seed of [1, 2, 3]) {
+      const instance = make(seed);
+      name = instance.name;
+      const view = viewOf(instance);
+      const request = { vms: [...view.vms.keys()], mode: "batch", kind: "start", scoring: "balance" } as const;
+      let found = plan(view, { ...request, vms: [] }, "");
+      seconds += cpuSeconds(() => (found = plan(view, request, `s${seed}`)));
+      const worth = verify(instance, found.placements);
+      placed += worth.placed;
+      memoryPart += worth.memory;
+      methods.add(found.method);
+    }
+    console.log(
+      `${name.padEnd(24)} ${((placed / 3) * 100).toFixed(2).padStart(8)} % ${((memoryPart / 3) * 100).toFixed(2).padStart(7)} % ${(seconds / 3).toFixed(3).padStart(7)}   ${[...methods].join(", ")}`,
+    );
+  }
+}
+
+/** One at a time in the order given, packing. */
+function consolidate(): void {
+  console.log("\nconsolidate, one at a time in the order given, optimum 100 %; mean over 20 seeds of 20 nodes");
+  for (const [name, make] of [
+    ["2-D, 10 a node", (seed: number) => plantedPerfect(seed, 20, 10)],
+    ["2-D, 5 a node", (seed: number) => plantedPerfect(seed, 20, 5)],
+    ["flavours", (seed: number) => plantedFlavours(seed, 20)],
+  ] as const) {
+    let [placed, memoryPart] = [0, 0];
+    for (let seed = 1; seed <= 20; seed++) {
+      const instance = make(seed);
+      const view = viewOf(instance);
+      const worth = verify(
+        instance,
+        plan(view, { vms: [...view.vms.keys()], mode: "one-by-one", kind: "start", scoring: "consolidate" }, `s${seed}`).placements,
+      );
+      placed += worth.placed;
+      memoryPart += worth.memory;
+    }
+    console.log(
+      `${name.padEnd(24)} ${((placed / 20) * 100).toFixed(2).padStart(8)} % ${((memoryPart / 20) * 100).toFixed(2).padStart(7)} %`,
+    );
+  }
+}
+
+function memory(): void {
+  const view = testView(
+    Array.from({ length: 10_000 }, (_, i) => testNode(`n${i}`, { memoryMib: 262_144, cpus: 64 })),
+    Array.from({ length: 100_000 }, (_, i) => testVm(`v${i}`, { memoryMib: 2048 }, { claim: `n${i % 10_000}` })),
+  );
+  const before = process.memoryUsage();
+  let usage = usageOf(view);
+  const sums = cpuSeconds(() => (usage = usageOf(view)));
+  let arena = arenaOf(view, { usage });
+  const columns = cpuSeconds(() => (arena = arenaOf(view, { usage })));
+  const after = process.memoryUsage();
+  const grown = (after.heapUsed + after.arrayBuffers - before.heapUsed - before.arrayBuffers) / 2 ** 20;
+  console.log(
+    `\n10,000 nodes, 100,000 VMs: sums ${(sums * 1000).toFixed(1)} ms CPU, columns of ${arena.nodes.length} nodes ${(columns * 1000).toFixed(1)} ms CPU, about ${grown.toFixed(1)} MiB for two of each`,
+  );
+}

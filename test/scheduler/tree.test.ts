@@ -1,0 +1,67 @@
+// The tournament trees must give exactly the scan's answer, whatever happens in between.
+import t from "tap";
+import { seededRandom } from "../../src/base/random.ts";
+import { arenaOf, mark, rewind, shift } from "../../src/scheduler/arena.ts";
+import type { Item } from "../../src/scheduler/items.ts";
+import { pick } from "../../src/scheduler/pick.ts";
+import { scoreConsolidate, scoreRunning, scoreStopped } from "../../src/scheduler/scorers.ts";
+import { pickerFor } from "../../src/scheduler/tree.ts";
+import { testNode, testView, testVm } from "../support/world.ts";
+
+const seed = Number(process.env["ROOST_SEED"] ?? 77);
+t.comment(`seed ${seed}`);
+
+for (const nodes of [193, 256, 1000]) {
+  t.test(`${nodes} nodes`, async (t) => {
+    const random = seededRandom(seed + nodes);
+    // Few sizes, so that equal scores are common and the ties are tested.
+    const view = testView(
+      Array.from({ length: nodes }, (_, i) => testNode(`node-${i}`, { memoryMib: 1024 * (1 + random.below(2)), cpus: 8 })),
+      [],
+      [],
+      { "scheduler.cpuRatio": 2 },
+    );
+    const arena = arenaOf(view);
+    // Two nodes of one hash: the order of ids decides.
+    arena.hash[7] = arena.hash[3]!;
+    arena.totalCpus = 5000;
+    const even = Int32Array.from(arena.nodes.keys()).filter((i) => i % 2 === 0);
+    const classes = [Int32Array.from(arena.nodes.keys()), even, new Int32Array(0)].map((eligible, id) => ({
+      id,
+      eligible,
+      tiers: null,
+      refused: new Map(),
+    }));
+    const sizes = Array.from({ length: 45 }, (_, size) => ({
+      size,
+      class: classes[random.below(20) === 0 ? 2 : random.below(2)]!,
+      memory: 64 * (1 + random.below(8)),
+      cpus: 1 + random.below(3),
+    }));
+    const vm = testVm("v", {});
+    const picker = pickerFor(arena);
+    const held: { i: number; memory: number; cpus: number }[] = [];
+    let start = mark(arena);
+    for (let step = 0; step < 6_000; step++) {
+      // Bursts over few classes, then over more of them than there may be trees.
+      const size = sizes[random.below(step % 2_000 < 1_000 ? 5 : sizes.length)]!;
+      const item: Item = { ...size, vm, tie: random.below(2 ** 32), rank: 0, overlay: null, score: null };
+      const score = [scoreStopped, scoreRunning, scoreConsolidate][random.below(step < 3_000 ? 1 : 3)]!;
+      const expected = pick(arena, item, score);
+      if (!t.equal(picker(item, score), expected, `step ${step}`)) return;
+      if (expected !== -1) {
+        shift(arena, expected, item.memory, item.cpus, 1);
+        held.push({ i: expected, memory: item.memory, cpus: item.cpus });
+      }
+      if (held.length > nodes * 2 || (expected === -1 && held.length > 0)) {
+        const [gone] = held.splice(random.below(held.length), 1);
+        shift(arena, gone!.i, gone!.memory, gone!.cpus, -1);
+      }
+      if (step % 1_500 === 700) start = mark(arena);
+      if (step % 1_500 === 1_400) {
+        rewind(arena, start);
+        held.length = 0;
+      }
+    }
+  });
+}
