@@ -91,6 +91,8 @@ export class Interaction {
         return this.sendSnapshot(ids[0]!, ids[1]!);
       case "propose":
         return this.member(ids[0]).node.propose(d.args[1]!.key);
+      case "propose-empty":
+        return this.member(ids[0]).node.propose("");
       case "propose-conf-change":
         return this.member(ids[0]).node.proposeConfChange({
           v1: value("v1") === "true",
@@ -211,9 +213,7 @@ export class Interaction {
     const member = this.member(id);
     member.appendWork = [];
     member.applyWork = [];
-    const [first] = member.history;
-    member.history.length = 1;
-    member.node.restart(first!.index);
+    member.node.restart(member.node.firstIndex() - 1);
   }
 
   private processReady(id: number): void {
@@ -326,7 +326,7 @@ export class Interaction {
   private stabilize(ids: readonly number[]): void {
     const members = ids.length === 0 ? this.members : ids.map((id) => this.member(id));
     for (let rounds = 0, done = false; !done; rounds++) {
-      if (rounds > 1000) throw new WireError("does not become stable");
+      if (rounds > 200) throw new WireError("does not become stable");
       done = true;
       const turn = (id: number, what: string, action: () => void): void => {
         this.print(`> ${id} ${what}`);

@@ -92,7 +92,7 @@ function hearLeader(raft: Raft, m: Message): void {
 }
 
 function forward(raft: Raft, m: Message): void {
-  raft.send({ ...m, to: raft.lead, term: 0 });
+  raft.send({ ...m, to: raft.lead });
 }
 
 /** Replaces log and membership by the checkpoint; false if it brings nothing new. */

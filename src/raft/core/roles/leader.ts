@@ -1,5 +1,5 @@
 import { assert } from "../../../base/assert.ts";
-import { decodeConfChange, leavesJoint } from "../confdata.ts";
+import { decodeConfChange } from "../confdata.ts";
 import { message, NO_DATA } from "../message.ts";
 import type { Progress } from "../progress.ts";
 import type { Raft } from "../raft.ts";
@@ -77,7 +77,8 @@ function propose(raft: Raft, m: Message): Refusal | null {
 /** The entry itself, or a `refused` one in its place if it is a membership change that must not be made now (thesis 4.1). */
 function checkMembershipChange(raft: Raft, entry: Entry, index: number): Entry {
   if (entry.kind !== "conf" && entry.kind !== "conf-v1") return entry;
-  const leaves = leavesJoint(decodeConfChange(entry));
+  // Without changes it can only mean to leave, whatever transition it names.
+  const leaves = decodeConfChange(entry).changes.length === 0;
   const joint = raft.tracker.isJoint();
   let fault: string | null = null;
   if (raft.pendingConfIndex > raft.log.applied)
