@@ -18,7 +18,6 @@ export type Mutation =
   | "new-leader-does-not-wait"
   | "reuse-generation"
   | "feed-unacknowledged"
-  | "park-from-commit"
   | null;
 
 export const CLAIM_MS = 4_000;
@@ -170,9 +169,6 @@ export class SimHost {
     let before = this.keeper;
     const nowMs = this.bootMs();
     if (mutation === "count-from-ack" && input.kind === "request" && input.request.op === "ack") {
-      before = { ...before, mints: new Map(before.mints).set(input.request.seq, nowMs) };
-    }
-    if (mutation === "park-from-commit" && input.kind === "request" && input.request.op === "park") {
       before = { ...before, mints: new Map(before.mints).set(input.request.seq, nowMs) };
     }
     const result = step(before, input, nowMs);

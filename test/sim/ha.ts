@@ -30,7 +30,6 @@ export const MUTATIONS: readonly Exclude<Mutation, null>[] = [
   "new-leader-does-not-wait",
   "reuse-generation",
   "feed-unacknowledged",
-  "park-from-commit",
 ];
 
 const TROUBLE_MS = 60_000;

@@ -1,0 +1,121 @@
+import t from "tap";
+import { planCancel, reconcile } from "../../src/agent/reconcile.ts";
+import type { Action, ReconcileInput, VmMemory } from "../../src/agent/reconcile.ts";
+import type { RegisteredVm } from "../../src/agent/keeper/protocol.ts";
+import type { DomainState, DomainStatus } from "../../src/hypervisor/driver.ts";
+import type { Vm, VmState } from "../../src/model/vm.ts";
+import { testVm } from "../support/world.ts";
+
+const ME = "me";
+const domain = (state: DomainState, generation = 1, clusterId = "c"): DomainStatus => ({ vmId: "v", generation, clusterId, name: "v", state });
+const kept = (phase: RegisteredVm["phase"] = "live", generation = 1, why: RegisteredVm["why"] = "deadline"): RegisteredVm => ({ vmId: "v", generation, deadline: true, phase, why: phase === "live" ? "" : why });
+const claimed = (state: VmState, wish: Partial<Vm["desired"]> = {}): Vm => {
+  const vm = testVm("v", {}, { claim: ME, state });
+  return { ...vm, desired: { ...vm.desired, ...wish } };
+};
+const memory = (wish: Partial<VmMemory>): VmMemory => ({ generation: 1, gone: null, shutdownAskedMs: null, notBeforeMs: 0, ...wish });
+
+interface World {
+  vm?: Vm | null;
+  domain?: DomainStatus;
+  kept?: RegisteredVm;
+  memory?: VmMemory;
+  fresh?: boolean;
+  nowMs?: number;
+}
+function text(action: Action): string {
+  if (action.op !== "report") return action.op;
+  return action.observed.kind === "gone" ? `report gone:${action.observed.cause}` : `report ${action.observed.kind}`;
+}
+/** `goal: actions` of the one plan, or "nothing". */
+function plan(world: World): string {
+  const input: ReconcileInput = {
+    ...{ clusterId: "c", nodeId: ME, fresh: world.fresh ?? true, nowMs: world.nowMs ?? 100_000 },
+    vms: new Map(world.vm == null ? [] : [["v", world.vm]]),
+    domains: world.domain === undefined ? [] : [world.domain],
+    registered: new Map(world.kept === undefined ? [] : [["v", world.kept]]),
+    memory: new Map(world.memory === undefined ? [] : [["v", world.memory]]),
+  };
+  const plans = reconcile(input);
+  t.ok(plans.length <= 1);
+  return plans.map(({ goal, actions }) => `${goal}: ${actions.map(text).join(", ")}`)[0] ?? "nothing";
+}
+const UNDO = "destroy, undefine, unregister";
+const START = "start: prepare-disks, register, report starting, define, start-paused, confirm, resume, report running";
+
+t.test("domains without a matching claim are destroyed, others' never", async (t) => {
+  t.equal(plan({ domain: domain("running") }), `leftover: ${UNDO}`, "unknown VM");
+  t.equal(plan({ vm: testVm("v", {}, { claim: "other" }), domain: domain("running") }), `leftover: ${UNDO}`, "another node's");
+  t.equal(plan({ vm: claimed("prolog"), domain: domain("running", 0) }), `leftover: ${UNDO}`, "older generation");
+  t.equal(plan({ vm: claimed("prolog"), domain: domain("paused", 2) }), `leftover: ${UNDO}`, "generation of no claim");
+  t.equal(plan({ domain: domain("running", 1, "another cluster") }), "nothing");
+  t.equal(plan({ vm: claimed("running"), domain: domain("running", 1, "another cluster"), kept: kept() }), `end: ${UNDO}, report gone:crashed`, "not taken for ours");
+  t.equal(plan({ kept: kept("gone", 0), vm: claimed("prolog") }), `leftover: ${UNDO}`, "registered only");
+});
+
+t.test("before the claims were read for certain only what matches is registered", async (t) => {
+  t.equal(plan({ fresh: false, domain: domain("running") }), "nothing");
+  t.equal(plan({ fresh: false, vm: claimed("prolog") }), "nothing");
+  t.equal(plan({ fresh: false, vm: claimed("running") }), "nothing");
+  t.equal(plan({ fresh: false, vm: claimed("running"), domain: domain("running") }), "adopt: register");
+  t.equal(plan({ fresh: false, vm: claimed("boot"), domain: domain("running"), kept: kept() }), "nothing");
+});
+
+t.test("a claim without a domain, state by state", async (t) => {
+  const expected: Record<VmState, string> = {
+    prolog: START,
+    boot: `end: ${UNDO}, report gone:failed`,
+    shutdown: `end: ${UNDO}, report gone:shutdown`,
+    ...Object.fromEntries((["pending", "running", "paused", "suspended", "epilog", "stopped", "migrating", "recovering", "failed", "unknown", "deleted"] as const).map((state) => [state, `end: ${UNDO}, report gone:crashed`])),
+  } as Record<VmState, string>;
+  for (const state of Object.keys(expected) as VmState[]) {
+    t.equal(plan({ vm: claimed(state) }), expected[state], state);
+    if (state !== "prolog") t.equal(plan({ vm: claimed(state), domain: domain("defined") }), expected[state], `${state}, defined`);
+  }
+  t.equal(plan({ vm: claimed("prolog", { power: "off" }) }), `end: ${UNDO}, report gone:never-started`);
+  t.equal(plan({ vm: claimed("prolog", { deleted: true }) }), `end: ${UNDO}, report gone:never-started`);
+  t.equal(plan({ vm: claimed("running"), kept: kept("gone") }), `end: ${UNDO}, report gone:fenced`);
+  t.equal(plan({ vm: claimed("running"), memory: memory({ gone: { kind: "gone", cause: "shutdown", detail: "" } }) }), `end: ${UNDO}, report gone:shutdown`);
+  t.equal(plan({ vm: claimed("prolog"), memory: memory({ generation: 0, gone: { kind: "gone", cause: "shutdown", detail: "" } }) }), START, "an older generation's end");
+});
+
+t.test("a claim with its domain, wanted on", async (t) => {
+  t.equal(plan({ vm: claimed("running"), domain: domain("running") }), "adopt: register", "agent or keeper are new");
+  const states: VmState[] = ["prolog", "boot", "running", "paused", "shutdown", "unknown"];
+  const running = states.map((state) => plan({ vm: claimed(state), domain: domain("running"), kept: kept() }));
+  t.strictSame(running, ["settle: report running", "settle: report running", "nothing", "settle: report running", "nothing", "settle: report running"]);
+  const resume = "start: confirm, resume, report running";
+  const paused = states.map((state) => plan({ vm: claimed(state), domain: domain("paused"), kept: kept() }));
+  t.strictSame(paused, [resume, resume, "settle: report paused", "nothing", "settle: report paused", resume]);
+  t.equal(plan({ vm: claimed("running"), domain: domain("running"), kept: kept("dying") }), "end: destroy");
+  t.equal(plan({ vm: claimed("running"), domain: domain("shutting-down"), kept: kept() }), "nothing");
+});
+
+t.test("a claim with its domain, wanted off", async (t) => {
+  const off = (state: VmState, wish: Partial<Vm["desired"]>, at: DomainState, past?: VmMemory): string =>
+    plan({ vm: claimed(state, { power: "off", ...wish }), domain: domain(at), kept: kept(), ...(past === undefined ? {} : { memory: past }) });
+  t.equal(off("shutdown", {}, "running"), "shutdown: shutdown");
+  t.equal(off("unknown", {}, "running"), "shutdown: report stopping, shutdown");
+  t.equal(off("shutdown", {}, "running", memory({ shutdownAskedMs: 85_001 })), "nothing", "14.999 s ago");
+  t.equal(off("shutdown", {}, "running", memory({ shutdownAskedMs: 85_000 })), "shutdown: shutdown", "15 s ago: asked again");
+  t.equal(off("shutdown", {}, "shutting-down"), "nothing");
+  t.equal(off("shutdown", {}, "paused"), `end: ${UNDO}, report gone:destroyed`, "a paused guest cannot shut down");
+  t.equal(off("shutdown", { how: "force" }, "shutting-down"), `end: ${UNDO}, report gone:destroyed`);
+  t.equal(off("shutdown", { how: "graceful", deleted: true }, "running"), `end: ${UNDO}, report gone:destroyed`);
+  t.equal(planCancel(claimed("prolog"), ME), null);
+  t.equal(planCancel(claimed("prolog", { power: "off" }), "other"), null);
+  t.match(planCancel(claimed("boot", { power: "off" }), ME), { goal: "end" });
+});
+
+t.test("disks are cleaned by the home node when nobody holds the VM", async (t) => {
+  const vm = { ...testVm("v", {}, { home: ME, state: "epilog" }), claim: null };
+  t.equal(plan({ vm }), "clean: clean-disks, report cleaned");
+  t.equal(plan({ vm: { ...vm, homeNodeId: "other" } }), "nothing");
+  t.equal(plan({ vm: { ...vm, state: "stopped" } }), "nothing");
+  t.equal(plan({ vm, domain: domain("running") }), `leftover: ${UNDO}`, "first its leftovers");
+});
+
+t.test("after a passing failure a VM is left alone for a moment", async (t) => {
+  t.equal(plan({ vm: claimed("prolog"), memory: memory({ notBeforeMs: 100_001 }) }), "nothing");
+  t.equal(plan({ vm: claimed("prolog"), memory: memory({ notBeforeMs: 100_000 }) }), START);
+});
