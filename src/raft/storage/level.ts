@@ -168,6 +168,7 @@ export class LevelLog implements LogReader {
       prepare: (batch) => {
         if (checkpoint !== null) this.startAfter(batch, checkpoint);
         if (entries.length > 0) {
+          if (entries[0]!.index > this.state.lastIndex + 1) throw new AssertionError(`entries before ${entries[0]!.index} are missing`);
           const seq = ++this.state.lastSeq;
           const last = entries.at(-1)!;
           this.records.push({ seq, lastIndex: last.index });
