@@ -7,24 +7,24 @@ import type { View } from "../model/view.ts";
 import type { Vm } from "../model/vm.ts";
 
 export function findVm(view: View, text: string): Vm {
-  const vm = find(view.vms, view.vmIdByName, "VM", "vm", text);
-  if (vm.state === "deleted") throw new RoostError({ kind: "not-found", what: "VM", name: text });
+  const vm = find(view.vms, view.vmIdByName, "vm", text);
+  if (vm.state === "deleted") throw new RoostError({ kind: "not-found", what: "vm", name: text });
   return vm;
 }
 
 export function findNode(view: View, text: string): Node {
-  return find(view.nodes, view.nodeIdByName, "node", "node", text);
+  return find(view.nodes, view.nodeIdByName, "node", text);
 }
 
-function find<T>(rows: ReadonlyMap<string, T>, idByName: ReadonlyMap<string, string>, what: string, field: string, text: string): T {
-  if (text === "") throw invalid(field, `expected a name, an id or the beginning of an id`);
+function find<T>(rows: ReadonlyMap<string, T>, idByName: ReadonlyMap<string, string>, what: "vm" | "node", text: string): T {
+  if (text === "") throw invalid(what, `expected a name, an id or the beginning of an id`);
   const found = findRow(rows, idByName, text);
   switch (found.kind) {
     case "one":
       return found.row;
     case "many":
       throw invalid(
-        field,
+        what,
         `${JSON.stringify(text)} is the beginning of ${found.ids.length} ids`,
         `write more of it: ${found.ids.slice(0, 5).join(", ")}`,
       );

@@ -60,6 +60,12 @@ export function formatMib(mib: number): string {
   return mib >= 1024 && mib % 1024 === 0 ? `${mib / 1024}GiB` : `${mib}MiB`;
 }
 
+/** A VM's generation for people: the cluster's generation, a dot, and the count of its placements. */
+export function formatGeneration(generation: number): string {
+  const per = 2 ** 32;
+  return `${Math.floor(generation / per)}.${generation % per}`;
+}
+
 const DURATION_UNITS: Record<string, number> = { ms: 1, s: 1e3, m: 6e4, h: 3.6e6, d: 8.64e7 };
 
 /** Milliseconds of `500ms`, `30s`, `5m`, `1h30m`, `2d`. A bare number is refused. */

@@ -10,7 +10,7 @@ export interface DaemonOptions {
   foreground: boolean;
 }
 
-/** Each resolves with the exit code. */
+/** Those that are processes of their own resolve with the exit code. */
 export interface Handlers {
   /** Founds a cluster of one in an empty data folder, or starts the node that the folder knows. */
   up: (options: DaemonOptions & { clusterName: string | null }) => Promise<number>;
@@ -19,6 +19,16 @@ export interface Handlers {
   daemon: (options: DaemonOptions) => Promise<number>;
   /** The process that owns the deadlines; words are between agent and keeper only. */
   keeper: (words: string[]) => Promise<number>;
-  schedulerPlan: (options: { cluster: string; request: string; output: string }) => Promise<number>;
-  schedulerExplain: (options: { cluster: string; request: string; output: string }) => Promise<number>;
+  /** Paths of files, `-` for standard input. */
+  schedulerPlan: (files: { cluster: string; request: string }) => Promise<OfflineAnswer>;
+  schedulerExplain: (
+    files: { cluster: string; request: string },
+    question: { vm: string; whyNot: string | null },
+  ) => Promise<OfflineAnswer>;
+}
+
+/** What a command without a cluster answers: data for programs, a table for people. */
+export interface OfflineAnswer {
+  json: unknown;
+  table: { head: string[]; rows: string[][] };
 }

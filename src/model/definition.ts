@@ -16,7 +16,8 @@ export interface DefinitionContext {
   arch: string;
 }
 
-export type Checked = { ok: true; definition: VmDefinition } | { ok: false; violations: Violation[] };
+/** `partial` has whatever was said well and something legal for the rest: good for finding more faults, for nothing else. */
+export type Checked = { ok: true; definition: VmDefinition } | { ok: false; violations: Violation[]; partial: VmDefinition };
 
 const ARCHS = ["x86_64", "aarch64", "riscv64", "ppc64le", "s390x"] as const;
 const RESTARTS = ["never", "on-failure", "always"] as const;
@@ -48,7 +49,7 @@ export function checkDefinition(input: DefinitionInput, context: DefinitionConte
     restart: faults.choice("restart", input.restart, RESTARTS, "on-failure"),
     ha: checkHa(input, faults),
   };
-  return faults.all.length === 0 ? { ok: true, definition } : { ok: false, violations: faults.all };
+  return faults.all.length === 0 ? { ok: true, definition } : { ok: false, violations: faults.all, partial: definition };
 }
 
 /**

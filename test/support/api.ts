@@ -43,9 +43,10 @@ export interface TestCluster {
   identity(subject: Parameters<typeof issue>[2]["subject"], ttlMs?: number): Promise<TlsIdentity>;
 }
 
-export async function testCluster(nodes = 1): Promise<TestCluster> {
-  const clusterId = newId();
-  const nodeIds = Array.from({ length: nodes }, newId);
+/** `id` mints every id of the cluster; golden files pass one that counts. */
+export async function testCluster(nodes = 1, id: () => string = newId): Promise<TestCluster> {
+  const clusterId = id();
+  const nodeIds = Array.from({ length: nodes }, id);
   const first = nodeIds[0] ?? "";
   const store = new MemoryStore(first);
   const ca = await createCa({ clusterId, nowMs: Date.now(), serial: newSecret(16) });
@@ -83,7 +84,7 @@ export async function testCluster(nodes = 1): Promise<TestCluster> {
     nodeId: first,
     arch: "x86_64",
     nowMs: () => Date.now(),
-    newId,
+    newId: id,
     newSecret,
     log: silentLogger,
     hooks: { stopAgent: async (request) => void stops.push(request) },

@@ -6,6 +6,7 @@ import type { ServiceMethods } from "../../base/rpc.ts";
 import { expiresAtMs, fingerprint, issue, NODE_TTL_MS, USER_TTL_MS } from "../../cluster/certificates.ts";
 import { formatToken, hashSecret, secretText } from "../../cluster/tokens.ts";
 import type { Cluster } from "../../model/cluster.ts";
+import { didYouMean } from "../../base/suggest.ts";
 import { isName, labelFaults, NAME_RULE } from "../../model/definition.ts";
 import { defaultSettings, parseSetting, SETTING_KEYS, settingsConflict } from "../../model/settings.ts";
 import type { View } from "../../model/view.ts";
@@ -183,9 +184,15 @@ export const clusterService: ServiceMethods<"ClusterService", CallContext> = {
 
   async UpdateSetting(request, context) {
     const parsed = parseSetting(request.key, request.value);
-    const known = SETTING_KEYS.some((key) => key === request.key);
-    if (!parsed.ok)
-      throw invalid(known ? "value" : "key", `expected ${parsed.expected}, not ${JSON.stringify(known ? request.value : request.key)}`);
+    if (!parsed.ok) {
+      const known = SETTING_KEYS.some((key) => key === request.key);
+      if (known) throw invalid("value", `expected ${parsed.expected} for ${request.key}, not ${JSON.stringify(request.value)}`);
+      throw invalid(
+        "key",
+        `there is no setting ${JSON.stringify(request.key)}${didYouMean(request.key, SETTING_KEYS)}`,
+        "roost settings list shows them",
+      );
+    }
     const { view } = await readState(context, "CONSISTENCY_LINEARIZABLE");
     const conflict = settingsConflict({ ...clusterOf(view).settings, [parsed.key]: parsed.value });
     if (conflict !== null) throw new RoostError({ kind: "precondition", reason: conflict }, "change the other setting first");

@@ -50,7 +50,12 @@ function checkAll(request: CreateVmRequest__Output, view: View, only: Node | nul
     else firstWithName.set(input.name, i);
     const id = context.newId();
     const checked = checkDefinition(input, { vmId: id, arch: only?.info?.arch ?? context.arch });
-    if (!checked.ok) return checked.violations.forEach(add);
+    if (!checked.ok) {
+      const said = new Set(checked.violations.map((violation) => violation.field));
+      checked.violations.forEach(add);
+      for (const violation of faultsInView(checked.partial, view, only)) if (!said.has(violation.field)) add(violation);
+      return;
+    }
     faultsInView(checked.definition, view, only).forEach(add);
     candidates.push({ id, definition: checked.definition });
   });

@@ -7,12 +7,12 @@ import { invalid, RoostError } from "../../base/errors.ts";
 import { didYouMean } from "../../base/suggest.ts";
 import { formatDuration, parseDuration } from "../../base/units.ts";
 import { EXIT, Exit } from "../exit.ts";
-import type { DaemonOptions, Handlers } from "../handlers.ts";
+import type { DaemonOptions, Handlers, OfflineAnswer } from "../handlers.ts";
 import type { Io } from "../io.ts";
 import { parseFormat, printList, printValue } from "../output.ts";
 import type { GlobalOptions } from "../session.ts";
 import { withSession } from "../session.ts";
-import { facts } from "../table.ts";
+import { facts, table } from "../table.ts";
 
 function withConfigOptions(command: Command): Command {
   command
@@ -86,7 +86,7 @@ export function addDaemonCommands(program: Command, io: Io, handlers: Handlers):
     });
 
   addConfigCommands(program, io);
-  addSchedulerCommands(program, handlers);
+  addSchedulerCommands(program, io, handlers);
 }
 
 function addConfigCommands(program: Command, io: Io): void {
@@ -149,18 +149,28 @@ function addConfigCommands(program: Command, io: Io): void {
     });
 }
 
-function addSchedulerCommands(program: Command, handlers: Handlers): void {
+function addSchedulerCommands(program: Command, io: Io, handlers: Handlers): void {
   const scheduler = program.command("scheduler").description("what the scheduler would do, without a cluster");
-  const files = (command: Command): Command =>
-    command.requiredOption("--cluster <file>", "the cluster, as a plan file").requiredOption("--request <file>", "what is asked for");
-  const run =
-    (handler: Handlers["schedulerPlan"]) =>
-    (_options: object, command: Command): Promise<void> =>
-      end(handler(command.optsWithGlobals<{ cluster: string; request: string; output: string }>()));
-  files(scheduler.command("plan").description("plan a request on a cluster in a file")).action(
-    run((options) => handlers.schedulerPlan(options)),
-  );
-  files(scheduler.command("explain").description("why each node was taken or refused")).action(
-    run((options) => handlers.schedulerExplain(options)),
-  );
+  const add = (name: string, about: string): Command =>
+    scheduler
+      .command(name)
+      .description(about)
+      .requiredOption("--cluster <file>", "the cluster, as a plan file; - reads standard input")
+      .requiredOption("--request <file>", "what is asked for");
+  const print = async (command: Command, answer: OfflineAnswer): Promise<void> => {
+    const format = parseFormat(command.optsWithGlobals<GlobalOptions>().output);
+    if (format === "json" || format === "yaml") return printValue(io, format, answer.json);
+    io.out(table(answer.table.head, answer.table.rows));
+  };
+  add("plan", "plan a request on a cluster in a file").action(async (options: { cluster: string; request: string }, command: Command) => {
+    const { cluster, request } = options;
+    await print(command, await handlers.schedulerPlan({ cluster, request }));
+  });
+  add("explain", "why each node was taken or refused for one VM")
+    .requiredOption("--vm <name>", "the VM in question")
+    .option("--why-not <node>", "only why it is not on this node")
+    .action(async (options: { cluster: string; request: string; vm: string; whyNot?: string }, command: Command) => {
+      const { cluster, request, vm, whyNot = null } = options;
+      await print(command, await handlers.schedulerExplain({ cluster, request }, { vm, whyNot }));
+    });
 }

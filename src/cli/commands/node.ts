@@ -122,6 +122,7 @@ export function addNodeCommands(program: Command, io: Io): void {
       withSession(io, command, async (session) => {
         const found: Node__Output[] = [];
         await eachItem(io, names, async (name) => void found.push(await getNode(session, name)));
+        found.sort((a, b) => a.peerId - b.peerId);
         if (session.format === "json" || session.format === "yaml") {
           return printValue(io, session.format, names.length === 1 && found[0] !== undefined ? nodeRow(found[0]) : found.map(nodeRow));
         }

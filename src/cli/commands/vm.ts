@@ -1,7 +1,7 @@
 /** roost vm … */
 import type { Command } from "commander";
 import { asRoostError, invalid } from "../../base/errors.ts";
-import { formatDuration, formatMib } from "../../base/units.ts";
+import { formatDuration, formatGeneration, formatMib } from "../../base/units.ts";
 import type { Vm__Output } from "../../gen/types/roost/v1/Vm.ts";
 import { follow, stateLine } from "../follow.ts";
 import type { Goal } from "../follow.ts";
@@ -32,7 +32,7 @@ function columns(io: Io): Column<Vm__Output>[] {
     { header: "CPUS", cell: (vm) => String(vm.definition?.cpus ?? 0), right: true },
     { header: "MEMORY", cell: (vm) => formatMib(vm.definition?.memoryMib ?? 0), right: true },
     { header: "HA", cell: (vm) => (vm.underHa ? "yes" : "no") },
-    { header: "GENERATION", cell: (vm) => String(vm.generation), right: true, wide: true },
+    { header: "GENERATION", cell: (vm) => formatGeneration(vm.generation), right: true, wide: true },
     { header: "ID", cell: (vm) => vm.id, wide: true },
     { header: "LABELS", cell: (vm) => labelText(vm.definition?.labels ?? {}), wide: true },
     { header: "AGE", cell: (vm) => formatDuration(io.nowMs() - vm.createdAtMs), right: true },
@@ -91,7 +91,7 @@ async function wish(
   goal: Goal,
   call: (name: string) => Promise<{ vm: Vm__Output | null }>,
 ): Promise<void> {
-  const done: Vm__Output[] = [];
+  const done = new Map<string, Vm__Output>();
   const structured = session.format === "json" || session.format === "yaml";
   try {
     await eachItem(session.io, names, async (name) => {
@@ -99,11 +99,13 @@ async function wish(
       if (vm === null) return;
       if (options.wait === true) await follow(session, vm, goal);
       const after = options.wait === true && goal !== "deleted" ? await getVm(session, vm.id) : vm;
-      done.push(after);
-      if (!structured) session.io.out(`${after.name}: ${options.wait === true && goal === "deleted" ? "deleted" : stateLine(after)}\n`);
+      done.set(name, after);
     });
   } finally {
-    if (structured) await printValue(session.io, session.format === "json" ? "json" : "yaml", done.map(vmRow));
+    // In the order they were named, not in that of the answers.
+    const rows = [...new Set(names)].flatMap((name) => done.get(name) ?? []);
+    if (structured) await printValue(session.io, session.format === "json" ? "json" : "yaml", rows.map(vmRow));
+    else for (const vm of rows) session.io.out(`${vm.name}: ${options.wait === true && goal === "deleted" ? "deleted" : stateLine(vm)}\n`);
   }
 }
 
@@ -116,7 +118,7 @@ function show(io: Io, vm: Vm__Output): void {
       ["State", `${paintState(io, vm.state)} since ${timeText(vm.stateSinceMs)}`],
       ["Reason", vm.reason],
       ["Wanted", vm.desired + (vm.hold ? ", held from the scheduler" : "") + (vm.wantedNode === "" ? "" : `, only on ${vm.wantedNode}`)],
-      ["Node", vm.node === "" ? "" : `${vm.node}, generation ${vm.generation}`],
+      ["Node", vm.node === "" ? "" : `${vm.node}, generation ${formatGeneration(vm.generation)}`],
       ["Home", vm.homeNode],
       ["HA", vm.underHa ? `yes, priority ${definition?.ha?.priority ?? 0}` : "no"],
       ["CPUs", String(definition?.cpus ?? 0)],
@@ -236,7 +238,7 @@ export function addVmCommands(program: Command, io: Io): void {
               right: true,
             },
             { header: "NODE", cell: (entry) => entry.node },
-            { header: "GENERATION", cell: (entry) => String(entry.generation), right: true, wide: true },
+            { header: "GENERATION", cell: (entry) => formatGeneration(entry.generation), right: true, wide: true },
             { header: "WHY", cell: (entry) => entry.why },
           ],
           historyRow,

@@ -1,0 +1,188 @@
+/** What people see, word for word. ROOST_GOLDEN=write rewrites test/golden/cli; read the difference before it is committed. */
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import t from "tap";
+import { cliHost, playAgents } from "../support/cli.ts";
+import type { CliHost } from "../support/cli.ts";
+
+const GOLDEN = join(import.meta.dirname, "..", "golden", "cli");
+
+/** A transcript of command lines: `$ words`, standard output, `! ` before each line of standard error, the code if not 0. */
+async function transcript(host: CliHost, lines: string[]): Promise<string> {
+  let text = "";
+  for (const line of lines) {
+    const ran = await host.run(line.split(" ").filter((word) => word !== ""));
+    const err = ran.err === "" ? "" : ran.err.replace(/^/gm, "! ").replace(/! $/, "");
+    text += `$ roost ${line}\n${ran.out}${err}${ran.code === 0 ? "" : `[exit ${ran.code}]\n`}\n`;
+  }
+  return (
+    text
+      .replaceAll(host.folder, "<dir>")
+      .replace(/roost1\.[\w-]+/g, "roost1.<token>")
+      // Progress depends on how fast the agents are.
+      .replace(/^! \+\d+\.\d+s .*\n/gm, "")
+      .replace(/-----BEGIN [A-Z ]+-----[\s\S]*?-----END [A-Z ]+-----/g, "<pem>")
+  );
+}
+
+function golden(test: Pick<typeof t, "equal">, name: string, text: string): void {
+  const path = join(GOLDEN, `${name}.txt`);
+  if (process.env["ROOST_GOLDEN"] === "write") {
+    mkdirSync(GOLDEN, { recursive: true });
+    writeFileSync(path, text);
+  }
+  test.equal(text, existsSync(path) ? readFileSync(path, "utf8") : "(no golden file: ROOST_GOLDEN=write)", name);
+}
+
+const WEB = `name: web
+cpus: 1
+memory: 128MiB
+boot:
+  kernel: images/vmlinuz
+  initrd: images/initrd.img
+  cmdline: console=ttyS0
+disks:
+  - pool: images
+    size: 1GiB
+nics:
+  - bridge: br0
+labels:
+  tier: front
+`;
+
+const TWO = `vms:
+  - {name: a, cpus: 1, memory: 128MiB, labels: {tier: back}}
+  - {name: b, cpus: 2, memory: 256MiB, restart: never}
+`;
+
+const BAD = `name: Web_1
+cpu: 2
+memory: 128
+boot:
+  kernel: ../etc/shadow
+disks:
+  - pool: imagez
+    size: 10 apples
+  - source: images/base.qcow2
+    target: vdz9
+nics:
+  - bridge: br0
+    mac: 01:00:00:00:00:01
+restart: sometimes
+ha:
+  on-quorum-lost: keep
+---
+name: big
+cpus: 1
+memory: 64GiB
+`;
+
+t.test("a first cluster", async (t) => {
+  const host = await cliHost(2);
+  t.teardown(() => host.close());
+  host.files.set("-", WEB);
+  host.files.set("two.yaml", TWO);
+  const stop = playAgents(host.cluster);
+  t.teardown(stop);
+  golden(
+    t,
+    "first-cluster",
+    await transcript(host, [
+      "cluster show",
+      "node list",
+      "node show n1",
+      "pool create images --path /srv/images --shared",
+      "pool list",
+      "vm create -f - --plan",
+      "vm create -f - --wait",
+      "vm create -f two.yaml --hold",
+      "vm list",
+      "vm list -o wide -l tier=front",
+      "vm show web",
+      "vm start a --wait",
+      "vm history a",
+      "vm shutdown a --wait",
+      "vm shutdown web --wait",
+      "vm list",
+      "vm export web",
+      "vm delete a --wait",
+      "node disable n2",
+      "node list",
+      "node enable n2",
+      "events --since 1",
+    ]),
+  );
+});
+
+t.test("errors teach", async (t) => {
+  const host = await cliHost(1);
+  t.teardown(() => host.close());
+  host.files.set("bad.yaml", BAD);
+  host.files.set("broken.yaml", "name: web\n  cpus: 1\n");
+  host.files.set("empty.yaml", "# nothing\n");
+  host.files.set("web.yaml", TWO);
+  host.files.set("dup.yaml", "name: c\ncpus: 1\nmemory: 64MiB\n---\nname: c\ncpus: 1\nmemory: 64MiB\n");
+  golden(
+    t,
+    "errors",
+    await transcript(host, [
+      "vm create -f bad.yaml",
+      "vm create -f broken.yaml",
+      "vm create -f empty.yaml",
+      "vm create -f missing.yaml",
+      "vm create -f dup.yaml",
+      "vm create -f web.yaml --stopped",
+      "vm create -f web.yaml",
+      "vm create -f web.yaml --plan",
+      "vm create -f web.yaml --node n9",
+      "vm show nobody",
+      "vm show aa",
+      "vm start a nobody b",
+      "vm shutdown nobody --wait",
+      "vm list -o xml",
+      "vm list --timeout soon",
+      "vm lst",
+      "vm create",
+      "node fence n1",
+      "node show m1",
+      "settings set ha.claimMs 5",
+      "settings set ha.claimMs 1500",
+      "settings set ha.claim 5000",
+      "settings explain ha.claim",
+      "pool create Bad --path srv/../x",
+      "pool delete none",
+      "token revoke 1234",
+      "config explain lisen",
+      "help vm-fil",
+      "completion powershell",
+    ]),
+  );
+});
+
+t.test("settings, tokens, contexts, help", async (t) => {
+  const host = await cliHost(1);
+  t.teardown(() => host.close());
+  golden(
+    t,
+    "rest",
+    await transcript(host, [
+      "settings set scheduler.scoring consolidate",
+      "settings explain ha.claimMs",
+      "token create --ttl 10m --uses 3",
+      "token list",
+      "token revoke 00000003",
+      "token list",
+      "context issue --user alice",
+      "context use lab",
+      "context list",
+      "config explain listen",
+      "ha show",
+      "scheduler plan --cluster c.yaml --request r.yaml",
+      "scheduler plan --cluster c.yaml --request r.yaml -o json",
+      "help vm-file",
+      "help exit-codes",
+      "help environment",
+      "help vm",
+    ]),
+  );
+});

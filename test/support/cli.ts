@@ -1,0 +1,149 @@
+/** The CLI run in the test's own process against a real API server on a socket, over a cluster in memory. */
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { startApi } from "../../src/api/server.ts";
+import type { Handlers } from "../../src/cli/handlers.ts";
+import type { Io } from "../../src/cli/io.ts";
+import { runProgram } from "../../src/cli/program.ts";
+import { testCluster } from "./api.ts";
+import type { TestCluster } from "./api.ts";
+
+export interface Ran {
+  out: string;
+  err: string;
+  code: number;
+}
+
+export interface CliHost {
+  cluster: TestCluster;
+  folder: string;
+  socket: string;
+  io: Io;
+  /** Calls of handlers, as they came. */
+  handled: unknown[][];
+  files: Map<string, string>;
+  run(words: string[], changes?: Partial<Io>): Promise<Ran>;
+  close(): Promise<void>;
+}
+
+/** Ids that count, so that golden files stay the same: 00000000-0000-4000-8000-000000000001, … */
+export function countingIds(): () => string {
+  let count = 0;
+  return () => `${String(++count).padStart(8, "0")}-0000-4000-8000-000000000000`;
+}
+
+/** Seconds between what happened (the store's clock stands at 1,000 s) and the CLI's now. */
+export const LATER_MS = 1_000_000 + 65_000;
+
+export async function cliHost(nodes = 1): Promise<CliHost> {
+  const cluster = await testCluster(nodes, countingIds());
+  const folder = await mkdtemp(join(tmpdir(), "roost-cli-"));
+  const socket = join(folder, "roost.sock");
+  const api = await startApi(cluster.server, { socketPath: socket, tls: null });
+  const handled: unknown[][] = [];
+  const files = new Map<string, string>();
+  const note =
+    (name: string) =>
+    async (...words: unknown[]): Promise<number> => {
+      handled.push([name, ...words]);
+      return 0;
+    };
+  const handlers: Handlers = {
+    up: note("up"),
+    join: note("join"),
+    daemon: note("daemon"),
+    keeper: note("keeper"),
+    schedulerPlan: async (...words) => (
+      handled.push(["plan", ...words]),
+      { json: { placed: 1 }, table: { head: ["VM", "NODE"], rows: [["a", "n1"]] } }
+    ),
+    schedulerExplain: async (...words) => (handled.push(["explain", ...words]), { json: [], table: { head: ["NODE"], rows: [] } }),
+  };
+  let requests = 0;
+  const io: Io = {
+    out: () => {},
+    err: () => {},
+    env: { ROOST_SOCKET: socket },
+    isTerminal: false,
+    isErrTerminal: false,
+    nowMs: () => LATER_MS,
+    newId: () => `cli-${++requests}`,
+    readFile: async (path) => files.get(path) ?? (await readFile(path, "utf8")),
+    writeFile: async (path, text) => void files.set(path, text),
+    readStdin: async () => files.get("-") ?? "",
+    homeDir: folder,
+    signal: new AbortController().signal,
+  };
+  return {
+    cluster,
+    folder,
+    socket,
+    io,
+    handled,
+    files,
+    async run(words, changes = {}) {
+      const ran: Ran = { out: "", err: "", code: 0 };
+      const own: Io = { ...io, out: (text) => void (ran.out += text), err: (text) => void (ran.err += text), ...changes };
+      ran.code = await runProgram(words, {
+        io: own,
+        handlers,
+        listDir: async (path) => [...files.keys()].filter((file) => file.startsWith(`${path}/`)).map((file) => file.slice(path.length + 1)),
+      });
+      return ran;
+    },
+    async close() {
+      await api.close(0);
+      await rm(folder, { recursive: true, force: true });
+    },
+  };
+}
+
+/** Plays scheduler and agent: what is pending and not held starts on a node, what shall stop stops. */
+export function playAgents(cluster: TestCluster, nodeId = cluster.nodeIds[0] ?? ""): () => void {
+  const { store } = cluster;
+  const act = async (): Promise<void> => {
+    for (const node of store.view().nodes.values()) {
+      const pools = [...store.view().pools.keys()].map((poolId) => ({
+        poolId,
+        available: true,
+        problem: "",
+        totalBytes: 2 ** 34,
+        freeBytes: 2 ** 33,
+      }));
+      if (node.info === null || pools.length === node.info.pools.length) continue;
+      store.origin = node.id;
+      await store.propose({ type: "node.info", nodeId: node.id, info: { ...node.info, pools } }, { actor: `node:${node.id}` });
+    }
+    for (const vm of store.view().vms.values()) {
+      store.origin = nodeId;
+      const report = (observed: Parameters<typeof store.propose>[0] & { type: "vm.report" }): Promise<unknown> =>
+        store.propose(observed, { actor: `node:${nodeId}` });
+      const base = { type: "vm.report", vmId: vm.id, nodeId, generation: vm.generation } as const;
+      if (vm.state === "pending" && !vm.desired.hold) {
+        await store.propose(
+          { type: "vm.place", placements: [{ vmId: vm.id, nodeId, generation: vm.generation }], rejections: [] },
+          { actor: "leader" },
+        );
+        const generation = store.view().vms.get(vm.id)?.generation ?? 0;
+        for (const kind of ["preparing", "starting", "running"] as const) await report({ ...base, generation, observed: { kind } });
+      } else if (vm.state === "shutdown") {
+        await report({ ...base, observed: { kind: "gone", cause: "shutdown", detail: "" } });
+      } else if (vm.state === "epilog") {
+        await report({ ...base, observed: { kind: "cleaned" } });
+      }
+    }
+  };
+  let queue = Promise.resolve();
+  let busy = false;
+  const stop = store.subscribe(() => {
+    if (busy) return;
+    busy = true;
+    // After the call that made the change, as a real agent would.
+    queue = queue
+      .then(() => new Promise<void>((resolve) => void setImmediate(resolve)))
+      .then(act)
+      .finally(() => (busy = false));
+  });
+  return stop;
+}
