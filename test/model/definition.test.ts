@@ -199,8 +199,8 @@ for (const [name, change, expected] of FAULTS) {
 t.test("all faults at once", async (t) => {
   const { faults } = checked({ name: "X", cpus: 0, memory: "1", disks: [{}], nics: [{}], restart: "x", ha: { priority: -1 } });
   t.same(
-    [...new Set(faults.map((fault) => fault.split(":")[0]))].toSorted(),
-    ["cpus", "disks[0].pool", "disks[0].size", "ha.priority", "memory", "name", "nics[0].bridge", "restart"].toSorted(),
+    new Set(faults.map((fault) => fault.split(":")[0])),
+    new Set(["name", "cpus", "memory", "disks[0].pool", "disks[0].size", "nics[0].bridge", "restart", "ha.priority"]),
   );
 });
 
