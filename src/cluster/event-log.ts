@@ -24,7 +24,9 @@ export class EventLog {
     while (this.#events[0]?.revision === this.#before) this.#events.shift();
   }
 
+  /** 0: all that are held. */
   since(revision: number): Event[] {
+    if (revision === 0) return [...this.#events];
     if (revision <= this.#before) {
       throw new RoostError(
         { kind: "precondition", reason: `events of revision ${revision} are not held any more: the oldest is ${this.#before + 1}` },
