@@ -1,6 +1,6 @@
 import { spawn } from "node:child_process";
 import type { ChildProcess } from "node:child_process";
-import { copyFileSync, existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import t from "tap";
@@ -31,11 +31,11 @@ const recipe = (last: number, socketPath = "/nonexistent/libvirt-sock", generati
 async function emulator(
   last: number,
   generation = 3,
-  program = EMULATOR,
   ignoring = "",
+  uuid = vm(last),
 ): Promise<{ child: ChildProcess; ended: Promise<string | null> }> {
-  const argv = ["-name", `guest=${domainName(ref(last, generation), "web")},debug-threads=on`, "-uuid", vm(last)];
-  const child = spawn(program, ["-c", `${ignoring} echo up; read line; exit 0`, ...argv], { stdio: ["pipe", "pipe", "ignore"] });
+  const argv = ["-name", `guest=${domainName(ref(last, generation), "web")},debug-threads=on`, "-uuid", uuid];
+  const child = spawn(EMULATOR, ["-c", `${ignoring} echo up; read line; exit 0`, ...argv], { stdio: ["pipe", "pipe", "ignore"] });
   const ended = new Promise<string | null>((resolve) => child.once("exit", (_, signal) => resolve(signal)));
   await new Promise((resolve) => child.stdout?.once("data", resolve));
   return { child, ended };
@@ -45,7 +45,9 @@ const options = { libvirtTimeoutMs: 200, limitMs: 10_000, log: silentLogger };
 
 void t.test("without libvirt the process is killed, and only this one", async (t) => {
   const victim = await emulator(1);
-  const others = await Promise.all([emulator(1, 2), emulator(1, 13), emulator(1, 30), emulator(2)]);
+  // A VM whose id ends alike has the same mark in the same generation: the whole id decides.
+  const sameTail = vm(1).replace("0a0b0c0d", "ffffffff");
+  const others = await Promise.all([emulator(1, 2), emulator(1, 13), emulator(1, 30), emulator(2), emulator(1, 3, "", sameTail)]);
   const stranger = spawn("/bin/sh", [
     "-c",
     "echo up; read line",
@@ -67,10 +69,29 @@ void t.test("without libvirt the process is killed, and only this one", async (t
 });
 
 void t.test("a process that ignores every other signal, or is stopped, dies too", async (t) => {
-  const deaf = await emulator(3, 3, EMULATOR, "trap '' TERM INT HUP;");
+  const deaf = await emulator(3, 3, "trap '' TERM INT HUP;");
   deaf.child.kill("SIGSTOP");
   t.equal((await kill(recipe(3), options)).by, "signal");
   t.equal(await deaf.ended, "SIGKILL");
+});
+
+void t.test("at its return the process is over, not only signalled", async (t) => {
+  // Giving back this much memory takes it a while to die, so that a return right after the signal would be seen.
+  const heavy = join(folder, "qemu-system-heavy");
+  copyFileSync("/usr/bin/awk", heavy);
+  const program = 'BEGIN { s = "x"; for (i = 0; i < 28; i++) s = s s; print length(s); fflush(); getline line < "-" }';
+  const argv = ["-name", `guest=${domainName(ref(9), "web")},debug-threads=on`, "-uuid", vm(9)];
+  const child = spawn(heavy, [program, ...argv]);
+  t.teardown(() => child.kill("SIGKILL"));
+  await new Promise((resolve) => child.stdout.once("data", resolve));
+  t.equal((await kill(recipe(9), options)).by, "signal");
+  let state = "gone";
+  try {
+    state = /\) (\S)/.exec(readFileSync(`/proc/${child.pid}/stat`, "utf8"))?.[1] ?? "";
+  } catch {
+    // reaped already
+  }
+  t.match(state, /^(gone|Z|X)$/);
 });
 
 void t.test("libvirt that hangs costs its time limit, then the process is killed", async (t) => {
