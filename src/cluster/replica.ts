@@ -72,6 +72,11 @@ export class Replica implements Store {
   #next = 0;
   #started: () => void = () => {};
   #startFailed: (error: RoostError) => void = () => {};
+  /** The thread may be ready long before `start` is called. */
+  readonly #serving = new Promise<void>((resolve, reject) => {
+    this.#started = resolve;
+    this.#startFailed = reject;
+  });
   #stopped: () => void = () => {};
   #cancelSweep: () => void = () => {};
 
@@ -82,17 +87,15 @@ export class Replica implements Store {
     this.#position = loaded.position;
     this.#events.beginAfter(loaded.position.index);
     this.#status = { term: 0, leading: false, leadingSinceMs: 0, leaderPeerId: 0, leaderHeardMs: null, membership: loaded.position.membership };
+    // Whoever starts later sees the failure; until then it is nobody's unhandled one.
+    this.#serving.catch(() => {});
     effects.worker.on("message", (message: FromConsensus) => this.#onMessage(message));
   }
 
   /** Resolves when the consensus thread serves. */
   async start(): Promise<void> {
-    const started = new Promise<void>((resolve, reject) => {
-      this.#started = resolve;
-      this.#startFailed = reject;
-    });
     this.#postClaims();
-    await started;
+    await this.#serving;
     this.#sweepAgain();
   }
 

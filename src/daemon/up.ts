@@ -50,7 +50,8 @@ export async function joinWith(token: string, options: StartOptions): Promise<nu
   if (options.foreground) return await runForeground(config, "joined", confirm);
   await detach(config, options.configFile);
   await confirm();
-  print(`joined; \`roost node list\` shows the cluster\n`);
+  await untilReady(config, identity.nodeId);
+  print(`node ${identity.name} has joined and is ready; \`roost node list\` shows the cluster\n`);
   return 0;
 }
 
@@ -134,17 +135,30 @@ async function detach(config: NodeConfig, configFile: string | null): Promise<vo
   child.unref();
   await log.close();
   const client = createClient({ endpoints: [socketPath(config.data)] });
-  try {
-    const endMs = Date.now() + SERVE_LIMIT_MS;
-    for (;;) {
-      if (ended !== null) throw new RoostError({ kind: "unavailable", reason: `the daemon ended with ${String(ended)}` }, `its log is ${logPath}`);
-      const answer = await client.call("ClusterService", "GetCluster", { consistency: "CONSISTENCY_STALE" }, { timeoutMs: 2_000 }).catch(() => null);
-      if (answer !== null) return;
-      if (Date.now() > endMs) throw new RoostError({ kind: "timeout", what: "starting the daemon", afterMs: SERVE_LIMIT_MS }, `its log is ${logPath}`);
-      await new Promise((resolve) => setTimeout(resolve, 100));
-    }
-  } finally {
-    client.close();
+  await until("starting the daemon", logPath, async () => {
+    if (ended !== null) throw new RoostError({ kind: "unavailable", reason: `the daemon ended with ${String(ended)}` }, `its log is ${logPath}`);
+    // Of all calls this one asks for no cluster: a joining node has no state yet.
+    return await client.call("NodeService", "ListNodes", { consistency: "CONSISTENCY_STALE" }, { timeoutMs: 2_000 }).then(
+      () => true,
+      () => false,
+    );
+  }).finally(() => client.close());
+}
+
+/** Resolves when the node may run VMs. */
+async function untilReady(config: NodeConfig, nodeId: string): Promise<void> {
+  const client = createClient({ endpoints: [socketPath(config.data)] });
+  await until("becoming ready", join(config.data, "log", "agent.log"), async () => {
+    const answer = await client.call("NodeService", "GetNode", { node: nodeId, consistency: "CONSISTENCY_STALE" }, { timeoutMs: 2_000 }).catch(() => null);
+    return answer?.node?.state === "ready";
+  }).finally(() => client.close());
+}
+
+async function until(what: string, logPath: string, holds: () => Promise<boolean>): Promise<void> {
+  const endMs = Date.now() + SERVE_LIMIT_MS;
+  while (!(await holds())) {
+    if (Date.now() > endMs) throw new RoostError({ kind: "timeout", what, afterMs: SERVE_LIMIT_MS }, `its log is ${logPath}`);
+    await new Promise((resolve) => setTimeout(resolve, 100));
   }
 }
 
