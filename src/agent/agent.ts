@@ -164,7 +164,16 @@ export class Agent {
     const registered = new Map(status.vms.map((vm) => [vm.vmId, vm]));
     const vms = this.#relevant(view, domains, registered);
     const { nodeId } = this.#options;
-    const plans = reconcile({ clusterId: cluster.id, nodeId, fresh: this.#fresh, nowMs, vms, domains, registered, memory: executor.memory });
+    const plans = reconcile({
+      clusterId: cluster.id,
+      nodeId,
+      fresh: this.#fresh,
+      nowMs,
+      vms,
+      domains,
+      registered,
+      memory: executor.memory,
+    });
     const known = (domain: DomainStatus): boolean => {
       const claim = vms.get(domain.vmId)?.claim;
       const kept = registered.get(domain.vmId);
@@ -216,7 +225,9 @@ export class Agent {
   #waitsForEvent(plan: Plan, vms: ReadonlyMap<string, Vm>, executor: Executor, nowMs: number): boolean {
     const state = vms.get(plan.vmId)?.state;
     const memory = executor.memory.get(plan.vmId);
-    const crashed = plan.actions.some((action) => action.op === "report" && action.observed.kind === "gone" && action.observed.cause === "crashed");
+    const crashed = plan.actions.some(
+      (action) => action.op === "report" && action.observed.kind === "gone" && action.observed.cause === "crashed",
+    );
     if (!crashed || state !== "running" || (memory?.generation === plan.generation && memory.gone !== null)) {
       this.#missingSince.delete(plan.vmId);
       return false;
@@ -252,12 +263,19 @@ export class Agent {
   }
 
   #newExecutor(clusterId: string): Executor {
-    const { store, driver, keeper, volumes, serialLogPath, clock } = this.#deps;
+    const { store, driver, keeper, volumes, clock } = this.#deps;
     const settings = (): number => store.view().cluster?.settings["vm.bootTimeoutMs"] ?? 120_000;
     return new Executor(
       { parallel: this.#options.parallel, bootTimeoutMs: settings },
       {
-        ...{ clusterId, nodeId: this.#options.nodeId, driver, keeper, volumes, serialLogPath, clock, log: this.#log },
+        clusterId,
+        nodeId: this.#options.nodeId,
+        driver,
+        keeper,
+        volumes,
+        serialLogPath: (vm) => this.#deps.serialLogPath(vm),
+        clock,
+        log: this.#log,
         view: () => store.view(),
         report: (vmId, generation, observed) => this.#report(vmId, generation, observed),
         ended: (vmId) => {
@@ -270,7 +288,10 @@ export class Agent {
 
   async #report(vmId: string, generation: number, observed: VmObservation): Promise<void> {
     try {
-      await this.#deps.store.propose({ type: "vm.report", vmId, nodeId: this.#options.nodeId, generation, observed }, { actor: this.#actor });
+      await this.#deps.store.propose(
+        { type: "vm.report", vmId, nodeId: this.#options.nodeId, generation, observed },
+        { actor: this.#actor },
+      );
     } catch (error) {
       // The row has moved on (claim ended, VM deleted): there is nobody left to tell.
       const { fault } = asRoostError(error);
@@ -355,13 +376,16 @@ export class Agent {
     const known = this.#status;
     const leftMs = known === null ? 0 : known.keeper.deadlineMs - known.keeper.nowMs - (this.#deps.clock.monotonicMs() - known.atMs);
     if (leftMs > leadMs) return;
-    const domains = (await this.#listDomains()).filter((domain) => domain.clusterId === view.cluster?.id && view.vms.get(domain.vmId)?.claim?.deadline !== false);
+    const domains = (await this.#listDomains()).filter(
+      (domain) => domain.clusterId === view.cluster?.id && view.vms.get(domain.vmId)?.claim?.deadline !== false,
+    );
     if (domains.length === 0) return;
     this.#log.error("the deadline passed without a keeper: ending its VMs", { vms: domains.length });
     const session = await within(this.#deps.driver.login(), LIST_LIMIT_MS, "logging in to the hypervisor");
     const ends = await Promise.allSettled(domains.map((domain) => within(session.destroy(domain), LIST_LIMIT_MS, "ending a domain")));
     await within(session.logout(), LIST_LIMIT_MS, "logging out of the hypervisor");
-    for (const end of ends) if (end.status === "rejected") this.#log.error("a domain could not be ended", { reason: asRoostError(end.reason).message });
+    for (const end of ends)
+      if (end.status === "rejected") this.#log.error("a domain could not be ended", { reason: asRoostError(end.reason).message });
   }
 
   /** Tells the cluster what the node has, if that changed; called by itself with each poll. */

@@ -110,7 +110,11 @@ export class Executor {
   /** How a domain ended, from the driver's event. */
   noteGone(ref: DomainRef, cause: "shutdown" | "destroyed" | "crashed" | "unknown"): void {
     const memory = this.#remember(ref.vmId, ref.generation);
-    memory.gone ??= { kind: "gone", cause: cause === "unknown" ? "crashed" : cause, detail: cause === "crashed" ? "the hypervisor's process ended" : "" };
+    memory.gone ??= {
+      kind: "gone",
+      cause: cause === "unknown" ? "crashed" : cause,
+      detail: cause === "crashed" ? "the hypervisor's process ended" : "",
+    };
   }
 
   /** Forgets what concerns no claim and no work any more. */
@@ -200,10 +204,15 @@ export class Executor {
     await this.#do({ op: "destroy" }, undo);
     await this.#do({ op: "undefine" }, undo);
     await this.#do({ op: "unregister" }, undo);
-    const waits = refusal !== null && plan.goal === "start" && refusal.reason !== "dead" && refusal.reason !== "limit" && action.op === "register";
+    const waits =
+      refusal !== null && plan.goal === "start" && refusal.reason !== "dead" && refusal.reason !== "limit" && action.op === "register";
     if (waits) throw error;
     const fenced = refusal !== null && refusal.reason !== "limit";
-    const observed: VmObservation & { kind: "gone" } = { kind: "gone", cause: fenced ? "fenced" : "failed", detail: asRoostError(error).message };
+    const observed: VmObservation & { kind: "gone" } = {
+      kind: "gone",
+      cause: fenced ? "fenced" : "failed",
+      detail: asRoostError(error).message,
+    };
     // Kept until the cluster has it: if this report fails, the next look makes it again.
     this.#remember(plan.vmId, plan.generation).gone = observed;
     await this.#do({ op: "report", observed }, undo);
@@ -217,7 +226,9 @@ export class Executor {
     const quick = (what: string, run: () => Promise<void>): Promise<void> => limited(what, QUICK_MS, signal, run);
     switch (action.op) {
       case "prepare-disks":
-        context.attachments = await limited("preparing disks", this.#options.bootTimeoutMs(), signal, () => volumes.prepare(this.#row(ref), signal));
+        context.attachments = await limited("preparing disks", this.#options.bootTimeoutMs(), signal, () =>
+          volumes.prepare(this.#row(ref), signal),
+        );
         return;
       case "register": {
         const vm = this.#row(ref);
@@ -271,13 +282,21 @@ export class Executor {
   }
 
   #spec(vm: Vm, ref: DomainRef, context: Context): DomainSpec {
-    if (context.attachments === null) throw new RoostError({ kind: "internal", reason: "a domain is defined before its disks are prepared" });
+    if (context.attachments === null)
+      throw new RoostError({ kind: "internal", reason: "a domain is defined before its disks are prepared" });
     const { name, cpus, memoryMib, nics } = vm.definition;
     return {
       ...ref,
-      ...{ clusterId: this.#deps.clusterId, name, cpus, memoryMib },
+      clusterId: this.#deps.clusterId,
+      name,
+      cpus,
+      memoryMib,
       ...context.attachments,
-      nics: nics.map(({ mac, bridge, model }) => ({ mac, bridge, model })),
+      nics: nics.map(({ mac, bridge, model }) => ({
+        mac,
+        bridge,
+        model,
+      })),
       serialLogPath: this.#deps.serialLogPath(vm),
     };
   }

@@ -88,7 +88,12 @@ export function reconcile(input: ReconcileInput): Plan[] {
 export function planCancel(vm: Vm, nodeId: string): Plan | null {
   if (vm.claim?.nodeId !== nodeId || (vm.desired.power === "on" && !vm.desired.deleted)) return null;
   const cause = vm.state === "prolog" ? "never-started" : "destroyed";
-  return { vmId: vm.id, generation: vm.claim.generation, goal: "end", actions: [...UNDO, { op: "report", observed: { kind: "gone", cause, detail: "" } }] };
+  return {
+    vmId: vm.id,
+    generation: vm.claim.generation,
+    goal: "end",
+    actions: [...UNDO, { op: "report", observed: { kind: "gone", cause, detail: "" } }],
+  };
 }
 
 const UNDO: readonly Action[] = [{ op: "destroy" }, { op: "undefine" }, { op: "unregister" }];
@@ -109,7 +114,14 @@ function planVm(vmId: string, domain: DomainStatus | null, input: ReconcileInput
   if (vm === null) return null;
   if (claim === null) {
     const cleans = vm.state === "epilog" && vm.claim === null && vm.homeNodeId === input.nodeId && input.fresh;
-    return cleans ? { vmId, generation: vm.generation, goal: "clean", actions: [{ op: "clean-disks" }, { op: "report", observed: { kind: "cleaned" } }] } : null;
+    return cleans
+      ? {
+          vmId,
+          generation: vm.generation,
+          goal: "clean",
+          actions: [{ op: "clean-disks" }, { op: "report", observed: { kind: "cleaned" } }],
+        }
+      : null;
   }
   const ours = memory?.generation === claim.generation ? memory : null;
   if (domain === null || domain.state === "defined") return input.fresh ? withoutDomain(vm, claim, kept, ours) : null;
@@ -124,7 +136,7 @@ function withoutDomain(vm: Vm, claim: Claim, kept: RegisteredVm | null, memory: 
     const detail = kept.why === "deadline" ? "its deadline passed without an acknowledgement" : "it was left out of the node's claims";
     return gone({ kind: "gone", cause: "fenced", detail });
   }
-  if (memory?.gone != null) return gone(memory.gone);
+  if (memory !== null && memory.gone !== null) return gone(memory.gone);
   const wanted = vm.desired.power === "on" && !vm.desired.deleted;
   switch (vm.state) {
     case "prolog":
@@ -164,7 +176,14 @@ function startActions(): Action[] {
 }
 
 /** There is a claim, and a domain of its generation. */
-function withDomain(vm: Vm, claim: Claim, domain: DomainStatus, kept: RegisteredVm | null, memory: VmMemory | null, input: ReconcileInput): Plan | null {
+function withDomain(
+  vm: Vm,
+  claim: Claim,
+  domain: DomainStatus,
+  kept: RegisteredVm | null,
+  memory: VmMemory | null,
+  input: ReconcileInput,
+): Plan | null {
   const plan = (goal: Goal, actions: Action[]): Plan => ({ vmId: vm.id, generation: claim.generation, goal, actions });
   // What runs is registered before anything else: agent or keeper are new here.
   if (kept === null || kept.generation !== claim.generation) return plan("adopt", [{ op: "register" }]);

@@ -110,7 +110,14 @@ function detectNode(node: Node, input: DetectorInput): Decision[] {
     return decisions;
   }
   const { grantedMs, marginMs } = expiry;
-  const proof = { kind: "expiry" as const, nodeId: node.id, term: input.term, sinceAckMs: input.nowMs - expiry.sinceMs, grantedMs, marginMs };
+  const proof = {
+    kind: "expiry" as const,
+    nodeId: node.id,
+    term: input.term,
+    sinceAckMs: input.nowMs - expiry.sinceMs,
+    grantedMs,
+    marginMs,
+  };
   decisions.push({ kind: "expire", nodeId: node.id, proof, silentMs });
   return decisions;
 }

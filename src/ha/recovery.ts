@@ -9,7 +9,15 @@ import type { Settings } from "../model/settings.ts";
 export function recoveryBatch(vms: Iterable<Vm>, nowMs: number): Vm[] {
   const due: Vm[] = [];
   for (const vm of vms) {
-    if (vm.state === "recovering" && vm.claim === null && vm.desired.power === "on" && !vm.desired.deleted && !vm.desired.hold && vm.retryAtMs <= nowMs) due.push(vm);
+    if (
+      vm.state === "recovering" &&
+      vm.claim === null &&
+      vm.desired.power === "on" &&
+      !vm.desired.deleted &&
+      !vm.desired.hold &&
+      vm.retryAtMs <= nowMs
+    )
+      due.push(vm);
   }
   return due.toSorted((a, b) => b.definition.ha.priority - a.definition.ha.priority || a.number - b.number);
 }

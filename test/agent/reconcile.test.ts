@@ -7,8 +7,20 @@ import type { Vm, VmState } from "../../src/model/vm.ts";
 import { testVm } from "../support/world.ts";
 
 const ME = "me";
-const domain = (state: DomainState, generation = 1, clusterId = "c"): DomainStatus => ({ vmId: "v", generation, clusterId, name: "v", state });
-const kept = (phase: RegisteredVm["phase"] = "live", generation = 1, why: RegisteredVm["why"] = "deadline"): RegisteredVm => ({ vmId: "v", generation, deadline: true, phase, why: phase === "live" ? "" : why });
+const domain = (state: DomainState, generation = 1, clusterId = "c"): DomainStatus => ({
+  vmId: "v",
+  generation,
+  clusterId,
+  name: "v",
+  state,
+});
+const kept = (phase: RegisteredVm["phase"] = "live", generation = 1, why: RegisteredVm["why"] = "deadline"): RegisteredVm => ({
+  vmId: "v",
+  generation,
+  deadline: true,
+  phase,
+  why: phase === "live" ? "" : why,
+});
 const claimed = (state: VmState, wish: Partial<Vm["desired"]> = {}): Vm => {
   const vm = testVm("v", {}, { claim: ME, state });
   return { ...vm, desired: { ...vm.desired, ...wish } };
@@ -30,8 +42,11 @@ function text(action: Action): string {
 /** `goal: actions` of the one plan, or "nothing". */
 function plan(world: World): string {
   const input: ReconcileInput = {
-    ...{ clusterId: "c", nodeId: ME, fresh: world.fresh ?? true, nowMs: world.nowMs ?? 100_000 },
-    vms: new Map(world.vm == null ? [] : [["v", world.vm]]),
+    clusterId: "c",
+    nodeId: ME,
+    fresh: world.fresh ?? true,
+    nowMs: world.nowMs ?? 1e5,
+    vms: new Map(world.vm === undefined || world.vm === null ? [] : [["v", world.vm]]),
     domains: world.domain === undefined ? [] : [world.domain],
     registered: new Map(world.kept === undefined ? [] : [["v", world.kept]]),
     memory: new Map(world.memory === undefined ? [] : [["v", world.memory]]),
@@ -49,7 +64,11 @@ t.test("domains without a matching claim are destroyed, others' never", async (t
   t.equal(plan({ vm: claimed("prolog"), domain: domain("running", 0) }), `leftover: ${UNDO}`, "older generation");
   t.equal(plan({ vm: claimed("prolog"), domain: domain("paused", 2) }), `leftover: ${UNDO}`, "generation of no claim");
   t.equal(plan({ domain: domain("running", 1, "another cluster") }), "nothing");
-  t.equal(plan({ vm: claimed("running"), domain: domain("running", 1, "another cluster"), kept: kept() }), `end: ${UNDO}, report gone:crashed`, "not taken for ours");
+  t.equal(
+    plan({ vm: claimed("running"), domain: domain("running", 1, "another cluster"), kept: kept() }),
+    `end: ${UNDO}, report gone:crashed`,
+    "not taken for ours",
+  );
   t.equal(plan({ kept: kept("gone", 0), vm: claimed("prolog") }), `leftover: ${UNDO}`, "registered only");
 });
 
@@ -66,7 +85,23 @@ t.test("a claim without a domain, state by state", async (t) => {
     prolog: START,
     boot: `end: ${UNDO}, report gone:failed`,
     shutdown: `end: ${UNDO}, report gone:shutdown`,
-    ...Object.fromEntries((["pending", "running", "paused", "suspended", "epilog", "stopped", "migrating", "recovering", "failed", "unknown", "deleted"] as const).map((state) => [state, `end: ${UNDO}, report gone:crashed`])),
+    ...Object.fromEntries(
+      (
+        [
+          "pending",
+          "running",
+          "paused",
+          "suspended",
+          "epilog",
+          "stopped",
+          "migrating",
+          "recovering",
+          "failed",
+          "unknown",
+          "deleted",
+        ] as const
+      ).map((state) => [state, `end: ${UNDO}, report gone:crashed`]),
+    ),
   } as Record<VmState, string>;
   for (const state of Object.keys(expected) as VmState[]) {
     t.equal(plan({ vm: claimed(state) }), expected[state], state);
@@ -75,15 +110,29 @@ t.test("a claim without a domain, state by state", async (t) => {
   t.equal(plan({ vm: claimed("prolog", { power: "off" }) }), `end: ${UNDO}, report gone:never-started`);
   t.equal(plan({ vm: claimed("prolog", { deleted: true }) }), `end: ${UNDO}, report gone:never-started`);
   t.equal(plan({ vm: claimed("running"), kept: kept("gone") }), `end: ${UNDO}, report gone:fenced`);
-  t.equal(plan({ vm: claimed("running"), memory: memory({ gone: { kind: "gone", cause: "shutdown", detail: "" } }) }), `end: ${UNDO}, report gone:shutdown`);
-  t.equal(plan({ vm: claimed("prolog"), memory: memory({ generation: 0, gone: { kind: "gone", cause: "shutdown", detail: "" } }) }), START, "an older generation's end");
+  t.equal(
+    plan({ vm: claimed("running"), memory: memory({ gone: { kind: "gone", cause: "shutdown", detail: "" } }) }),
+    `end: ${UNDO}, report gone:shutdown`,
+  );
+  t.equal(
+    plan({ vm: claimed("prolog"), memory: memory({ generation: 0, gone: { kind: "gone", cause: "shutdown", detail: "" } }) }),
+    START,
+    "an older generation's end",
+  );
 });
 
 t.test("a claim with its domain, wanted on", async (t) => {
   t.equal(plan({ vm: claimed("running"), domain: domain("running") }), "adopt: register", "agent or keeper are new");
   const states: VmState[] = ["prolog", "boot", "running", "paused", "shutdown", "unknown"];
   const running = states.map((state) => plan({ vm: claimed(state), domain: domain("running"), kept: kept() }));
-  t.strictSame(running, ["settle: report running", "settle: report running", "nothing", "settle: report running", "nothing", "settle: report running"]);
+  t.strictSame(running, [
+    "settle: report running",
+    "settle: report running",
+    "nothing",
+    "settle: report running",
+    "nothing",
+    "settle: report running",
+  ]);
   const resume = "start: confirm, resume, report running";
   const paused = states.map((state) => plan({ vm: claimed(state), domain: domain("paused"), kept: kept() }));
   t.strictSame(paused, [resume, resume, "settle: report paused", "nothing", "settle: report paused", resume]);
@@ -93,7 +142,12 @@ t.test("a claim with its domain, wanted on", async (t) => {
 
 t.test("a claim with its domain, wanted off", async (t) => {
   const off = (state: VmState, wish: Partial<Vm["desired"]>, at: DomainState, past?: VmMemory): string =>
-    plan({ vm: claimed(state, { power: "off", ...wish }), domain: domain(at), kept: kept(), ...(past === undefined ? {} : { memory: past }) });
+    plan({
+      vm: claimed(state, { power: "off", ...wish }),
+      domain: domain(at),
+      kept: kept(),
+      ...(past === undefined ? {} : { memory: past }),
+    });
   t.equal(off("shutdown", {}, "running"), "shutdown: shutdown");
   t.equal(off("unknown", {}, "running"), "shutdown: report stopping, shutdown");
   t.equal(off("shutdown", {}, "running", memory({ shutdownAskedMs: 85_001 })), "nothing", "14.999 s ago");

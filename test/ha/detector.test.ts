@@ -4,11 +4,23 @@ import type { DetectorInput, NodeBeat } from "../../src/ha/detector.ts";
 import { testNode } from "../support/world.ts";
 
 const guarded = testNode("a", { guardian: "file" });
-const beat = (lastBeatMs: number, lastAckMs: number | null): ReadonlyMap<string, NodeBeat> => new Map([["a", { nodeId: "a", lastBeatMs, lastAckMs, grantedMs: 4_000 }]]);
+const beat = (lastBeatMs: number, lastAckMs: number | null): ReadonlyMap<string, NodeBeat> =>
+  new Map([["a", { nodeId: "a", lastBeatMs, lastAckMs, grantedMs: 4_000 }]]);
 const input = (wish: Partial<DetectorInput>): DetectorInput => ({
-  ...{ nowMs: 100_000, term: 3, electedMs: 10_000, nodes: [guarded], beats: beat(90_000, 90_001), stopped: new Set<string>() },
-  ...{ expiring: new Set<string>(), parkedSinceMs: new Map<string, number>(), deadlineHolders: new Set(["a"]), longestGrantedMs: 4_000 },
-  ...{ claimMs: 4_000, marginMs: 250, suspectMs: 1_500, graceUntilMs: 0 },
+  nowMs: 1e5,
+  term: 3,
+  electedMs: 1e4,
+  nodes: [guarded],
+  beats: beat(9e4, 90001),
+  stopped: new Set<string>(),
+  expiring: new Set<string>(),
+  parkedSinceMs: new Map<string, number>(),
+  deadlineHolders: new Set(["a"]),
+  longestGrantedMs: 4e3,
+  claimMs: 4e3,
+  marginMs: 250,
+  suspectMs: 1500,
+  graceUntilMs: 0,
   ...wish,
 });
 const kinds = (wish: Partial<DetectorInput>): string[] => detect(input(wish)).map((decision) => decision.kind);
@@ -20,7 +32,10 @@ t.test("an expiry takes two steps, and not before granted + margin", async (t) =
   t.strictSame(kinds({ nowMs: 94_251 }), ["suspect", "stop-acking"]);
   t.strictSame(kinds({ nowMs: 94_251, stopped }), ["suspect", "expire"]);
   const decision = detect(input({ nowMs: 94_251, stopped })).at(-1);
-  t.match(decision, { proof: { kind: "expiry", nodeId: "a", term: 3, sinceAckMs: 4_250, grantedMs: 4_000, marginMs: 250 }, silentMs: 4_251 });
+  t.match(decision, {
+    proof: { kind: "expiry", nodeId: "a", term: 3, sinceAckMs: 4_250, grantedMs: 4_000, marginMs: 250 },
+    silentMs: 4_251,
+  });
 });
 
 t.test("an acknowledgement that slipped in before the stop counts", async (t) => {
@@ -59,12 +74,17 @@ t.test("without a guardian, or without anything to expire, a node is only shown 
 });
 
 t.test("node states", async (t) => {
-  const silent = (state: Parameters<typeof testNode>[1]["state"] & string): string[] => kinds({ nodes: [{ ...guarded, state }], deadlineHolders: new Set() });
+  const silent = (state: Parameters<typeof testNode>[1]["state"] & string): string[] =>
+    kinds({ nodes: [{ ...guarded, state }], deadlineHolders: new Set() });
   t.strictSame(silent("ready"), ["suspect"]);
   t.strictSame(silent("disabled"), ["suspect"]);
   for (const state of ["unreachable", "fenced", "removed", "joining"] as const) t.strictSame(silent(state), [], state);
   t.strictSame(kinds({ nodes: [{ ...guarded, state: "unreachable" }], beats: beat(99_900, 99_901) }), ["alive"]);
-  t.strictSame(kinds({ nodes: [{ ...guarded, state: "unreachable" }], beats: new Map(), electedMs: 99_000 }), [], "not heard of in this term");
+  t.strictSame(
+    kinds({ nodes: [{ ...guarded, state: "unreachable" }], beats: new Map(), electedMs: 99_000 }),
+    [],
+    "not heard of in this term",
+  );
 });
 
 t.test("a leader that stood still suspects nobody for a moment", async (t) => {

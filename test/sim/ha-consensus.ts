@@ -143,7 +143,7 @@ export class Consensus {
     const delayMs = this.world.chance(0.05) ? this.world.between(50, 400) : this.world.between(0.3, 4);
     this.world.after(delayMs, () => {
       const source = this.peers.find((other) => other.leading && other.process.works && this.linked(other, peer));
-      if (source === undefined) return void this.world.after(100, () => this.#tell(peer, index));
+      if (source === undefined) return this.world.after(100, () => this.#tell(peer, index));
       peer.process.deliver(peer.process.incarnation, () => this.applyTo(peer, index));
     });
   }
@@ -169,7 +169,12 @@ export class Consensus {
   propose(peer: Peer, command: Command, options: { term?: number; requestId?: string }, done: (outcome: Outcome) => void): string {
     const requestId = options.requestId ?? `r${++this.#requests}`;
     const envelope: Envelope = {
-      ...{ requestId, origin: peer.nodeId, atMs: Math.floor(this.world.nowMs), actor: `node:${peer.nodeId}`, term: options.term ?? 0, command },
+      requestId,
+      origin: peer.nodeId,
+      atMs: Math.floor(this.world.nowMs),
+      actor: `node:${peer.nodeId}`,
+      term: options.term ?? 0,
+      command,
     };
     peer.waiting.set(requestId, done);
     for (const leader of this.peers) {
@@ -188,10 +193,12 @@ export class Consensus {
       this.world.send(peer.id, leader.id, leader.process, () => {
         if (!leader.leading || !leader.effective) return;
         const index = this.log.length;
-        this.quorumRound(leader, () => this.world.send(leader.id, peer.id, peer.process, () => {
-          this.applyTo(peer, index);
-          done();
-        }));
+        this.quorumRound(leader, () =>
+          this.world.send(leader.id, peer.id, peer.process, () => {
+            this.applyTo(peer, index);
+            done();
+          }),
+        );
       });
     }
   }

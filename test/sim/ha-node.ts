@@ -180,10 +180,13 @@ export class SimHost {
       const tookMs = world.chance(0.35) ? world.between(250, 495) : world.chance(0.03) ? world.between(500, 1_500) : world.between(5, 100);
       world.afterIn(this.hostProcess, tookMs, () => {
         if (this.domains.get(vmId)?.generation === generation) this.domains.delete(vmId);
-        this.keeperProcess.deliver(this.keeperProcess.incarnation, () => this.#keeperStep({ kind: "killed", vmId, generation, gone: true }));
+        this.keeperProcess.deliver(this.keeperProcess.incarnation, () =>
+          this.#keeperStep({ kind: "killed", vmId, generation, gone: true }),
+        );
       });
     }
-    if (mutation === "feed-unacknowledged" && this.feed?.feed.armed === true) this.feed = { ...this.feed, feed: { armed: true, deadlineMs: nowMs + CLAIM_MS } };
+    if (mutation === "feed-unacknowledged" && this.feed?.feed.armed === true)
+      this.feed = { ...this.feed, feed: { armed: true, deadlineMs: nowMs + CLAIM_MS } };
     const wakeMs = Math.min(250, Math.max(1, wakeAtMs(this.keeper) - nowMs));
     const { nonce } = this.keeper;
     world.afterIn(this.keeperProcess, wakeMs / this.rate, () => {
@@ -270,10 +273,24 @@ export class SimHost {
     if (keeper === null || !this.keeperProcess.works || peer.state.cluster === null) return;
     const clusterId = peer.state.cluster.id;
     const registered = new Map<string, RegisteredVm>([...keeper.vms].map(([vmId, vm]) => [vmId, vm]));
-    const domains = [...this.domains.values()].map((domain): DomainStatus => ({ ...domain, clusterId, name: domain.vmId, state: domain.running ? "running" : "paused" }));
+    const domains = [...this.domains.values()].map((domain): DomainStatus => ({
+      ...domain,
+      clusterId,
+      name: domain.vmId,
+      state: domain.running ? "running" : "paused",
+    }));
     const nowMs = this.bootMs();
     const { nodeId } = peer;
-    const plans = reconcile({ clusterId, nodeId, fresh: this.#fresh, nowMs, vms: peer.state.vms, domains, registered, memory: this.#memory });
+    const plans = reconcile({
+      clusterId,
+      nodeId,
+      fresh: this.#fresh,
+      nowMs,
+      vms: peer.state.vms,
+      domains,
+      registered,
+      memory: this.#memory,
+    });
     for (const plan of plans) {
       if (this.#busy.has(plan.vmId)) continue;
       const work = { plan, cancelled: false };
@@ -286,7 +303,9 @@ export class SimHost {
     }
     const known = (domain: Domain): boolean => {
       const claim = peer.state.vms.get(domain.vmId)?.claim;
-      return claim?.nodeId === nodeId && claim.generation === domain.generation && registered.get(domain.vmId)?.generation === domain.generation;
+      return (
+        claim?.nodeId === nodeId && claim.generation === domain.generation && registered.get(domain.vmId)?.generation === domain.generation
+      );
     };
     if (!this.#fresh || ![...this.domains.values()].every(known)) return;
     if (!keeper.settled) this.#ask({ op: "settled" }, () => {});
@@ -297,7 +316,10 @@ export class SimHost {
       this.#needsHello = false;
       const info = nodeInfo(this.bootId);
       const command = { type: "node.hello" as const, nodeId, info, apiAddress: `${nodeId}:1`, peerAddress: `${nodeId}:2` };
-      this.#reliably((done) => consensus.propose(peer, command, {}, done), () => this.hellos++);
+      this.#reliably(
+        (done) => consensus.propose(peer, command, {}, done),
+        () => this.hellos++,
+      );
     });
   }
 
@@ -380,11 +402,15 @@ export class SimHost {
         const { observed } = action;
         const report = { type: "vm.report" as const, vmId, nodeId: this.peer.nodeId, generation, observed };
         let told = false;
-        this.#reliably((tell) => consensus.propose(this.peer, report, {}, (outcome) => {
-          if (!told) done(outcome.ok || isLast(observed));
-          told = true;
-          tell();
-        }), () => {});
+        this.#reliably(
+          (tell) =>
+            consensus.propose(this.peer, report, {}, (outcome) => {
+              if (!told) done(outcome.ok || isLast(observed));
+              told = true;
+              tell();
+            }),
+          () => {},
+        );
         return;
       }
       case "prepare-disks":
@@ -408,7 +434,18 @@ const isLast = (observed: VmObservation): boolean => observed.kind === "gone" ||
 
 export function nodeInfo(bootId: string): NodeInfo {
   return {
-    ...{ bootId, version: "sim", driver: "simulated", hypervisor: "sim", arch: "x86_64", hardwareAccelerated: false, cpus: 64, cpuModel: "sim" },
-    ...{ memoryMib: 65_536, reserveMib: 0, guardian: "file", pools: [], bridges: [] },
+    bootId,
+    version: "sim",
+    driver: "simulated",
+    hypervisor: "sim",
+    arch: "x86_64",
+    hardwareAccelerated: false,
+    cpus: 64,
+    cpuModel: "sim",
+    memoryMib: 65536,
+    reserveMib: 0,
+    guardian: "file",
+    pools: [],
+    bridges: [],
   };
 }

@@ -93,7 +93,14 @@ export class World {
     if (from !== to && (this.cut.has(`${from}>${to}`) || this.chance(this.lossRate))) return;
     const copies = from !== to && this.chance(0.02) ? 2 : 1;
     for (let i = 0; i < copies; i++) {
-      const delayMs = from === to ? 0.1 : this.slow.has(`${from}>${to}`) ? this.between(300, 3_000) : this.chance(0.02) ? this.between(20, 300) : this.between(0.3, 5);
+      const delayMs =
+        from === to
+          ? 0.1
+          : this.slow.has(`${from}>${to}`)
+            ? this.between(300, 3_000)
+            : this.chance(0.02)
+              ? this.between(20, 300)
+              : this.between(0.3, 5);
       this.after(delayMs, () => {
         // A cut link also loses what is on it.
         if (this.cut.has(`${from}>${to}`)) return;

@@ -77,7 +77,10 @@ class Leader {
       seen.lastAckMs = this.host.monotonicMs();
       seen.grantedMs = CLAIM_MS;
       const claimRevision = peer.state.nodes.get(nodeId)?.claimRevision ?? 0;
-      const items = [...(peer.state.claimsByNode.get(nodeId) ?? [])].map((vmId) => ({ vmId, generation: peer.state.vms.get(vmId)?.claim?.generation ?? 0 }));
+      const items = [...(peer.state.claimsByNode.get(nodeId) ?? [])].map((vmId) => ({
+        vmId,
+        generation: peer.state.vms.get(vmId)?.claim?.generation ?? 0,
+      }));
       const { bootId, nonce, seq } = beat;
       const ack = { bootId, nonce, seq, grantedMs: CLAIM_MS, claimRevision, claims: beat.claimRevision === claimRevision ? null : items };
       world.send(peer.id, from.peer.id, from.peer.process, () => from.acknowledge(ack));
@@ -112,12 +115,20 @@ class Leader {
     }
     const holders = [...state.claimsByNode].filter(([, vmIds]) => [...vmIds].some((vmId) => state.vms.get(vmId)?.claim?.deadline === true));
     return {
-      ...{ nowMs, term: this.#term, nodes: [...state.nodes.values()], beats: this.#beats, stopped: this.#stopped, parkedSinceMs },
+      nowMs,
+      term: this.#term,
+      nodes: [...state.nodes.values()],
+      beats: this.#beats,
+      stopped: this.#stopped,
+      parkedSinceMs,
       expiring: this.#expiring,
       electedMs: mutation === "new-leader-does-not-wait" ? this.#electedMs - 2 * CLAIM_MS : this.#electedMs,
       deadlineHolders: new Set(holders.map(([nodeId]) => nodeId)),
-      ...{ longestGrantedMs: CLAIM_MS, claimMs: CLAIM_MS, marginMs: mutation === "skip-margin" ? 0 : (settings?.["ha.marginMs"] ?? 250) },
-      ...{ suspectMs: settings?.["ha.suspectMs"] ?? 1_500, graceUntilMs: 0 },
+      longestGrantedMs: CLAIM_MS,
+      claimMs: CLAIM_MS,
+      marginMs: mutation === "skip-margin" ? 0 : (settings?.["ha.marginMs"] ?? 250),
+      suspectMs: settings?.["ha.suspectMs"] ?? 1500,
+      graceUntilMs: 0,
     };
   }
 
@@ -174,7 +185,11 @@ class Leader {
     const nodes = [...peer.state.nodes.values()].filter((node) => node.state === "ready");
     const waiting = [...recoveryBatch(peer.state.vms.values(), world.nowMs), ...pending];
     if (waiting.length === 0 || nodes.length === 0) return;
-    const placements = waiting.map((vm) => ({ vmId: vm.id, generation: vm.generation, nodeId: nodes[world.random.below(nodes.length)]?.id ?? "" }));
+    const placements = waiting.map((vm) => ({
+      vmId: vm.id,
+      generation: vm.generation,
+      nodeId: nodes[world.random.below(nodes.length)]?.id ?? "",
+    }));
     this.#busy.add("place");
     const clear = (): void => void this.#busy.delete("place");
     world.afterIn(peer.process, 1_000, clear);
@@ -204,13 +219,16 @@ export function runHaSeed(seed: number, mutation: Mutation = null): HaResult {
       starts++;
       const other = leaders.find((leader) => leader.host !== host && leader.host.domains.get(vmId)?.running === true);
       const at = `at ${Math.round(world.nowMs)} ms`;
-      if (other !== undefined) violation ??= `${vmId} runs twice ${at}: ${other.host.describe()} and now ${host.describe()} generation ${generation % 2 ** 32}`;
-      if (everStarted.has(`${vmId}/${generation}`)) violation ??= `generation ${generation % 2 ** 32} of ${vmId} started a second time ${at} on ${host.describe()}`;
+      if (other !== undefined)
+        violation ??= `${vmId} runs twice ${at}: ${other.host.describe()} and now ${host.describe()} generation ${generation % 2 ** 32}`;
+      if (everStarted.has(`${vmId}/${generation}`))
+        violation ??= `generation ${generation % 2 ** 32} of ${vmId} started a second time ${at} on ${host.describe()}`;
       everStarted.add(`${vmId}/${generation}`);
     },
     sendBeat: (host, beat) => {
       for (const leader of leaders) {
-        if (leader.host.peer.leading) world.send(host.peer.id, leader.host.peer.id, leader.host.peer.process, () => leader.heartbeat(host, beat));
+        if (leader.host.peer.leading)
+          world.send(host.peer.id, leader.host.peer.id, leader.host.peer.process, () => leader.heartbeat(host, beat));
       }
     },
   };
@@ -220,7 +238,8 @@ export function runHaSeed(seed: number, mutation: Mutation = null): HaResult {
       for (const { vmId, generation } of envelope.command.placements) {
         const vm = state.vms.get(vmId);
         const first = generation - (generation % 2 ** 32) + 1;
-        if (vm?.claim != null) state.write({ table: "vms", key: vmId, row: { ...vm, generation: first, claim: { ...vm.claim, generation: first } } });
+        if (vm !== undefined && vm.claim !== null)
+          state.write({ table: "vms", key: vmId, row: { ...vm, generation: first, claim: { ...vm.claim, generation: first } } });
       }
     };
   }
@@ -235,9 +254,17 @@ export function runHaSeed(seed: number, mutation: Mutation = null): HaResult {
     world.after(world.between(5, 30), everyLook);
   };
   world.after(0, everyLook);
-  world.after(6_000, () => trouble(world, leaders.map((leader) => leader.host)));
+  world.after(6_000, () =>
+    trouble(
+      world,
+      leaders.map((leader) => leader.host),
+    ),
+  );
   world.runUntil(TROUBLE_MS, () => violation !== null);
-  heal(world, leaders.map((leader) => leader.host));
+  heal(
+    world,
+    leaders.map((leader) => leader.host),
+  );
   world.runUntil(TROUBLE_MS + HEAL_MS, () => violation !== null);
   const expiries = leaders.reduce((sum, leader) => sum + leader.expiries, 0);
   const resets = leaders.reduce((sum, leader) => sum + leader.host.resets, 0);
@@ -247,21 +274,45 @@ export function runHaSeed(seed: number, mutation: Mutation = null): HaResult {
 
 /** The cluster, its nodes and its VMs, as every replica has them to begin with. */
 function found(consensus: Consensus): void {
-  const joining = (peer: Peer) => ({ id: peer.nodeId, name: peer.nodeId, zone: "", labels: {}, apiAddress: `${peer.nodeId}:1`, peerAddress: `${peer.nodeId}:2` });
+  const joining = (peer: Peer) => ({
+    id: peer.nodeId,
+    name: peer.nodeId,
+    zone: "",
+    labels: {},
+    apiAddress: `${peer.nodeId}:1`,
+    peerAddress: `${peer.nodeId}:2`,
+  });
   const commands: Command[] = [];
   consensus.peers.forEach((peer, i) => {
     if (i === 0) commands.push({ type: "cluster.init", clusterId: "c", name: "sim", caCertificate: "", caKey: "", node: joining(peer) });
     else {
-      commands.push({ type: "node.join", tokenId: "t", secretHash: "h", node: joining(peer) }, { type: "node.join-confirm", nodeId: peer.nodeId });
+      commands.push(
+        { type: "node.join", tokenId: "t", secretHash: "h", node: joining(peer) },
+        { type: "node.join-confirm", nodeId: peer.nodeId },
+      );
     }
     if (i === 0) commands.push({ type: "token.create", id: "t", secretHash: "h", ttlMs: 3_600_000, uses: 100 });
   });
   const vms = Array.from({ length: VMS }, (_, i) => ({
     id: `vm${i}`,
-    ...{ hold: false, nodeId: null, power: "on" as const },
+    hold: false,
+    nodeId: null,
+    power: "on" as const,
     definition: {
-      ...{ name: `vm${i}`, cpus: 1, memoryMib: 16, arch: "x86_64", boot: null, disks: [], nics: [], labels: {}, restart: "always" as const },
-      ha: { enabled: true, priority: i, onQuorumLoss: "stop" as const },
+      name: `vm${i}`,
+      cpus: 1,
+      memoryMib: 16,
+      arch: "x86_64",
+      boot: null,
+      disks: [],
+      nics: [],
+      labels: {},
+      restart: "always" as const,
+      ha: {
+        enabled: true,
+        priority: i,
+        onQuorumLoss: "stop" as const,
+      },
     },
   }));
   commands.push({ type: "setting.update", key: "ha.maxFailures", value: 1_000 }, { type: "vm.create", vms });
@@ -270,7 +321,8 @@ function found(consensus: Consensus): void {
   });
   for (const peer of consensus.peers) {
     consensus.applyTo(peer, consensus.log.length);
-    if (peer.state.nodes.size !== consensus.peers.length || peer.state.vms.size !== VMS) throw new Error("the cluster of the simulation could not be founded");
+    if (peer.state.nodes.size !== consensus.peers.length || peer.state.vms.size !== VMS)
+      throw new Error("the cluster of the simulation could not be founded");
   }
 }
 
@@ -295,18 +347,40 @@ function trouble(world: World, hosts: SimHost[]): void {
     world.after(lastsMs, () => {
       if (!victim.hostProcess.alive) victim.powerOn();
     });
-  } else if (kind <= 2) cutLinks(others.flatMap(({ peer }) => [`${id}>${peer.id}`, `${peer.id}>${id}`]), world.cut);
+  } else if (kind <= 2)
+    cutLinks(
+      others.flatMap(({ peer }) => [`${id}>${peer.id}`, `${peer.id}>${id}`]),
+      world.cut,
+    );
   else if (kind === 3) {
     // One more on the victim's side: a leader that keeps a follower, but not a quorum.
     const side = new Set([id, others[world.random.below(others.length)]?.peer.id]);
-    const across = hosts.flatMap(({ peer: a }) => hosts.filter(({ peer: b }) => side.has(a.id) !== side.has(b.id)).map(({ peer: b }) => `${a.id}>${b.id}`));
+    const across = hosts.flatMap(({ peer: a }) =>
+      hosts.filter(({ peer: b }) => side.has(a.id) !== side.has(b.id)).map(({ peer: b }) => `${a.id}>${b.id}`),
+    );
     cutLinks(across, world.cut);
-  } else if (kind === 4) cutLinks(others.map(({ peer }) => (world.chance(0.5) ? `${id}>${peer.id}` : `${peer.id}>${id}`)), world.cut);
-  else if (kind === 5) cutLinks(others.flatMap(({ peer }) => [`${id}>${peer.id}`, `${peer.id}>${id}`]), world.slow);
+  } else if (kind === 4)
+    cutLinks(
+      others.map(({ peer }) => (world.chance(0.5) ? `${id}>${peer.id}` : `${peer.id}>${id}`)),
+      world.cut,
+    );
+  else if (kind === 5)
+    cutLinks(
+      others.flatMap(({ peer }) => [`${id}>${peer.id}`, `${peer.id}>${id}`]),
+      world.slow,
+    );
   else if (kind === 11) {
     // Its acknowledgements are long under way while its heartbeats already fail to arrive.
-    cutLinks(others.map(({ peer }) => `${peer.id}>${id}`), world.slow);
-    world.after(world.between(500, 2_000), () => cutLinks(others.map(({ peer }) => `${id}>${peer.id}`), world.cut));
+    cutLinks(
+      others.map(({ peer }) => `${peer.id}>${id}`),
+      world.slow,
+    );
+    world.after(world.between(500, 2_000), () =>
+      cutLinks(
+        others.map(({ peer }) => `${id}>${peer.id}`),
+        world.cut,
+      ),
+    );
   } else if (kind === 6) pause(world, [victim.peer.process], lastsMs);
   else if (kind === 7) pause(world, [victim.keeperProcess], lastsMs);
   else if (kind === 8) pause(world, [victim.keeperProcess, victim.peer.process], lastsMs);

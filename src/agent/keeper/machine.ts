@@ -152,7 +152,13 @@ function runOut(state: KeeperState, nowMs: number): KeeperState {
   return condemn(state, (vm) => vm.deadline, "deadline", due, nowMs);
 }
 
-function condemn(state: KeeperState, which: (vm: KeptVm) => boolean, why: "deadline" | "left-out", dueMs: number, nowMs: number): KeeperState {
+function condemn(
+  state: KeeperState,
+  which: (vm: KeptVm) => boolean,
+  why: "deadline" | "left-out",
+  dueMs: number,
+  nowMs: number,
+): KeeperState {
   let vms: Map<string, KeptVm> | null = null;
   let dead: Map<string, number> | null = null;
   for (const vm of state.vms.values()) {
@@ -237,7 +243,8 @@ function beat(state: KeeperState, nowMs: number): Handled {
 }
 
 function acknowledge(state: KeeperState, ack: Acknowledgement, nowMs: number): Handled {
-  if (ack.bootId !== state.bootId || ack.nonce !== state.nonce) return refuse(state, "stranger", "acknowledges a heartbeat of another boot or keeper");
+  if (ack.bootId !== state.bootId || ack.nonce !== state.nonce)
+    return refuse(state, "stranger", "acknowledges a heartbeat of another boot or keeper");
   const mintedAtMs = state.mints.get(ack.seq);
   if (mintedAtMs === undefined) return refuse(state, "unknown-seq", `heartbeat ${ack.seq} was not minted here lately`);
   if (ack.grantedMs > MAX_GRANTED_MS) return refuse(state, "invalid", `grants ${ack.grantedMs} ms, more than ${MAX_GRANTED_MS}`);
@@ -261,22 +268,37 @@ function register(state: KeeperState, asked: Registration, nowMs: number): Handl
   if (asked.revision <= state.claimRevision && state.claims.get(vmId) !== generation) {
     return refuse(state, "left-out", `claim set ${state.claimRevision} does not have generation ${generation}`);
   }
-  if (asked.deadline && nowMs >= deadlineMs(state) - state.killLeadMs) return refuse(state, "expired", "the node holds no acknowledged time");
+  if (asked.deadline && nowMs >= deadlineMs(state) - state.killLeadMs)
+    return refuse(state, "expired", "the node holds no acknowledged time");
   const here = state.vms.get(vmId);
-  if (here !== undefined && here.generation !== generation) return refuse(state, "busy", `generation ${here.generation} is still registered`);
+  if (here !== undefined && here.generation !== generation)
+    return refuse(state, "busy", `generation ${here.generation} is still registered`);
   if (here === undefined && state.vms.size >= MAX_REGISTERED) return refuse(state, "limit", `${MAX_REGISTERED} VMs are registered`);
   const { revision, deadline, recipe } = asked;
   const fresh: KeptVm = {
-    ...{ vmId, generation, revision, deadline, recipe },
-    ...{ phase: "live", why: "", dueMs: 0, nextKillMs: 0, killing: false, overdueTold: false },
+    vmId,
+    generation,
+    revision,
+    deadline,
+    recipe,
+    phase: "live",
+    why: "",
+    dueMs: 0,
+    nextKillMs: 0,
+    killing: false,
+    overdueTold: false,
   };
-  return acceptUntil(withVm(state, here === undefined ? fresh : { ...here, revision: Math.max(here.revision, revision), deadline, recipe }));
+  return acceptUntil(
+    withVm(state, here === undefined ? fresh : { ...here, revision: Math.max(here.revision, revision), deadline, recipe }),
+  );
 }
 
 function confirm(state: KeeperState, asked: VmGeneration): Handled {
   const vm = state.vms.get(asked.vmId);
-  if (vm === undefined || vm.generation !== asked.generation) return refuse(state, "not-registered", `generation ${asked.generation} is not registered`);
-  if (vm.phase !== "live") return refuse(state, "dead", `generation ${asked.generation} ${vm.why === "left-out" ? "was left out of the claim set" : "ran out"}`);
+  if (vm === undefined || vm.generation !== asked.generation)
+    return refuse(state, "not-registered", `generation ${asked.generation} is not registered`);
+  if (vm.phase !== "live")
+    return refuse(state, "dead", `generation ${asked.generation} ${vm.why === "left-out" ? "was left out of the claim set" : "ran out"}`);
   return acceptUntil(state);
 }
 
@@ -311,7 +333,8 @@ function act(state: KeeperState, before: KeeperState, nowMs: number, effects: Ke
     if (vm.phase === "live") continue;
     const { vmId, generation } = vm;
     let next = vm;
-    if (vm.why !== "" && before.vms.get(vmId)?.phase !== vm.phase && vm.phase === "dying") effects.push({ kind: "fenced", vmId, generation, why: vm.why });
+    if (vm.why !== "" && before.vms.get(vmId)?.phase !== vm.phase && vm.phase === "dying")
+      effects.push({ kind: "fenced", vmId, generation, why: vm.why });
     if (!vm.killing && nowMs >= vm.nextKillMs) {
       effects.push({ kind: "kill", vmId, generation, recipe: vm.recipe });
       next = { ...next, killing: true };

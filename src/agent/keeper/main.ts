@@ -132,7 +132,11 @@ class Keeper {
     this.#socketInode = statSync(this.#socketPath).ino;
     this.#server.on("error", (error) => this.#log.error("the keeper's socket failed", { reason: error.message }));
     this.#petTimer = setInterval(() => this.#pet(), PET_MS);
-    this.#log.info("keeper started", { nonce: this.#state.nonce.slice(0, 8), bootId: this.#state.bootId, deadlineMs: this.#state.parkedMs });
+    this.#log.info("keeper started", {
+      nonce: this.#state.nonce.slice(0, 8),
+      bootId: this.#state.bootId,
+      deadlineMs: this.#state.parkedMs,
+    });
     this.#step({ kind: "tick" });
   }
 
@@ -166,7 +170,8 @@ class Keeper {
       else if (!this.#feed(effect.feed)) {
         // Tried again at the next step. What was to be armed for may not run without its guardian.
         this.#state = { ...this.#state, fed: before.fed };
-        if (answer?.ok === true && effect.feed.armed && !before.fed.armed) answer = { ok: false, reason: "guardian", detail: "the guardian's feed could not be written" };
+        if (answer?.ok === true && effect.feed.armed && !before.fed.armed)
+          answer = { ok: false, reason: "guardian", detail: "the guardian's feed could not be written" };
       }
     }
     if (!this.#closed) {

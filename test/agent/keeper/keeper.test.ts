@@ -16,7 +16,11 @@ import { silentLogger } from ${JSON.stringify(new URL("../../../src/base/log.ts"
 await (await runKeeper({ dataDir: process.argv[2], guardian: { kind: "file" }, killLeadMs: 500 }, { log: silentLogger })).done;
 `;
 
-function setUp(t: { teardown: (end: () => Promise<void> | void) => void }): { dataDir: string; start: () => Promise<string>; client: KeeperClient } {
+function setUp(t: { teardown: (end: () => Promise<void> | void) => void }): {
+  dataDir: string;
+  start: () => Promise<string>;
+  client: KeeperClient;
+} {
   const dataDir = mkdtempSync(join(tmpdir(), "roost-keeper-"));
   const entry = join(dataDir, "entry.mjs");
   writeFileSync(entry, ENTRY);
@@ -27,7 +31,11 @@ function setUp(t: { teardown: (end: () => Promise<void> | void) => void }): { da
     if (status !== null) process.kill(status.pid, "SIGKILL");
     rmSync(dataDir, { recursive: true });
   });
-  return { dataDir, client, start: () => ensureKeeper({ dataDir, command: [process.execPath, entry, dataDir], limitMs: 15_000, log: silentLogger }) };
+  return {
+    dataDir,
+    client,
+    start: () => ensureKeeper({ dataDir, command: [process.execPath, entry, dataDir], limitMs: 15_000, log: silentLogger }),
+  };
 }
 
 const bytesOf = (pid: number): number => Number(/VmRSS:\s+(\d+) kB/.exec(readFileSync(`/proc/${pid}/status`, "latin1"))?.[1]) * 1_024;
@@ -69,7 +77,14 @@ t.test("a real keeper kills at the deadline, on its own", async (t) => {
   const registration = { ...vm, revision: 1, deadline: true, recipe: { kind: "file" as const, path, ...vm } };
   t.match(await client.register(registration), { ok: false, reason: "expired" });
   const beat = await client.beat();
-  const acked = await client.ack({ bootId: beat.bootId, nonce: beat.nonce, seq: beat.seq, grantedMs: 1_500, claimRevision: 0, claims: null });
+  const acked = await client.ack({
+    bootId: beat.bootId,
+    nonce: beat.nonce,
+    seq: beat.seq,
+    grantedMs: 1_500,
+    claimRevision: 0,
+    claims: null,
+  });
   t.strictSame(acked, { ok: true, deadlineMs: beat.mintedAtMs + 1_500 });
   t.match(await client.register(registration), { ok: true });
   t.match(readFileSync(keeperPaths(dataDir).feed, "latin1"), `${beat.bootId} ${beat.mintedAtMs + 1_500} `);
@@ -93,7 +108,10 @@ t.test("a keeper that hangs is replaced, and the new one inherits the deadline",
   const second = await client.list();
   t.not(second.nonce, first.nonce);
   t.match(second, { deadlineMs: beat.mintedAtMs + 60_000, settled: false, armed: true, vms: [] });
-  t.match(await client.ack({ bootId: beat.bootId, nonce: beat.nonce, seq: beat.seq, grantedMs: 600_000, claimRevision: 0, claims: null }), { ok: false, reason: "stranger" });
+  t.match(await client.ack({ bootId: beat.bootId, nonce: beat.nonce, seq: beat.seq, grantedMs: 600_000, claimRevision: 0, claims: null }), {
+    ok: false,
+    reason: "stranger",
+  });
 });
 
 t.test("rubbish on the socket harms nobody", async (t) => {

@@ -28,10 +28,19 @@ class Talk {
     return this.ask(nowMs, { op: "ack", bootId: "b", nonce: "n", seq, grantedMs, claimRevision, claims: items });
   }
   register(nowMs: number, vmId: string, generation = 1, revision = 1, deadline = true): KeeperAnswer {
-    return this.ask(nowMs, { op: "register", vmId, generation, revision, deadline, recipe: { kind: "file", path: "/x", vmId, generation } });
+    return this.ask(nowMs, {
+      op: "register",
+      vmId,
+      generation,
+      revision,
+      deadline,
+      recipe: { kind: "file", path: "/x", vmId, generation },
+    });
   }
   kinds(): string[] {
-    return this.effects.map((effect) => (effect.kind === "feed" ? (effect.feed.armed ? `armed ${effect.feed.deadlineMs}` : "disarmed") : effect.kind));
+    return this.effects.map((effect) =>
+      effect.kind === "feed" ? (effect.feed.armed ? `armed ${effect.feed.deadlineMs}` : "disarmed") : effect.kind,
+    );
   }
 }
 const reason = (answer: KeeperAnswer): string => (answer.ok ? "ok" : answer.reason);
@@ -103,11 +112,30 @@ t.test("what ran out stays dead: a late acknowledgement revives nothing", async 
 t.test("a VM left out of the claim set is ended, also one without a deadline", async (t) => {
   const k = new Talk();
   k.ack(1_000, k.beat(1_000));
-  for (const [vmId, deadline] of [["a", true], ["b", false], ["c", true]] as const) k.register(1_000, vmId, 1, 5, deadline);
+  for (const [vmId, deadline] of [
+    ["a", true],
+    ["b", false],
+    ["c", true],
+  ] as const)
+    k.register(1_000, vmId, 1, 5, deadline);
   k.register(1_000, "new", 1, 9);
   // Set 7 has a in another generation and not b; `new` is newer than the set.
-  k.ack(1_100, k.beat(1_050), [["a", 2], ["c", 1]], 7);
-  t.strictSame([...k.state.vms.values()].filter((vm) => vm.phase === "dying").map((vm) => [vm.vmId, vm.why]), [["a", "left-out"], ["b", "left-out"]]);
+  k.ack(
+    1_100,
+    k.beat(1_050),
+    [
+      ["a", 2],
+      ["c", 1],
+    ],
+    7,
+  );
+  t.strictSame(
+    [...k.state.vms.values()].filter((vm) => vm.phase === "dying").map((vm) => [vm.vmId, vm.why]),
+    [
+      ["a", "left-out"],
+      ["b", "left-out"],
+    ],
+  );
   t.equal(reason(k.register(1_200, "d", 1, 7)), "left-out");
   t.equal(reason(k.register(1_200, "d", 1, 8)), "ok");
   k.ack(1_300, k.beat(1_250), [], 6);
