@@ -1,0 +1,156 @@
+import t from "tap";
+import type { Clock } from "../../src/base/clock.ts";
+import { RoostError } from "../../src/base/errors.ts";
+import { silentLogger } from "../../src/base/log.ts";
+import { MemoryStore } from "../../src/cluster/memory-store.ts";
+import type { NodeBeat } from "../../src/ha/detector.ts";
+import { budgetMs, recoveryBatch, timeline } from "../../src/ha/recovery.ts";
+import { Supervisor } from "../../src/ha/supervisor.ts";
+import { defaultSettings } from "../../src/model/settings.ts";
+import { nodeInfo } from "../sim/ha-node.ts";
+import { testVm } from "../support/world.ts";
+
+/** A store with n1 (leader) and n2, which holds `vm`; time stands still until told. */
+async function setUp() {
+  const store = new MemoryStore("n1");
+  const joining = (id: string) => ({ id, name: id, zone: "", labels: {}, apiAddress: `${id}:1`, peerAddress: `${id}:2` });
+  const actor = { actor: "test" };
+  await store.propose({ type: "cluster.init", clusterId: "c", name: "c", caCertificate: "", caKey: "", node: joining("n1") }, actor);
+  await store.propose({ type: "token.create", id: "t", secretHash: "h", ttlMs: 60_000, uses: 9 }, actor);
+  await store.propose({ type: "node.join", tokenId: "t", secretHash: "h", node: joining("n2") }, actor);
+  store.origin = "n2";
+  await store.propose({ type: "node.hello", nodeId: "n2", info: nodeInfo("b"), apiAddress: "n2:1", peerAddress: "n2:2" }, actor);
+  store.origin = "n1";
+  const { definition } = testVm("vm", {});
+  await store.propose({ type: "vm.create", vms: [{ id: "vm", definition, hold: false, nodeId: null, power: "on" }] }, actor);
+  const generation = store.view().vms.get("vm")?.generation ?? 0;
+  await store.propose({ type: "vm.place", placements: [{ vmId: "vm", nodeId: "n2", generation }], rejections: [] }, actor);
+  const time = { nowMs: 10_000 };
+  const clock: Clock = {
+    monotonicMs: () => time.nowMs,
+    wallMs: () => 1_000_000 + time.nowMs,
+    after: (_delayMs, run) => (_delayMs === 0 ? (queueMicrotask(run), () => {}) : () => {}),
+  };
+  const beats: NodeBeat[] = ["n1", "n2"].map((nodeId) => ({ nodeId, lastBeatMs: 10_000, lastAckMs: 10_000, grantedMs: 4_000 }));
+  const calls: string[] = [];
+  const source = {
+    leadingSinceMs: () => 1_000,
+    beats: () => beats,
+    stopAcking: (nodeId: string) => {
+      calls.push(`stop ${nodeId}`);
+      return Promise.resolve({ ok: true as const, lastAckMs: beats[1]?.lastAckMs ?? null });
+    },
+    resumeAcking: (nodeId: string) => void calls.push(`resume ${nodeId}`),
+  };
+  const supervisor = new Supervisor({ store, source, clock, log: silentLogger });
+  /** To a time, in looks of 100 ms; n1 goes on to send heartbeats. */
+  const run = async (untilMs: number): Promise<void> => {
+    while (time.nowMs < untilMs) {
+      time.nowMs = Math.min(untilMs, time.nowMs + 100);
+      beats[0] = { nodeId: "n1", lastBeatMs: time.nowMs, lastAckMs: time.nowMs, grantedMs: 4_000 };
+      supervisor.look();
+      for (let i = 0; i < 10; i++) await Promise.resolve();
+    }
+  };
+  return { store, supervisor, beats, calls, run };
+}
+
+t.test("a silent node: unreachable, acknowledged no more, expired with its proof, acknowledged again", async (t) => {
+  const { store, supervisor, calls, run } = await setUp();
+  supervisor.start();
+  await run(11_400);
+  t.equal(store.view().nodes.get("n2")?.state, "ready");
+  await run(11_500);
+  t.equal(store.view().nodes.get("n2")?.state, "unreachable");
+  await run(14_200);
+  t.strictSame(calls, []);
+  await run(14_300); // 10000 + 4000 + 250 is past
+  t.equal(calls[0], "stop n2");
+  await run(14_500);
+  const vm = store.view().vms.get("vm");
+  t.match(vm, {
+    state: "recovering",
+    claim: null,
+    failover: { proof: { kind: "expiry", nodeId: "n2", term: 1, grantedMs: 4_000, marginMs: 250 } },
+  });
+  t.equal(store.view().nodes.get("n2")?.state, "fenced");
+  t.strictSame(calls, ["stop n2", "resume n2"]);
+  supervisor.stop();
+});
+
+t.test("while the expiry's fate is unknown it is proposed under one id, and nothing is resumed", async (t) => {
+  const { store, supervisor, calls, run, beats } = await setUp();
+  const ids: string[] = [];
+  const propose = store.propose.bind(store);
+  store.propose = (command, options) => {
+    if (command.type !== "node.expire") return propose(command, options);
+    ids.push(options.requestId ?? "");
+    return Promise.reject(new RoostError({ kind: "timeout", what: "committing", afterMs: 1 }));
+  };
+  supervisor.start();
+  await run(14_500);
+  beats[1] = { nodeId: "n2", lastBeatMs: 14_600, lastAckMs: 10_000, grantedMs: 4_000 };
+  await run(14_900);
+  t.strictSame(calls, ["stop n2"], "heard again, but not acknowledged");
+  t.equal(new Set(ids).size, 1);
+  supervisor.stop();
+});
+
+t.test("one who does not lead decides nothing, but remembers longer claims", async (t) => {
+  const { store, supervisor, calls, run } = await setUp();
+  supervisor.start();
+  store.leads = { leading: false, leaderNodeId: "n2", term: 1, silentMs: 0 };
+  await run(20_000);
+  t.strictSame(calls, []);
+  t.equal(store.view().nodes.get("n2")?.state, "ready");
+  supervisor.stop();
+});
+
+t.test("a shorter claim does not shorten what was granted before", async (t) => {
+  const { store, supervisor, calls, run } = await setUp();
+  supervisor.start();
+  await store.propose({ type: "setting.update", key: "ha.heartbeatMs", value: 200 }, { actor: "test" });
+  await store.propose({ type: "setting.update", key: "ha.killLeadMs", value: 200 }, { actor: "test" });
+  await store.propose({ type: "setting.update", key: "ha.claimMs", value: 1_000 }, { actor: "test" });
+  await run(13_900);
+  t.strictSame(calls, [], "10000 + 1000 + 250 is past, but 4000 were granted");
+  supervisor.stop();
+});
+
+t.test("what is recovered first, and its time line", async (t) => {
+  const vm = (id: string, number: number, priority: number, wish: object = {}) => ({
+    ...testVm(id, { ha: { enabled: true, priority, onQuorumLoss: "stop" } }, { state: "recovering", number }),
+    ...wish,
+  });
+  const vms = [
+    vm("a", 3, 0),
+    vm("b", 2, 5),
+    vm("c", 1, 0),
+    vm("later", 4, 9, { retryAtMs: 101 }),
+    vm("claimed", 5, 9, testVm("x", {}, { claim: "n", state: "recovering" })),
+  ];
+  t.strictSame(
+    recoveryBatch(vms, 100).map(({ id }) => id),
+    ["b", "c", "a"],
+  );
+  t.equal(budgetMs(defaultSettings(), false), 4_750); // 4000 + 250 + 500
+  t.equal(budgetMs(defaultSettings(), true), 6_750);
+  const proof = { kind: "release" as const, nodeId: "n1", generation: 1 };
+  const failover = {
+    fromNodeId: "n1",
+    toNodeId: "n2",
+    proof,
+    lastHeartbeatMs: 1_000,
+    suspectMs: 2_500,
+    proofMs: 5_260,
+    plannedMs: 5_300,
+    startedMs: 5_400,
+    runningMs: null,
+  };
+  const line = timeline(failover, defaultSettings(), false);
+  t.strictSame(
+    line.steps.map((step) => step.sinceMs),
+    [0, 1_500, 4_260, 4_300, 4_400, null],
+  );
+  t.match(line, { tookMs: 4_400, budgetMs: 4_750, withinBudget: true });
+});
