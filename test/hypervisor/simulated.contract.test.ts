@@ -66,4 +66,5 @@ void t.test("what a hypervisor lacks is refused", async (t) => {
   }
   await session.destroy(domain);
   await driver.close();
+  await made.stop();
 });
