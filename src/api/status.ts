@@ -1,7 +1,7 @@
 /** The one table from fault to gRPC status (house rule: errors are values). */
 import grpc from "@grpc/grpc-js";
 import { describe } from "../base/errors.ts";
-import type { Fault, RoostError } from "../base/errors.ts";
+import type { Fault, RoostError, Violation } from "../base/errors.ts";
 import { faultTrailers } from "../base/fault-detail.ts";
 
 export const STATUS: Record<Fault["kind"], grpc.status> = {
@@ -32,10 +32,22 @@ export function statusOf(error: RoostError): { code: grpc.status; details: strin
   };
 }
 
-/** Trailers have a size limit too: a file with thousands of faults shows the first of them. */
+/** gRPC's C core refuses more than 16 KiB of trailers; base64 and the second form nearly triple the text. */
+const MAX_TEXT = 4_000;
+const MAX_MESSAGE = 500;
+
+/** A file with thousands of faults shows the first of them, and says how many there are more. */
 function limited(fault: Fault): Fault {
-  const most = 40;
-  if (fault.kind !== "invalid" || fault.violations.length <= most) return fault;
-  const rest = fault.violations.length - most;
-  return { kind: "invalid", violations: [...fault.violations.slice(0, most), { field: "", message: `and ${rest} more faults` }] };
+  if (fault.kind !== "invalid") return fault;
+  const shown: Violation[] = [];
+  let size = 0;
+  for (const { field, message } of fault.violations) {
+    const short = { field: field.slice(0, 200), message: message.length > MAX_MESSAGE ? `${message.slice(0, MAX_MESSAGE)}…` : message };
+    size += Buffer.byteLength(short.field) + Buffer.byteLength(short.message);
+    if (size > MAX_TEXT) break;
+    shown.push(short);
+  }
+  const rest = fault.violations.length - shown.length;
+  if (rest > 0) shown.push({ field: "", message: `and ${rest} more faults` });
+  return { kind: "invalid", violations: shown };
 }

@@ -48,7 +48,7 @@ const detailType = protobuf.Root.fromJSON(descriptor).lookupType("roost.v1.Error
 export function toDetail(fault: Fault, hint?: string): ErrorDetail {
   return {
     reason: REASONS[fault.kind],
-    message: fault.kind === "precondition" ? fault.reason : describe(fault),
+    message: messageOf(fault),
     hint: hint ?? "",
     violations: fault.kind === "invalid" ? fault.violations : [],
     retryable: isRetryable(fault),
@@ -58,6 +58,12 @@ export function toDetail(fault: Fault, hint?: string): ErrorDetail {
     afterMs: fault.kind === "timeout" ? fault.afterMs : 0,
     setting: fault.kind === "timeout" ? (fault.setting ?? "") : "",
   };
+}
+
+function messageOf(fault: Fault): string {
+  if (fault.kind === "precondition") return fault.reason;
+  // The faults themselves are in `violations`; trailers are too small to say them twice.
+  return fault.kind === "invalid" && fault.violations.length > 1 ? `${fault.violations.length} faults` : describe(fault);
 }
 
 function fromDetail(detail: ErrorDetail__Output): RoostError {
@@ -108,9 +114,8 @@ export function faultTrailers(fault: Fault, hint: string | undefined, code: numb
   if (fault.kind === "invalid") {
     details.push(pack("BadRequest", { fieldViolations: fault.violations.map(({ field, message }) => ({ field, description: message })) }));
   }
-  details.push({ typeUrl: "type.googleapis.com/roost.v1.ErrorDetail", value: bytes });
   const status = google.lookupType("Status");
-  const packed = status.encode(status.fromObject({ code, message: describe(fault), details })).finish();
+  const packed = status.encode(status.fromObject({ code, message: describe(fault).slice(0, 1_024), details })).finish();
   trailers.set(STATUS_TRAILER, Buffer.from(packed));
   return trailers;
 }

@@ -183,7 +183,7 @@ t.test("a user calls over TLS; faults arrive whole", async (t) => {
   t.equal(vms[0]?.name, "web", "the dead endpoint is passed over");
   const fault = await faultOf(client.call("VmService", "CreateVm", { definitions: [{ name: "Web", cpus: 0, memoryMib: 128 }] }, LIMITS));
   t.match(fault, { kind: "invalid", violations: [{ field: "name" }, { field: "cpus" }] });
-  t.match(await faultOf(client.call("VmService", "GetVm", { vm: "wob" }, LIMITS)), { kind: "not-found", what: "VM", name: "wob" });
+  t.match(await faultOf(client.call("VmService", "GetVm", { vm: "wob" }, LIMITS)), { kind: "not-found", what: "vm", name: "wob" });
 });
 
 t.test("join: token to identity, confirmed by the node itself, one use", async (t) => {

@@ -3,8 +3,8 @@
 import type { FieldViolation as _roost_v1_FieldViolation, FieldViolation__Output as _roost_v1_FieldViolation__Output } from '../../roost/v1/FieldViolation.ts';
 
 /**
- * Details of a failed call, sent in the trailer `roost-error-bin` and among the
- * details of google.rpc.Status in `grpc-status-details-bin`.
+ * Details of a failed call, sent in the trailer `roost-error-bin`. Generic tools find
+ * the same as ErrorInfo and BadRequest of google.rpc.Status in `grpc-status-details-bin`.
  */
 export interface ErrorDetail {
   /**
@@ -38,8 +38,8 @@ export interface ErrorDetail {
 }
 
 /**
- * Details of a failed call, sent in the trailer `roost-error-bin` and among the
- * details of google.rpc.Status in `grpc-status-details-bin`.
+ * Details of a failed call, sent in the trailer `roost-error-bin`. Generic tools find
+ * the same as ErrorInfo and BadRequest of google.rpc.Status in `grpc-status-details-bin`.
  */
 export interface ErrorDetail__Output {
   /**
