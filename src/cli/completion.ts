@@ -62,6 +62,8 @@ const VALUES: Record<string, Names> = {
   "--request": "files",
   "--config": "files",
   "--path": "files",
+  "--socket": "files",
+  "--context": "contexts",
 };
 
 function quote(text: string): string {

@@ -64,11 +64,18 @@ export interface Target {
   from: string;
 }
 
+export interface TargetFlags {
+  context?: string;
+  socket?: string;
+}
+
 /**
- * Strongest first: --context, ROOST_CONTEXT, ROOST_SOCKET, ROOST_DATA's socket, `roost context use`, the default
+ * Strongest first: --socket, --context, ROOST_CONTEXT, ROOST_SOCKET, ROOST_DATA's socket, `roost context use`, the default
  * socket. A context is a path if it has a slash, else a name under the config folder.
  */
-export async function resolveTarget(io: Io, flag: string | undefined): Promise<Target> {
+export async function resolveTarget(io: Io, flags: TargetFlags): Promise<Target> {
+  if (flags.socket !== undefined) return { endpoints: [absolute(flags.socket)], from: "--socket" };
+  const flag = flags.context;
   const chosen = flag ?? io.env["ROOST_CONTEXT"];
   if (chosen !== undefined && chosen !== "") return fromFile(io, chosen, flag === undefined ? "ROOST_CONTEXT" : "--context");
   const socket = io.env["ROOST_SOCKET"];
@@ -91,8 +98,8 @@ function absolute(path: string): string {
 }
 
 /** gRPC is loaded only here, so that help and completion start fast. */
-export async function connect(io: Io, flag: string | undefined): Promise<RpcClient> {
-  const target = await resolveTarget(io, flag);
+export async function connect(io: Io, flags: TargetFlags): Promise<RpcClient> {
+  const target = await resolveTarget(io, flags);
   const { createClient } = await import("../base/rpc-client.ts");
   return createClient({ endpoints: target.endpoints, ...(target.tls === undefined ? {} : { tls: target.tls }) });
 }

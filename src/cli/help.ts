@@ -83,6 +83,7 @@ const EXIT_CODES = `Exit codes. Of several items, that of the first that failed.
 
 const ENVIRONMENT = `Which cluster is called, strongest first:
 
+  --socket PATH         socket of a daemon on this host
   --context NAME|FILE   a context file, or its name in the config folder
   ROOST_CONTEXT         the same
   ROOST_SOCKET          socket of a daemon on this host

@@ -33,6 +33,7 @@ export function buildProgram({ io, handlers, listDir }: ProgramOptions): Command
     .option("-o, --output <form>", "table, wide, json or yaml", "table")
     .option("--timeout <duration>", "of a call (default 15s), or of --wait (default 5m)")
     .option("--context <name|file>", "cluster and user to call as (roost help environment)")
+    .option("--socket <path>", "socket of a daemon on this host")
     .option("--stale", "read what the answering node has, without asking the others")
     .configureHelp({ showGlobalOptions: false, sortSubcommands: false })
     .helpCommand(false)

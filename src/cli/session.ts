@@ -14,6 +14,7 @@ export interface GlobalOptions {
   output: string;
   timeout?: string;
   context?: string;
+  socket?: string;
   stale?: boolean;
 }
 
@@ -42,7 +43,7 @@ export async function withSession(io: Io, command: Command, run: (session: Sessi
       throw invalid("--timeout", `expected a duration such as 30s or 5m, not ${JSON.stringify(options.timeout)}`);
     timeoutMs = parsed.value;
   }
-  const client = await connect(io, options.context);
+  const client = await connect(io, options);
   try {
     await run({
       io,

@@ -146,6 +146,7 @@ t.test("a context file is found by flag, environment and name", async (t) => {
   t.match((await cli.run(["context", "list"])).out, /^lab {3}\* {8}127\.0\.0\.1:1$/m);
   // The context is used, because its endpoint is what cannot be reached.
   t.match(await cli.run(["vm", "list"], { env: {} }), { code: 5, err: /127\.0\.0\.1:1/ });
+  t.equal((await cli.run(["vm", "list", "--socket", cli.socket], { env: { ROOST_CONTEXT: "lab" } })).code, 0, "--socket is strongest");
   t.match(await cli.run(["vm", "list", "--context", path]), { code: 5, err: /127\.0\.0\.1:1/ });
   t.match(await cli.run(["vm", "list"], { env: { ROOST_CONTEXT: "lab" } }), { code: 5, err: /127\.0\.0\.1:1/ });
   t.equal((await cli.run(["vm", "list"])).code, 0, "ROOST_SOCKET is stronger than `context use`");

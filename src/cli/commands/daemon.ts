@@ -70,7 +70,8 @@ export function addDaemonCommands(program: Command, io: Io, handlers: Handlers):
     .action((options: { park?: string }, command: Command) => {
       const park = options.park === undefined ? null : parseDuration(options.park);
       if (park !== null && !park.ok) throw invalid("--park", `expected ${park.expected}`);
-      if (command.optsWithGlobals<GlobalOptions>().context !== undefined || (io.env["ROOST_CONTEXT"] ?? "") !== "") {
+      const { context, socket } = command.optsWithGlobals<GlobalOptions>();
+      if (socket === undefined && (context !== undefined || (io.env["ROOST_CONTEXT"] ?? "") !== "")) {
         // Over the network "this node" would be whichever answers first.
         throw new RoostError(
           { kind: "precondition", reason: "roost down stops the agent of this host, and a context points elsewhere" },
