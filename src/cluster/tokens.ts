@@ -1,5 +1,5 @@
 /** The text of a join token (CLU-3): `roost1.` and base64url of its parts as JSON. The secret exists in this text only. */
-import { createHash, timingSafeEqual } from "node:crypto";
+import { createHash } from "node:crypto";
 import { invalid } from "../base/errors.ts";
 import { parseAddress } from "../base/rpc.ts";
 
@@ -57,10 +57,4 @@ export function secretText(secret: Uint8Array): string {
  */
 export function hashSecret(secret: string): string {
   return createHash("sha256").update(secret).digest("hex");
-}
-
-export function sameHash(a: string, b: string): boolean {
-  const left = Buffer.from(a);
-  const right = Buffer.from(b);
-  return left.length === right.length && timingSafeEqual(left, right);
 }
