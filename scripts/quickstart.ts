@@ -33,7 +33,8 @@ const { values } = parseArgs({
 interface ListedVm {
   name: string;
   state: string;
-  node: string;
+  /** null while no node may run it. */
+  node: string | null;
 }
 
 async function quickstart(steps: Steps): Promise<void> {
@@ -61,6 +62,7 @@ async function quickstart(steps: Steps): Promise<void> {
       for (const file of ["vmlinuz", "initramfs.gz"])
         await writeFile(join(lab.sharedDir, file), "stands for a file that no simulated VM reads");
     await roost("pool", "create", "shared", "--path", lab.sharedDir, "--shared");
+    await poolOnAllNodes(roost);
     await mkdir(join(lab.base, "vms"), { recursive: true });
     await Promise.all(
       VM_NAMES.map(async (name) => {
@@ -130,6 +132,22 @@ labels: {app: demo}
 `;
 }
 
+/** A node that has not seen the pool yet is passed over by the scheduler, and all VMs would go to the first that has. */
+async function poolOnAllNodes(roost: (...words: string[]) => Promise<string>): Promise<void> {
+  await waitFor(
+    "the pool on all nodes",
+    async (saw) => {
+      const [pool] = JSON.parse(await roost("pool", "list", "-o", "json")) as {
+        nodes: { node: string; available: boolean; problem: string | null }[];
+      }[];
+      saw(pool?.nodes);
+      return pool !== undefined && pool.nodes.length > 0 && pool.nodes.every((node) => node.available);
+    },
+    60_000,
+    { everyMs: 200 },
+  );
+}
+
 async function vms(roost: (...words: string[]) => Promise<string>): Promise<ListedVm[]> {
   const told: unknown = JSON.parse(await roost("vm", "list", "-o", "json"));
   const rows = Array.isArray(told) ? told : (told as { vms?: unknown[] }).vms;
@@ -145,7 +163,7 @@ async function elsewhere(roost: (...words: string[]) => Promise<string>, victim:
       const mine = (await vms(roost)).filter((vm) => hit.includes(vm.name));
       saw(mine);
       for (const vm of mine) {
-        const state = vm.node === "" ? vm.state : `${vm.state} on ${vm.node}`;
+        const state = (vm.node ?? "") === "" ? vm.state : `${vm.state} on ${vm.node}`;
         if (told.get(vm.name) !== state) steps.line(`${vm.name}: ${state}`);
         told.set(vm.name, state);
       }

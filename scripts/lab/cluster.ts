@@ -7,7 +7,7 @@ import type { Progress } from "./places.ts";
 import { waitFor } from "./wait.ts";
 
 /** Long enough for a busy machine with two cores. */
-const AGENT_START_MS = 30_000;
+const AGENT_START_MS = 60_000;
 
 /** Runs `roost WORDS` inside a node against that node's own agent; throws with its words on failure. */
 export async function roostOn(node: LabNode, words: readonly string[], timeoutMs = 20_000): Promise<string> {
@@ -22,18 +22,21 @@ export async function formCluster(lab: Lab, progress: Progress = () => {}): Prom
   await answering(first);
   await first.agentHasJoined();
   progress(`cluster: founded on ${first.name}`);
-  for (const node of others) {
-    const token = (await roostOn(first, ["token", "create"])).trim().split("\n").at(-1) ?? "";
-    await node.startAgent({ kind: "join", token });
-    await answering(node);
-    await node.agentHasJoined();
-    progress(`cluster: ${node.name} has joined`);
-  }
+  // All at once: each takes some seconds of its own, mostly to find out about its hypervisor.
+  await Promise.all(
+    others.map(async (node) => {
+      const token = (await roostOn(first, ["token", "create"])).trim().split("\n").at(-1) ?? "";
+      await node.startAgent({ kind: "join", token });
+      await answering(node);
+      await node.agentHasJoined();
+      progress(`cluster: ${node.name} has joined`);
+    }),
+  );
   const context = await roostOn(first, ["context", "issue"]);
   await writeFile(lab.contextPath, context, { mode: 0o600 });
 }
 
-/** Until the node's agent answers as part of a cluster with a leader. */
+/** Until the node's agent answers, and the cluster calls the node ready. */
 export async function answering(node: LabNode): Promise<void> {
   await waitFor(
     `an answer of the agent on ${node.name} (its log: ${node.agentLogPath})`,
@@ -44,7 +47,9 @@ export async function answering(node: LabNode): Promise<void> {
       }
       const answer = await node.exec([...roostCommand(), "node", "list", "-o", "json"], { timeoutMs: 10_000 });
       saw(answer.stderr || answer.stdout);
-      return answer.code === 0 && answer.stdout.includes(`"${node.name}"`);
+      if (answer.code !== 0) return false;
+      const rows = JSON.parse(answer.stdout) as { name: string; state: string }[];
+      return rows.some((row) => row.name === node.name && row.state === "ready");
     },
     AGENT_START_MS,
     { everyMs: 200 },
