@@ -6,8 +6,8 @@ const handlers: Handlers = {
   join: async (token, options) => (await import("./daemon/up.ts")).joinWith(token, options),
   daemon: async (options) => (await import("./daemon/up.ts")).daemon(options),
   keeper: async (words) => (await import("./daemon/keeper.ts")).keeper(words),
-  schedulerPlan: async (options) => (await import("./offline/scheduler.ts")).schedulerPlan(options),
-  schedulerExplain: async (options) => (await import("./offline/scheduler.ts")).schedulerExplain(options),
+  schedulerPlan: async (files) => (await import("./offline/scheduler.ts")).schedulerPlan(files),
+  schedulerExplain: async (files, question) => (await import("./offline/scheduler.ts")).schedulerExplain(files, question),
 };
 
 async function main(words: string[]): Promise<void> {

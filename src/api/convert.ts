@@ -1,4 +1,5 @@
 /** The only place where rows become messages: protocol types stop here. */
+import { failoverBudgetMs } from "../ha/budget.ts";
 import type { JoinToken } from "../model/cluster.ts";
 import type { Node } from "../model/node.ts";
 import { nodeUsage } from "../model/capacity.ts";
@@ -158,17 +159,6 @@ export function toEvent(event: Event): EventMessage {
   return { ...event };
 }
 
-/** What is left for planning and starting in the budget of a failover, ms (5-ha, defaults). */
-const PLAN_AND_START_MS = 500;
-
-/**
- * Time from the last heartbeat to started that the settings allow: the claim and its margin run out, then plan and
- * start. With the defaults 4000 + 250 + 500 = 4750 ms.
- */
-export function failoverBudgetMs(settings: Settings): number {
-  return settings["ha.claimMs"] + settings["ha.marginMs"] + PLAN_AND_START_MS;
-}
-
 export function toFailover(view: View, vm: Vm, settings: Settings): FailoverMessage | null {
   const failover = vm.failover;
   if (failover === null) return null;
@@ -185,7 +175,7 @@ export function toFailover(view: View, vm: Vm, settings: Settings): FailoverMess
     runningMs: failover.runningMs ?? 0,
     proofKind: failover.proof.kind,
     proof: proofText(view, failover.proof),
-    budgetMs: failoverBudgetMs(settings),
+    budgetMs: failoverBudgetMs(settings, failover.leaderChanged),
   };
 }
 

@@ -18,7 +18,8 @@ export class ClaimFeed {
       sets.push({ nodeId: node.id, set: claimSet(view, node.id, node.claimRevision) });
     }
     const settings = beatSettings(view);
-    const settingsChanged = !this.#settingsSent || settings.claimMs !== this.settings.claimMs || settings.heartbeatMs !== this.settings.heartbeatMs;
+    const settingsChanged =
+      !this.#settingsSent || settings.claimMs !== this.settings.claimMs || settings.heartbeatMs !== this.settings.heartbeatMs;
     this.settings = settings;
     this.#settingsSent = true;
 
@@ -34,7 +35,10 @@ export class ClaimFeed {
 }
 
 function claimSet(view: View, nodeId: string, revision: number): ClaimSet {
-  const items = [...(view.claimsByNode.get(nodeId) ?? [])].map((vmId) => ({ vmId, generation: view.vms.get(vmId)?.claim?.generation ?? 0 }));
+  const items = [...(view.claimsByNode.get(nodeId) ?? [])].map((vmId) => ({
+    vmId,
+    generation: view.vms.get(vmId)?.claim?.generation ?? 0,
+  }));
   return { revision, items };
 }
 

@@ -37,7 +37,14 @@ export class MemoryStore implements Store {
   propose(command: Command, options: ProposeOptions): Promise<CommandResult> {
     const requestId = options.requestId ?? `request-${++this.#requests}`;
     // Through the codec's form, so that nothing survives here that would not survive replication.
-    const envelope = structuredClone({ requestId, origin: this.origin, atMs: this.nowMs, actor: options.actor, term: options.term ?? 0, command });
+    const envelope = structuredClone({
+      requestId,
+      origin: this.origin,
+      atMs: this.nowMs,
+      actor: options.actor,
+      term: options.term ?? 0,
+      command,
+    });
     const applied = apply(this.state, envelope, { index: this.state.index + 1, term: this.term });
     this.#events.append(applied.events);
     const changedIds = new Set(applied.changes.filter((change) => change.table !== "requests").map((change) => change.key));

@@ -13,7 +13,15 @@ import { decodeCheckpoint, decodeEnvelope, encodeCheckpoint, encodeEnvelope } fr
 import type { Command, Envelope } from "../state/commands.ts";
 import type { CommandResult, Event, Outcome } from "../state/outcome.ts";
 import { State, type Position, type RowChange } from "../state/state.ts";
-import type { AckingStopped, CommittedEntry, ConsensusStatus, FromConsensus, MembershipChange, NodeBeat, ToConsensus } from "./consensus/protocol.ts";
+import type {
+  AckingStopped,
+  CommittedEntry,
+  ConsensusStatus,
+  FromConsensus,
+  MembershipChange,
+  NodeBeat,
+  ToConsensus,
+} from "./consensus/protocol.ts";
 import { ClaimFeed } from "./claim-feed.ts";
 import { EventLog } from "./event-log.ts";
 import type { StateDb } from "./state-db.ts";
@@ -86,7 +94,15 @@ export class Replica implements Store {
     this.#state = loaded.state;
     this.#position = loaded.position;
     this.#events.beginAfter(loaded.position.index);
-    this.#status = { term: 0, leading: false, leadingSinceMs: 0, leaderPeerId: 0, leaderHeardMs: null, membership: loaded.position.membership };
+    this.#status = {
+      term: 0,
+      leading: false,
+      leadingSinceMs: 0,
+      leaderPeerId: 0,
+      formerLeaderHeardMs: null,
+      leaderHeardMs: null,
+      membership: loaded.position.membership,
+    };
     // Whoever starts later sees the failure; until then it is nobody's unhandled one.
     this.#serving.catch(() => {});
     effects.worker.on("message", (message: FromConsensus) => this.#onMessage(message));
@@ -152,7 +168,14 @@ export class Replica implements Store {
     const nowMs = clock.monotonicMs();
     return new Promise((resolve, reject) => {
       const data = encodeEnvelope(envelope);
-      this.#proposals.set(id, { envelope, data, deadlineMs: nowMs + (options.timeoutMs ?? DEFAULT_TIMEOUT_MS), proposedMs: nowMs, resolve, reject });
+      this.#proposals.set(id, {
+        envelope,
+        data,
+        deadlineMs: nowMs + (options.timeoutMs ?? DEFAULT_TIMEOUT_MS),
+        proposedMs: nowMs,
+        resolve,
+        reject,
+      });
       this.#proposalByRequest.set(envelope.requestId, id);
       this.#post({ kind: "propose", id, data });
     });
@@ -179,6 +202,10 @@ export class Replica implements Store {
   /** Monotonic ms at which this leadership began; 0 if this node does not lead. */
   leadingSinceMs(): number {
     return this.#status.leadingSinceMs;
+  }
+
+  formerLeaderHeardMs(): number | null {
+    return this.#status.formerLeaderHeardMs;
   }
 
   beats(): readonly NodeBeat[] {
@@ -260,7 +287,9 @@ export class Replica implements Store {
         void this.#sendDurable().catch((thrown: unknown) => this.#effects.fatal(thrown));
         return;
       case "failed":
-        return this.#startFailed(new RoostError({ kind: "precondition", reason: message.message }, message.hint === "" ? undefined : message.hint));
+        return this.#startFailed(
+          new RoostError({ kind: "precondition", reason: message.message }, message.hint === "" ? undefined : message.hint),
+        );
       case "stopped":
         return this.#stopped();
     }
@@ -378,7 +407,10 @@ export class Replica implements Store {
 
   #unavailable(what: string): RoostError {
     const { voters } = this.#position.membership;
-    const names = [...this.#state.nodes.values()].filter((node) => voters.includes(node.peerId)).map((node) => node.name).toSorted();
+    const names = [...this.#state.nodes.values()]
+      .filter((node) => voters.includes(node.peerId))
+      .map((node) => node.name)
+      .toSorted();
     return new RoostError(
       { kind: "unavailable", reason: this.#status.leaderPeerId === 0 ? `no leader: ${what}` : what },
       `a majority of the voters (${names.join(", ") || "none known"}) must be up and reach each other; --stale reads what this node has`,
@@ -416,5 +448,8 @@ function settled(outcome: Outcome): Promise<CommandResult> {
 }
 
 function tooMany(what: string): RoostError {
-  return new RoostError({ kind: "exhausted", reason: `${WAITING_MAX} ${what} are waiting on this node` }, "try again in a moment, or ask another node");
+  return new RoostError(
+    { kind: "exhausted", reason: `${WAITING_MAX} ${what} are waiting on this node` },
+    "try again in a moment, or ask another node",
+  );
 }

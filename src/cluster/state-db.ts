@@ -38,7 +38,10 @@ export class StateDb {
       const cause = thrown instanceof Error && thrown.cause instanceof Error ? thrown.cause : thrown;
       const text = cause instanceof Error ? cause.message : String(cause);
       if (/lock/i.test(text)) {
-        throw new RoostError({ kind: "precondition", reason: `${path} is in use by another process` }, "is a roost agent running on this data folder already?");
+        throw new RoostError(
+          { kind: "precondition", reason: `${path} is in use by another process` },
+          "is a roost agent running on this data folder already?",
+        );
       }
       throw damaged(path, text);
     }
@@ -133,12 +136,14 @@ export class StateDb {
   }
 
   #check(): void {
-    if (this.#failure !== null) throw new RoostError({ kind: "internal", reason: `cannot write ${this.#path}: ${String(this.#failure)}` }, "is the disk full?");
+    if (this.#failure !== null)
+      throw new RoostError({ kind: "internal", reason: `cannot write ${this.#path}: ${String(this.#failure)}` }, "is the disk full?");
   }
 
   #open(key: string, value: string): string {
     const text = value.slice(9);
-    if (value[8] !== " " || crc32(text).toString(16).padStart(8, "0") !== value.slice(0, 8)) throw damaged(this.#path, `the checksum of ${JSON.stringify(key)} is wrong`);
+    if (value[8] !== " " || crc32(text).toString(16).padStart(8, "0") !== value.slice(0, 8))
+      throw damaged(this.#path, `the checksum of ${JSON.stringify(key)} is wrong`);
     return text;
   }
 }

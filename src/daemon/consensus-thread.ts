@@ -17,9 +17,13 @@ import { NO_DATA } from "../raft/core/message.ts";
 
 async function run(config: ConsensusConfig, port: MessagePort): Promise<void> {
   const post = (message: FromConsensus): void => port.postMessage(message);
-  const log = createLogger({ level: config.logLevel, nowMs: () => systemClock.wallMs(), write: (line) => process.stderr.write(`${line}\n`) }, "consensus", {
-    node: config.nodeId,
-  });
+  const log = createLogger(
+    { level: config.logLevel, nowMs: () => systemClock.wallMs(), write: (line) => process.stderr.write(`${line}\n`) },
+    "consensus",
+    {
+      node: config.nodeId,
+    },
+  );
   const fatal = (error: unknown): void => {
     // Thrown outside of any promise: ends this thread with an error that the main thread ends the process on.
     setImmediate(() => {
@@ -56,7 +60,10 @@ async function openLog(config: ConsensusConfig): Promise<LevelLog> {
   else if (found === "compacted" || (typeof found === "number" && found !== term)) {
     await raftLog.close();
     throw new RoostError(
-      { kind: "damaged", what: `the data folder (state at index ${index} of term ${term}, log from ${raftLog.firstIndex()} to ${raftLog.lastIndex()})` },
+      {
+        kind: "damaged",
+        what: `the data folder (state at index ${index} of term ${term}, log from ${raftLog.firstIndex()} to ${raftLog.lastIndex()})`,
+      },
       "state and log are not of one node: move the data folder away and join the cluster again with a fresh token",
     );
   }

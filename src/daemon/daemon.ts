@@ -98,7 +98,15 @@ export async function startDaemon(config: NodeConfig, identity: Identity, effect
   // The keeper first: it holds the deadlines that the heartbeats renew.
   const guardian = chooseGuardian(config);
   const keeper = new KeeperClient({ dataDir: config.data });
-  const keeperCommand: [string, ...string[]] = [process.execPath, ...programArguments(), "keeper", "--data", config.data, "--guardian", guardian.word];
+  const keeperCommand: [string, ...string[]] = [
+    process.execPath,
+    ...programArguments(),
+    "keeper",
+    "--data",
+    config.data,
+    "--guardian",
+    guardian.word,
+  ];
   const startKeeper = async (): Promise<void> => {
     await ensureKeeper({ dataDir: config.data, command: keeperCommand, limitMs: KEEPER_START_MS, log });
   };
@@ -218,7 +226,8 @@ async function found(config: NodeConfig, identity: Identity, caKey: string, repl
 
 function chooseGuardian(config: NodeConfig): { word: string; name: string | null } {
   const word = config.guardian === "auto" ? (existsSync("/dev/watchdog") ? "watchdog" : "none") : config.guardian;
-  if (parseGuardian(word) === null) throw new RoostError({ kind: "invalid", violations: [{ field: "--guardian", message: `unknown guardian ${word}` }] });
+  if (parseGuardian(word) === null)
+    throw new RoostError({ kind: "invalid", violations: [{ field: "--guardian", message: `unknown guardian ${word}` }] });
   return { word, name: word === "none" ? null : word };
 }
 

@@ -31,7 +31,10 @@ export async function chooseDriver(config: NodeConfig, clusterId: string, effect
     }
     log.warn("no hypervisor found: VMs on this node are only simulated (--driver simulated says that this is meant)");
   }
-  return new SimulatedDriver({ clusterId }, { clock: effects.clock, log, store: new FileDomainStore(join(config.data, "simulated"), { log }) });
+  return new SimulatedDriver(
+    { clusterId },
+    { clock: effects.clock, log, store: new FileDomainStore(join(config.data, "simulated"), { log }) },
+  );
 }
 
 async function within<T>(work: Promise<T>, limitMs: number): Promise<T> {

@@ -18,11 +18,13 @@ export async function foundCluster(config: NodeConfig, clusterName: string | nul
   const nodeId = newId();
   const ca = await createCa({ clusterId, nowMs, serial: newSecret(16) });
   const { keyPem, requestPem } = await createKeyAndRequest();
-  const leaf = await issue(
-    { certificatePem: ca.certificatePem, keyPem: ca.keyPem },
-    requestPem,
-    { subject: { kind: "node", nodeId }, names: [splitListen(place.apiAddress).host], nowMs, ttlMs: NODE_TTL_MS, serial: newSecret(16) },
-  );
+  const leaf = await issue({ certificatePem: ca.certificatePem, keyPem: ca.keyPem }, requestPem, {
+    subject: { kind: "node", nodeId },
+    names: [splitListen(place.apiAddress).host],
+    nowMs,
+    ttlMs: NODE_TTL_MS,
+    serial: newSecret(16),
+  });
   return {
     ...place,
     clusterId,
@@ -45,7 +47,15 @@ export interface Joined {
 export async function joinByToken(config: NodeConfig, token: string): Promise<Joined> {
   const place = placeOf(config);
   const { name, zone, labels, apiAddress, peerAddress } = place;
-  const me: NodeIdentity = await joinCluster(token, { name, zone, labels, apiAddress, peerAddress, requestId: newId(), timeoutMs: JOIN_LIMIT_MS });
+  const me: NodeIdentity = await joinCluster(token, {
+    name,
+    zone,
+    labels,
+    apiAddress,
+    peerAddress,
+    requestId: newId(),
+    timeoutMs: JOIN_LIMIT_MS,
+  });
   const identity: Identity = {
     ...place,
     clusterId: me.clusterId,
@@ -63,11 +73,16 @@ export async function joinByToken(config: NodeConfig, token: string): Promise<Jo
 function placeOf(config: NodeConfig): Place {
   const listen = splitListen(config.listen === "" ? `0.0.0.0:${DEFAULT_API_PORT}` : config.listen);
   const wild = listen.host === "0.0.0.0" || listen.host === "::";
-  const advertise = config.advertise !== "" ? splitListen(config.advertise) : { host: wild ? mainAddress() : listen.host, port: listen.port };
+  const advertise =
+    config.advertise !== "" ? splitListen(config.advertise) : { host: wild ? mainAddress() : listen.host, port: listen.port };
   return {
     name: config.name === "" ? hostNameLabel() : config.name,
     zone: config.zone,
-    labels: Object.fromEntries(config.labels === "" ? [] : config.labels.split(",").map((pair) => [pair.slice(0, pair.indexOf("=")), pair.slice(pair.indexOf("=") + 1)])),
+    labels: Object.fromEntries(
+      config.labels === ""
+        ? []
+        : config.labels.split(",").map((pair) => [pair.slice(0, pair.indexOf("=")), pair.slice(pair.indexOf("=") + 1)]),
+    ),
     apiListen: address(listen.host, listen.port),
     peerListen: address(listen.host, listen.port + 1),
     apiAddress: address(advertise.host, advertise.port),
@@ -89,7 +104,13 @@ function mainAddress(): string {
 function hostNameLabel(): string {
   const label = (hostname().split(".")[0] ?? "").toLowerCase();
   if (!/^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/.test(label)) {
-    throw new RoostError({ kind: "invalid", violations: [{ field: "--name", message: `the host's name ${JSON.stringify(hostname())} cannot be a node's name` }] }, "give one with --name");
+    throw new RoostError(
+      {
+        kind: "invalid",
+        violations: [{ field: "--name", message: `the host's name ${JSON.stringify(hostname())} cannot be a node's name` }],
+      },
+      "give one with --name",
+    );
   }
   return label;
 }

@@ -35,12 +35,17 @@ export async function loadIdentity(dataDir: string): Promise<Identity | null> {
     text = await readFile(path, "utf8");
   } catch (thrown) {
     if ((thrown as NodeJS.ErrnoException).code === "ENOENT") return null;
-    throw new RoostError({ kind: "precondition", reason: `cannot read ${path}: ${(thrown as Error).message}` }, "run as the user that owns the data folder");
+    throw new RoostError(
+      { kind: "precondition", reason: `cannot read ${path}: ${(thrown as Error).message}` },
+      "run as the user that owns the data folder",
+    );
   }
   try {
     return JSON.parse(text) as Identity;
   } catch (thrown) {
-    throw new RoostError({ kind: "damaged", what: path }, "restore it, or move the data folder away and join the cluster again", { cause: thrown });
+    throw new RoostError({ kind: "damaged", what: path }, "restore it, or move the data folder away and join the cluster again", {
+      cause: thrown,
+    });
   }
 }
 

@@ -14,7 +14,10 @@ export async function keeper(words: readonly string[]): Promise<number> {
   const dataDir = value("--data");
   const guardian = parseGuardian(value("--guardian") ?? "none");
   if (dataDir === null || guardian === null) {
-    throw new RoostError({ kind: "invalid", violations: [{ field: "keeper", message: "expected --data DIR --guardian file|watchdog[:DEVICE]|none" }] });
+    throw new RoostError({
+      kind: "invalid",
+      violations: [{ field: "keeper", message: "expected --data DIR --guardian file|watchdog[:DEVICE]|none" }],
+    });
   }
   const log = createLogger({ level: "info", nowMs: () => Date.now(), write: (line) => process.stderr.write(`${line}\n`) }, "keeper");
   const killLeadMs = Number(value("--kill-lead") ?? KILL_LEAD_MS);

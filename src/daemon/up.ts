@@ -42,7 +42,10 @@ export async function joinWith(token: string, options: StartOptions): Promise<nu
   const config = await configOf(options);
   const known = await loadIdentity(config.data);
   if (known !== null) {
-    throw new RoostError({ kind: "precondition", reason: `${config.data} is the data folder of node ${known.name} of cluster ${known.clusterId} already` }, "`roost up` starts it; another --data folder joins anew");
+    throw new RoostError(
+      { kind: "precondition", reason: `${config.data} is the data folder of node ${known.name} of cluster ${known.clusterId} already` },
+      "`roost up` starts it; another --data folder joins anew",
+    );
   }
   refuseLeftovers(config.data);
   const { identity, confirm } = await joinByToken(config, token);
@@ -61,10 +64,17 @@ export async function daemon(options: StartOptions): Promise<number> {
 }
 
 async function runForeground(config: NodeConfig, how: "founded" | "joined" | "started", serving: () => Promise<void>): Promise<number> {
-  const log = createLogger({ level: config.logLevel as "info", nowMs: () => Date.now(), write: (line) => process.stderr.write(`${line}\n`) });
+  const log = createLogger({
+    level: config.logLevel as "info",
+    nowMs: () => Date.now(),
+    write: (line) => process.stderr.write(`${line}\n`),
+  });
   const identity = await loadIdentity(config.data);
   if (identity === null) {
-    throw new RoostError({ kind: "precondition", reason: `${config.data} holds no node` }, "`roost up` starts a cluster, `roost join TOKEN` joins one");
+    throw new RoostError(
+      { kind: "precondition", reason: `${config.data} holds no node` },
+      "`roost up` starts a cluster, `roost join TOKEN` joins one",
+    );
   }
   const running = await startDaemon(config, identity, { log, fatal: (error) => fatal(log, error) });
   const stop = (signal: string): void => {
@@ -96,7 +106,11 @@ async function configOf(options: StartOptions): Promise<NodeConfig> {
     try {
       parsed = parse(await readFile(path, "utf8")) ?? {};
     } catch (thrown) {
-      throw invalid(path, thrown instanceof Error ? thrown.message : String(thrown), "a config file is YAML with the keys of `roost config explain`");
+      throw invalid(
+        path,
+        thrown instanceof Error ? thrown.message : String(thrown),
+        "a config file is YAML with the keys of `roost config explain`",
+      );
     }
     if (typeof parsed !== "object" || parsed === null || Array.isArray(parsed)) throw invalid(path, "expected keys and values");
     file = parsed as Record<string, unknown>;
@@ -111,7 +125,10 @@ async function configOf(options: StartOptions): Promise<NodeConfig> {
 function refuseLeftovers(dataDir: string): void {
   for (const name of ["state", "raft"]) {
     if (existsSync(join(dataDir, name))) {
-      throw new RoostError({ kind: "precondition", reason: `${join(dataDir, name)} exists, but no identity.json beside it` }, "restore identity.json, or use an empty --data folder");
+      throw new RoostError(
+        { kind: "precondition", reason: `${join(dataDir, name)} exists, but no identity.json beside it` },
+        "restore identity.json, or use an empty --data folder",
+      );
     }
   }
 }
@@ -122,7 +139,18 @@ async function detach(config: NodeConfig, configFile: string | null): Promise<vo
   const log = await open(logPath, "a", 0o600);
   const program = IS_BINARY || process.argv[1] === undefined ? [] : ["--disable-warning=ExperimentalWarning", process.argv[1]];
   // Everything but name and addresses, which the identity holds, goes along as flags: the environment may differ next time.
-  const flags = ["--data", config.data, "--driver", config.driver, "--libvirt-uri", config.libvirtUri, "--guardian", config.guardian, "--log-level", config.logLevel];
+  const flags = [
+    "--data",
+    config.data,
+    "--driver",
+    config.driver,
+    "--libvirt-uri",
+    config.libvirtUri,
+    "--guardian",
+    config.guardian,
+    "--log-level",
+    config.logLevel,
+  ];
   if (config.memory !== "") flags.push("--memory", config.memory);
   const child = spawn(process.execPath, [...program, "daemon", ...flags, ...(configFile === null ? [] : ["--config", configFile])], {
     detached: true,
@@ -136,7 +164,8 @@ async function detach(config: NodeConfig, configFile: string | null): Promise<vo
   await log.close();
   const client = createClient({ endpoints: [socketPath(config.data)] });
   await until("starting the daemon", logPath, async () => {
-    if (ended !== null) throw new RoostError({ kind: "unavailable", reason: `the daemon ended with ${String(ended)}` }, `its log is ${logPath}`);
+    if (ended !== null)
+      throw new RoostError({ kind: "unavailable", reason: `the daemon ended with ${String(ended)}` }, `its log is ${logPath}`);
     // Of all calls this one asks for no cluster: a joining node has no state yet.
     return await client.call("NodeService", "ListNodes", { consistency: "CONSISTENCY_STALE" }, { timeoutMs: 2_000 }).then(
       () => true,
@@ -149,7 +178,9 @@ async function detach(config: NodeConfig, configFile: string | null): Promise<vo
 async function untilReady(config: NodeConfig, nodeId: string): Promise<void> {
   const client = createClient({ endpoints: [socketPath(config.data)] });
   await until("becoming ready", join(config.data, "log", "agent.log"), async () => {
-    const answer = await client.call("NodeService", "GetNode", { node: nodeId, consistency: "CONSISTENCY_STALE" }, { timeoutMs: 2_000 }).catch(() => null);
+    const answer = await client
+      .call("NodeService", "GetNode", { node: nodeId, consistency: "CONSISTENCY_STALE" }, { timeoutMs: 2_000 })
+      .catch(() => null);
     return answer?.node?.state === "ready";
   }).finally(() => client.close());
 }
@@ -176,4 +207,3 @@ function howToJoin(config: NodeConfig): string {
 function print(text: string): void {
   process.stdout.write(text);
 }
-

@@ -15,6 +15,8 @@ import type { Decision, DetectorInput, NodeBeat } from "./detector.ts";
 export interface HeartbeatSource {
   /** When the present leadership of this node began; not before the election was won. */
   leadingSinceMs(): number;
+  /** When the leader before this one was last heard of; null if never. For time lines only. */
+  formerLeaderHeardMs(): number | null;
   beats(): readonly NodeBeat[];
   /**
    * Stops acknowledging a node in this term; `ok: false` if the term is over. `lastAckMs` is read after that, so no acknowledgement
@@ -215,12 +217,21 @@ export class Supervisor {
         this.#log.warn("claims ran out", { nodeId, term, sinceAckMs: Math.round(decision.proof.sinceAckMs) });
         this.#once(decision, term, async () => {
           const proof = { ...decision.proof, sinceAckMs: Math.round(decision.proof.sinceAckMs) };
-          const lastHeartbeatMs = Math.round(wallMs - decision.silentMs);
-          await this.#proposeUntilKnown({ type: "node.expire", nodeId, proof, lastHeartbeatMs, suspectMs }, term, requestId);
+          const times = { ...this.#lastHeartbeat(nodeId, wallMs, decision.silentMs), suspectMs };
+          await this.#proposeUntilKnown({ type: "node.expire", nodeId, proof, ...times }, term, requestId);
           if (this.#term === term) this.#expiring.delete(nodeId);
         });
       }
     }
+  }
+
+  /** A leader that never heard of the node knows only how long the leader before it has been silent. */
+  #lastHeartbeat(nodeId: string, wallMs: number, silentMs: number): { lastHeartbeatMs: number; leaderChanged: boolean } {
+    const { source, clock } = this.#deps;
+    const heardMs = source.formerLeaderHeardMs();
+    const leaderChanged = heardMs !== null && !source.beats().some((beat) => beat.nodeId === nodeId);
+    const agoMs = leaderChanged ? clock.monotonicMs() - heardMs : silentMs;
+    return { lastHeartbeatMs: Math.round(wallMs - agoMs), leaderChanged };
   }
 
   async #propose(command: Parameters<Store["propose"]>[0], term: number): Promise<void> {

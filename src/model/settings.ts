@@ -49,16 +49,69 @@ export const SETTING_RULES: Record<SettingKey, NumberRule | ChoiceRule> = {
     max: 60_000,
     about: "Added to the claim before a node counts as expired, ms. Bounds the clock rate error: margin / claim (default 6 %).",
   },
-  "ha.killLeadMs": { kind: "number", initial: 500, min: 50, max: 60_000, about: "How long before the deadline the keeper begins to kill, ms." },
-  "ha.suspectMs": { kind: "number", initial: 1_500, min: 200, max: 600_000, about: "Silence after which a node is shown as unreachable, ms." },
+  "ha.killLeadMs": {
+    kind: "number",
+    initial: 500,
+    min: 50,
+    max: 60_000,
+    about: "How long before the deadline the keeper begins to kill, ms.",
+  },
+  "ha.suspectMs": {
+    kind: "number",
+    initial: 1_500,
+    min: 200,
+    max: 600_000,
+    about: "Silence after which a node is shown as unreachable, ms.",
+  },
   "ha.restartsInPlace": { kind: "number", initial: 3, min: 0, max: 100, about: "Failed starts on one node before another node is tried." },
-  "ha.maxFailures": { kind: "number", initial: 6, min: 1, max: 1_000, about: "Failed starts in a row after which the VM is given up as failed." },
-  "scheduler.scoring": { kind: "choice", initial: "balance", choices: ["balance", "consolidate"], about: "balance spreads VMs, consolidate packs them." },
-  "scheduler.memoryRatio": { kind: "number", initial: 1, min: 0.1, max: 16, about: "Memory that may be promised, as a multiple of physical memory less the reserve." },
-  "scheduler.cpuRatio": { kind: "number", initial: 0, min: 0, max: 1_000, about: "vCPUs that may be placed per logical CPU; 0 for no limit." },
-  "scheduler.retryMs": { kind: "number", initial: 30_000, min: 100, max: 600_000, about: "Pending VMs are tried again at the latest after this, ms (SCH-14)." },
-  "vm.bootTimeoutMs": { kind: "number", initial: 120_000, min: 1_000, max: 3_600_000, about: "Time limit of preparing and starting a VM, ms." },
-  "vm.shutdownTimeoutMs": { kind: "number", initial: 120_000, min: 1_000, max: 3_600_000, about: "How long a guest may take to shut down before the request counts as failed, ms." },
+  "ha.maxFailures": {
+    kind: "number",
+    initial: 6,
+    min: 1,
+    max: 1_000,
+    about: "Failed starts in a row after which the VM is given up as failed.",
+  },
+  "scheduler.scoring": {
+    kind: "choice",
+    initial: "balance",
+    choices: ["balance", "consolidate"],
+    about: "balance spreads VMs, consolidate packs them.",
+  },
+  "scheduler.memoryRatio": {
+    kind: "number",
+    initial: 1,
+    min: 0.1,
+    max: 16,
+    about: "Memory that may be promised, as a multiple of physical memory less the reserve.",
+  },
+  "scheduler.cpuRatio": {
+    kind: "number",
+    initial: 0,
+    min: 0,
+    max: 1_000,
+    about: "vCPUs that may be placed per logical CPU; 0 for no limit.",
+  },
+  "scheduler.retryMs": {
+    kind: "number",
+    initial: 30_000,
+    min: 100,
+    max: 600_000,
+    about: "Pending VMs are tried again at the latest after this, ms (SCH-14).",
+  },
+  "vm.bootTimeoutMs": {
+    kind: "number",
+    initial: 120_000,
+    min: 1_000,
+    max: 3_600_000,
+    about: "Time limit of preparing and starting a VM, ms.",
+  },
+  "vm.shutdownTimeoutMs": {
+    kind: "number",
+    initial: 120_000,
+    min: 1_000,
+    max: 3_600_000,
+    about: "How long a guest may take to shut down before the request counts as failed, ms.",
+  },
 };
 
 export const SETTING_KEYS = Object.keys(SETTING_RULES) as SettingKey[];
@@ -68,12 +121,17 @@ export function defaultSettings(): Settings {
 }
 
 /** The parsed value, or what was expected. */
-export function parseSetting(key: string, text: string): { ok: true; key: SettingKey; value: string | number } | { ok: false; expected: string } {
+export function parseSetting(
+  key: string,
+  text: string,
+): { ok: true; key: SettingKey; value: string | number } | { ok: false; expected: string } {
   if (!Object.hasOwn(SETTING_RULES, key)) return { ok: false, expected: `one of ${SETTING_KEYS.join(", ")}` };
   const known = key as SettingKey;
   const rule = SETTING_RULES[known];
   if (rule.kind === "choice") {
-    return rule.choices.includes(text) ? { ok: true, key: known, value: text } : { ok: false, expected: `one of ${rule.choices.join(", ")}` };
+    return rule.choices.includes(text)
+      ? { ok: true, key: known, value: text }
+      : { ok: false, expected: `one of ${rule.choices.join(", ")}` };
   }
   const value = Number(text);
   if (text.trim() === "" || !Number.isFinite(value) || value < rule.min || value > rule.max) {
@@ -87,7 +145,9 @@ export function settingsConflict(settings: Settings): string | null {
   const claim = settings["ha.claimMs"];
   const heartbeat = settings["ha.heartbeatMs"];
   if (claim < 4 * heartbeat) return `ha.claimMs (${claim}) must be at least 4 × ha.heartbeatMs (${heartbeat})`;
-  if (settings["ha.killLeadMs"] * 2 > claim) return `ha.killLeadMs (${settings["ha.killLeadMs"]}) must be at most half of ha.claimMs (${claim})`;
-  if (settings["ha.marginMs"] < claim * 0.01) return `ha.marginMs (${settings["ha.marginMs"]}) must be at least 1 % of ha.claimMs (${claim})`;
+  if (settings["ha.killLeadMs"] * 2 > claim)
+    return `ha.killLeadMs (${settings["ha.killLeadMs"]}) must be at most half of ha.claimMs (${claim})`;
+  if (settings["ha.marginMs"] < claim * 0.01)
+    return `ha.marginMs (${settings["ha.marginMs"]}) must be at least 1 % of ha.claimMs (${claim})`;
   return null;
 }

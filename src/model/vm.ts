@@ -159,6 +159,8 @@ export interface Failover {
   toNodeId: string | null;
   proof: Proof;
   lastHeartbeatMs: number;
+  /** The leader that proved it had never heard of the node: the one before died too, and an election is part of the time. */
+  leaderChanged: boolean;
   suspectMs: number;
   proofMs: number;
   plannedMs: number | null;

@@ -1,29 +1,29 @@
 /** `roost scheduler plan|explain`: the production scheduler on files, without any cluster. */
 import { readFile } from "node:fs/promises";
 import { text as readAll } from "node:stream/consumers";
-import { stringify } from "yaml";
 import { invalid } from "../base/errors.ts";
 import { type Printed, runSchedulerExplain, runSchedulerPlan } from "./planfile-run.ts";
 
+/** Paths; `-` is standard input, for one of them. */
 export interface SchedulerFiles {
-  /** Path of the cluster's file, `-` for standard input. */
   cluster: string;
   request: string;
-  output: string;
 }
 
-export async function schedulerPlan(files: SchedulerFiles): Promise<number> {
-  return print(runSchedulerPlan(await read("--cluster", files.cluster), await read("--request", files.request)), files.output);
+export async function schedulerPlan(files: SchedulerFiles): Promise<Printed<unknown>> {
+  const { cluster, request } = await readBoth(files);
+  return runSchedulerPlan(cluster, request);
 }
 
-export async function schedulerExplain(files: SchedulerFiles): Promise<number> {
-  return print(runSchedulerExplain(await read("--cluster", files.cluster), await read("--request", files.request)), files.output);
+/** @param question the VM of the request, and the node (or `all`) for which to say what would make it fit; null for the verdicts only. */
+export async function schedulerExplain(files: SchedulerFiles, question: { vm: string; whyNot: string | null }): Promise<Printed<unknown>> {
+  const { cluster, request } = await readBoth(files);
+  return runSchedulerExplain(cluster, request, question.vm, question.whyNot);
 }
 
-function print<T>({ json, table }: Printed<T>, output: string): number {
-  const text = output === "json" ? `${JSON.stringify(json, null, 2)}\n` : output === "yaml" ? stringify(json) : table;
-  process.stdout.write(text.endsWith("\n") ? text : `${text}\n`);
-  return 0;
+async function readBoth(files: SchedulerFiles): Promise<SchedulerFiles> {
+  if (files.cluster === "-" && files.request === "-") throw invalid("--request", "only one of both can be standard input");
+  return { cluster: await read("--cluster", files.cluster), request: await read("--request", files.request) };
 }
 
 async function read(field: string, path: string): Promise<string> {

@@ -77,7 +77,8 @@ function nodesToAvoid(view: View, vms: readonly Vm[]): ReadonlyMap<string, reado
 /** Changes exactly when something changes that could make room: nodes, their states and facts, settings, claims. */
 function capacityMark(view: View): string {
   const parts: (string | number)[] = [];
-  for (const node of view.nodes.values()) parts.push(node.id, node.state, node.claimRevision, JSON.stringify(node.info?.pools ?? null), node.info?.memoryMib ?? 0);
+  for (const node of view.nodes.values())
+    parts.push(node.id, node.state, node.claimRevision, JSON.stringify(node.info?.pools ?? null), node.info?.memoryMib ?? 0);
   parts.push(JSON.stringify(view.cluster?.settings ?? null), view.pools.size);
   return parts.join("|");
 }

@@ -64,7 +64,10 @@ export function apply(state: State, envelope: Envelope, position: { index: numbe
   if (before !== undefined) return { outcome: before.outcome, events: [], changes: [], repeated: true };
 
   const applier = APPLIERS[envelope.command.type] as Applier<CommandType> | undefined;
-  if (applier === undefined) throw new AssertionError(`unknown command ${JSON.stringify(envelope.command.type)} at index ${position.index}: this version is too old for the cluster`);
+  if (applier === undefined)
+    throw new AssertionError(
+      `unknown command ${JSON.stringify(envelope.command.type)} at index ${position.index}: this version is too old for the cluster`,
+    );
 
   const tx = new Transaction(state, envelope, position);
   let outcome: Outcome;
@@ -83,11 +86,22 @@ export function apply(state: State, envelope: Envelope, position: { index: numbe
 }
 
 /** A configuration entry of Raft: its membership, mirrored into the nodes' rows. */
-export function applyMembership(state: State, membership: Membership, position: { index: number; term: number }): Omit<Applied, "outcome" | "repeated"> {
+export function applyMembership(
+  state: State,
+  membership: Membership,
+  position: { index: number; term: number },
+): Omit<Applied, "outcome" | "repeated"> {
   state.index = position.index;
   state.term = position.term;
   // No clock speaks here, so events of it carry the time of nobody.
-  const envelope: Envelope = { requestId: "", origin: "", atMs: 0, actor: "raft", term: position.term, command: { type: "vm.retry", vmId: "" } };
+  const envelope: Envelope = {
+    requestId: "",
+    origin: "",
+    atMs: 0,
+    actor: "raft",
+    term: position.term,
+    command: { type: "vm.retry", vmId: "" },
+  };
   const tx = new Transaction(state, envelope, position);
   node.mirrorMembership(tx, membership);
   const changes = tx.changes();

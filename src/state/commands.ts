@@ -103,6 +103,8 @@ export interface NodeExpire {
   nodeId: string;
   proof: Proof & { kind: "expiry" };
   lastHeartbeatMs: number;
+  /** This leader never heard of the node: `lastHeartbeatMs` is when the leader before was last heard of. */
+  leaderChanged: boolean;
   suspectMs: number;
 }
 

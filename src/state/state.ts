@@ -109,7 +109,13 @@ export class State implements View {
   }
 }
 
-function replace<Row>(table: Map<string, Row>, names: Map<string, string> | null, key: string, row: Row | null, nameOf: (row: Row) => string): void {
+function replace<Row>(
+  table: Map<string, Row>,
+  names: Map<string, string> | null,
+  key: string,
+  row: Row | null,
+  nameOf: (row: Row) => string,
+): void {
   const before = table.get(key);
   // Another row may have taken the name in the same batch; only one's own entry is dropped.
   if (before !== undefined && names?.get(nameOf(before)) === key) names.delete(nameOf(before));

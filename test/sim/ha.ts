@@ -4,7 +4,7 @@
  */
 import { expiryOf, detect } from "../../src/ha/detector.ts";
 import type { Decision, DetectorInput, NodeBeat } from "../../src/ha/detector.ts";
-import { recoveryBatch } from "../../src/ha/recovery.ts";
+import { recoveryBatch } from "../../src/placing/due.ts";
 import type { Beat } from "../../src/agent/keeper/protocol.ts";
 import type { Command } from "../../src/state/commands.ts";
 import { Consensus, Peer } from "./ha-consensus.ts";
@@ -170,7 +170,7 @@ class Leader {
         return;
       case "expire":
         this.#expiring.add(nodeId);
-        return once({ type: "node.expire", nodeId, proof: decision.proof, lastHeartbeatMs: 0, suspectMs: 0 }, () => {
+        return once({ type: "node.expire", nodeId, proof: decision.proof, leaderChanged: false, lastHeartbeatMs: 0, suspectMs: 0 }, () => {
           this.#expiring.delete(nodeId);
           this.expiries++;
         });

@@ -54,7 +54,14 @@ export class TestCluster {
   }
 
   async #bootstrap(): Promise<void> {
-    const node = await this.#start({ name: "n1", id: newId(), peerId: 1, address: `127.0.0.1:${await freePort()}`, peers: [], bootstrap: true });
+    const node = await this.#start({
+      name: "n1",
+      id: newId(),
+      peerId: 1,
+      address: `127.0.0.1:${await freePort()}`,
+      peers: [],
+      bootstrap: true,
+    });
     await node.replica.propose(
       {
         type: "cluster.init",
@@ -108,7 +115,14 @@ export class TestCluster {
     await rm(this.#root, { recursive: true, force: true });
   }
 
-  async #start(options: { name: string; id: string; peerId: number; address: string; peers: Peer[]; bootstrap: boolean }): Promise<TestNode> {
+  async #start(options: {
+    name: string;
+    id: string;
+    peerId: number;
+    address: string;
+    peers: Peer[];
+    bootstrap: boolean;
+  }): Promise<TestNode> {
     const folder = join(this.#root, options.name);
     const db = await StateDb.open(`${folder}-state`);
     const loaded = await db.load();
@@ -194,7 +208,10 @@ export class TestCluster {
 /** What the agent would say once it is ready. */
 async function sayHello(node: TestNode): Promise<void> {
   const info = nodeInfo();
-  await node.replica.propose({ type: "node.hello", nodeId: node.id, info, apiAddress: "127.0.0.1:1", peerAddress: node.address }, { actor: "test" });
+  await node.replica.propose(
+    { type: "node.hello", nodeId: node.id, info, apiAddress: "127.0.0.1:1", peerAddress: node.address },
+    { actor: "test" },
+  );
 }
 
 /** Resolves when the condition holds, looking again at each change of the replica; rejects after the limit. */

@@ -159,7 +159,9 @@ export class ConsensusDriver {
         break;
       case "read":
         try {
-          this.#rounds.join(this.#effects.clock.monotonicMs(), (index) => this.#effects.post({ kind: "read-ready", id: message.id, index }));
+          this.#rounds.join(this.#effects.clock.monotonicMs(), (index) =>
+            this.#effects.post({ kind: "read-ready", id: message.id, index }),
+          );
         } catch {
           this.#effects.post({ kind: "refused", id: message.id });
         }
@@ -376,11 +378,16 @@ export class ConsensusDriver {
 
   #onRaftMessage(from: Peer, message: Message): void {
     // A peer speaks for itself only (SEC-3): it is who its certificate says, and proposes what it is the origin of.
-    if (message.from !== from.peerId) return this.#effects.log.warn("dropped a message under another's name", { from: from.nodeId, claimed: message.from });
-    if (message.type === "propose" && !message.entries.every((entry) => entry.kind === "normal" && decodeEnvelope(entry.data).origin === from.nodeId)) {
+    if (message.from !== from.peerId)
+      return this.#effects.log.warn("dropped a message under another's name", { from: from.nodeId, claimed: message.from });
+    if (
+      message.type === "propose" &&
+      !message.entries.every((entry) => entry.kind === "normal" && decodeEnvelope(entry.data).origin === from.nodeId)
+    ) {
       return this.#effects.log.warn("dropped a proposal under another's name", { from: from.nodeId });
     }
-    if (message.type === "append" || message.type === "heartbeat" || message.type === "checkpoint") this.#leaderHeardMs = this.#effects.clock.monotonicMs();
+    if (message.type === "append" || message.type === "heartbeat" || message.type === "checkpoint")
+      this.#leaderHeardMs = this.#effects.clock.monotonicMs();
     this.#node.step(message);
   }
 
@@ -464,6 +471,7 @@ export class ConsensusDriver {
         leading,
         leadingSinceMs: this.#leadingSinceMs,
         leaderPeerId: lead,
+        formerLeaderHeardMs: leading ? this.#leaderHeardMs : null,
         leaderHeardMs: leading ? this.#effects.clock.monotonicMs() : this.#leaderHeardMs,
         membership: this.#membership,
       },
@@ -476,7 +484,9 @@ export class ConsensusDriver {
       return;
     }
     const { progress, lastIndex } = this.#node.status();
-    const caughtUp = progress.filter((peer) => peer.learner && peer.state === "replicate" && peer.match + 1_000 >= lastIndex).map((peer) => peer.id);
+    const caughtUp = progress
+      .filter((peer) => peer.learner && peer.state === "replicate" && peer.match + 1_000 >= lastIndex)
+      .map((peer) => peer.id);
     this.#effects.post({ kind: "heard", leaderHeardMs: this.#effects.clock.monotonicMs(), caughtUp });
     this.#effects.post({ kind: "beats", term: this.#node.term, beats: this.#acks.beats() });
   }
@@ -493,7 +503,11 @@ export class ConsensusDriver {
       checkpoint: () => {
         const made = this.#checkpoint;
         // Without the newest membership a newcomer would not find itself in it.
-        const fresh = made !== null && made.value.index >= this.#membershipIndex && this.#effects.clock.monotonicMs() - made.atMs < CHECKPOINT_FRESH_MS && made.value.index + 1 >= raftLog.firstIndex();
+        const fresh =
+          made !== null &&
+          made.value.index >= this.#membershipIndex &&
+          this.#effects.clock.monotonicMs() - made.atMs < CHECKPOINT_FRESH_MS &&
+          made.value.index + 1 >= raftLog.firstIndex();
         if (fresh) return made.value;
         this.#checkpoint = null;
         if (!this.#checkpointAsked) {

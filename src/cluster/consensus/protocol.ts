@@ -112,6 +112,8 @@ export interface ConsensusStatus {
   /** When this term's leadership began, monotonic ms; 0 if not leading. */
   leadingSinceMs: number;
   leaderPeerId: number;
+  /** When the leader before this node was last heard of, monotonic ms; only while leading, null if never. */
+  formerLeaderHeardMs: number | null;
   /** Monotonic ms at which a leader was last heard of; null never. */
   leaderHeardMs: number | null;
   membership: Membership;

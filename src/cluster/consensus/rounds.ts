@@ -26,7 +26,8 @@ export class Rounds {
 
   /** `end` is called with the commit index that a read must see. */
   join(nowMs: number, end: RoundEnd): void {
-    if (this.#waiting.length >= WAITING_MAX) throw new RoostError({ kind: "exhausted", reason: `${WAITING_MAX} reads are waiting for a quorum` });
+    if (this.#waiting.length >= WAITING_MAX)
+      throw new RoostError({ kind: "exhausted", reason: `${WAITING_MAX} reads are waiting for a quorum` });
     this.#waiting.push(end);
     if (this.#underWay.length === 0) this.#next(nowMs);
   }

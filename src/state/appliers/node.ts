@@ -43,10 +43,15 @@ export function join(tx: Transaction, command: NodeJoin): CommandResult {
   const token = tx.token(command.tokenId);
   // One answer for unknown and wrong, so that tokens cannot be found out by asking.
   if (token === undefined || token.secretHash !== command.secretHash) {
-    throw new RoostError({ kind: "denied", reason: "this join token is not known to the cluster" }, "make a new one with `roost token create`");
+    throw new RoostError(
+      { kind: "denied", reason: "this join token is not known to the cluster" },
+      "make a new one with `roost token create`",
+    );
   }
-  if (token.expiresAtMs < tx.atMs) throw new RoostError({ kind: "denied", reason: "this join token has expired" }, "make a new one with `roost token create`");
-  if (token.usesLeft <= 0) throw new RoostError({ kind: "denied", reason: "this join token has been used" }, "make a new one with `roost token create`");
+  if (token.expiresAtMs < tx.atMs)
+    throw new RoostError({ kind: "denied", reason: "this join token has expired" }, "make a new one with `roost token create`");
+  if (token.usesLeft <= 0)
+    throw new RoostError({ kind: "denied", reason: "this join token has been used" }, "make a new one with `roost token create`");
   if (tx.state.nodeIdByName.has(command.node.name)) {
     throw new RoostError({ kind: "exists", what: "node", name: command.node.name }, "choose another name with --name");
   }
@@ -72,7 +77,8 @@ export function confirmJoin(tx: Transaction, command: NodeJoinConfirm): CommandR
 export function abortJoin(tx: Transaction, command: NodeJoinAbort): CommandResult {
   const node = tx.get("nodes", command.nodeId);
   if (node === undefined) return { ids: [] };
-  if (node.state !== "joining" || node.role !== "none") throw new RoostError({ kind: "precondition", reason: `node ${node.name} has joined` });
+  if (node.state !== "joining" || node.role !== "none")
+    throw new RoostError({ kind: "precondition", reason: `node ${node.name} has joined` });
   tx.put("nodes", node.id, null);
   const token = node.tokenId === null ? undefined : tx.token(node.tokenId);
   if (token !== undefined) tx.put("tokens", token.id, { ...token, usesLeft: token.usesLeft + 1 });
@@ -111,21 +117,37 @@ export function alive(tx: Transaction, command: NodeAlive): CommandResult {
 export function expire(tx: Transaction, command: NodeExpire): CommandResult {
   const node = tx.needNode(command.nodeId);
   if (tx.envelope.term !== tx.term || command.proof.term !== tx.term) {
-    throw new RoostError({ kind: "conflict", reason: `expiry of ${node.name} was decided in term ${command.proof.term}, not in ${tx.term}` });
+    throw new RoostError({
+      kind: "conflict",
+      reason: `expiry of ${node.name} was decided in term ${command.proof.term}, not in ${tx.term}`,
+    });
   }
   if (node.info !== null && node.info.guardian === null) {
-    throw new RoostError({ kind: "precondition", reason: `node ${node.name} has no guardian: expiry proves nothing` }, "confirm that it is off with `roost node fence`");
+    throw new RoostError(
+      { kind: "precondition", reason: `node ${node.name} has no guardian: expiry proves nothing` },
+      "confirm that it is off with `roost node fence`",
+    );
   }
-  endClaims(tx, node, command.proof, { lastHeartbeatMs: command.lastHeartbeatMs, suspectMs: command.suspectMs }, (vm) => vm.deadline);
+  const { lastHeartbeatMs, leaderChanged, suspectMs } = command;
+  endClaims(tx, node, command.proof, { lastHeartbeatMs, leaderChanged, suspectMs }, (vm) => vm.deadline);
   return { ids: [node.id] };
 }
 
 export function fence(tx: Transaction, command: NodeFence): CommandResult {
   const node = tx.needNode(command.nodeId);
   if (node.state === "ready") {
-    throw new RoostError({ kind: "precondition", reason: `node ${node.name} is alive` }, "fencing is for nodes that do not answer; use `roost node disable` to keep VMs away");
+    throw new RoostError(
+      { kind: "precondition", reason: `node ${node.name} is alive` },
+      "fencing is for nodes that do not answer; use `roost node disable` to keep VMs away",
+    );
   }
-  endClaims(tx, node, command.proof, { lastHeartbeatMs: node.stateSinceMs, suspectMs: node.stateSinceMs }, () => true);
+  endClaims(
+    tx,
+    node,
+    command.proof,
+    { lastHeartbeatMs: node.stateSinceMs, leaderChanged: false, suspectMs: node.stateSinceMs },
+    () => true,
+  );
   return { ids: [node.id] };
 }
 
@@ -142,7 +164,10 @@ export function enable(tx: Transaction, command: NodeEnable): CommandResult {
   const to: NodeState = command.enabled ? "ready" : "disabled";
   if (node.state === to) return { ids: [node.id] };
   if (node.state !== from) {
-    throw new RoostError({ kind: "precondition", reason: `node ${node.name} is ${node.state}`, legal: [] }, `only a ${from} node can become ${to}`);
+    throw new RoostError(
+      { kind: "precondition", reason: `node ${node.name} is ${node.state}`, legal: [] },
+      `only a ${from} node can become ${to}`,
+    );
   }
   tx.putNode(moved(tx, node, to, tx.envelope.actor));
   return { ids: [node.id] };
@@ -170,7 +195,8 @@ function moved(tx: Transaction, node: Node, to: NodeState, why: string): Node {
 /** A node speaks for itself only (SEC-3). */
 function ownNode(tx: Transaction, nodeId: string): Node {
   const node = tx.needNode(nodeId);
-  if (tx.envelope.origin !== nodeId) throw new RoostError({ kind: "denied", reason: `node ${tx.envelope.origin} cannot speak for node ${nodeId}` });
+  if (tx.envelope.origin !== nodeId)
+    throw new RoostError({ kind: "denied", reason: `node ${tx.envelope.origin} cannot speak for node ${nodeId}` });
   if (node.state === "removed") throw new RoostError({ kind: "denied", reason: `node ${node.name} has been removed from the cluster` });
   return node;
 }
@@ -179,7 +205,7 @@ function endClaims(
   tx: Transaction,
   node: Node,
   proof: Proof,
-  times: { lastHeartbeatMs: number; suspectMs: number },
+  times: { lastHeartbeatMs: number; leaderChanged: boolean; suspectMs: number },
   covers: (claim: { deadline: boolean }) => boolean,
 ): void {
   const why = proof.kind === "expiry" ? `expired: ${proof.sinceAckMs} ms since the last acknowledgement` : `fenced by ${proof.kind}`;

@@ -22,7 +22,10 @@ export function remove(tx: Transaction, command: PoolDelete): CommandResult {
   if (id === undefined) throw new RoostError({ kind: "not-found", what: "pool", name: command.name });
   const users = [...tx.state.vms.values()].filter((vm) => poolsOf(vm.definition).includes(command.name)).map((vm) => vm.definition.name);
   if (users.length > 0) {
-    throw new RoostError({ kind: "precondition", reason: `pool ${command.name} is used by ${users.slice(0, 5).join(", ")}${users.length > 5 ? ", …" : ""}` }, "delete these VMs first");
+    throw new RoostError(
+      { kind: "precondition", reason: `pool ${command.name} is used by ${users.slice(0, 5).join(", ")}${users.length > 5 ? ", …" : ""}` },
+      "delete these VMs first",
+    );
   }
   tx.put("pools", id, null);
   tx.emit("pool.deleted", id, command.name, "deleted; its files stay");

@@ -16,7 +16,7 @@ export function loseSight(tx: Transaction, vm: Vm, node: Node): Vm {
 
 export type Afterwards =
   /** Run it again elsewhere: its node is gone, with proof. */
-  | { to: "recover"; proof: Proof; lastHeartbeatMs: number; suspectMs: number }
+  | { to: "recover"; proof: Proof; lastHeartbeatMs: number; leaderChanged: boolean; suspectMs: number }
   /** Run it again wherever it fits, not before `retryAtMs`. */
   | { to: "restart"; why: string; retryAtMs: number; failures: number }
   | { to: "stop"; why: string }
@@ -29,15 +29,17 @@ export type Afterwards =
 export function afterRelease(tx: Transaction, vm: Vm, afterwards: Afterwards): Vm {
   const released: Vm = { ...vm, claim: null };
   if (vm.desired.deleted) return tx.moved(released, "epilog", "to be deleted");
-  if (vm.desired.power === "off") return tx.moved({ ...released, failures: 0, retryAtMs: 0 }, "stopped", afterwards.to === "recover" ? "its node is gone" : "shut down");
+  if (vm.desired.power === "off")
+    return tx.moved({ ...released, failures: 0, retryAtMs: 0 }, "stopped", afterwards.to === "recover" ? "its node is gone" : "shut down");
   switch (afterwards.to) {
     case "recover": {
-      const { proof, lastHeartbeatMs, suspectMs } = afterwards;
+      const { proof, lastHeartbeatMs, leaderChanged, suspectMs } = afterwards;
       const failover = {
         fromNodeId: proof.nodeId,
         toNodeId: null,
         proof,
         lastHeartbeatMs,
+        leaderChanged,
         suspectMs,
         proofMs: tx.atMs,
         plannedMs: null,
@@ -49,7 +51,12 @@ export function afterRelease(tx: Transaction, vm: Vm, afterwards: Afterwards): V
       return tx.moved({ ...released, failover, retryAtMs: 0 }, "recovering", `proof: ${proof.kind} of ${from}`);
     }
     case "restart":
-      return tx.moved({ ...released, retryAtMs: afterwards.retryAtMs, failures: afterwards.failures }, "pending", afterwards.why, afterwards.why);
+      return tx.moved(
+        { ...released, retryAtMs: afterwards.retryAtMs, failures: afterwards.failures },
+        "pending",
+        afterwards.why,
+        afterwards.why,
+      );
     case "stop":
       return tx.moved({ ...released, desired: { ...vm.desired, power: "off" } }, "stopped", afterwards.why);
     case "fail":
@@ -92,7 +99,10 @@ function otherHome(tx: Transaction, vm: Vm): string {
   if (vm.homeNodeId === null) throw new RoostError({ kind: "internal", reason: `vm ${vm.id} has no home to clean` });
   if (!isRecoverable(tx, vm)) return vm.homeNodeId;
   const pools = poolsOf(vm.definition).map((name) => tx.state.poolIdByName.get(name));
-  const reaches = (node: Node): boolean => node.info !== null && pools.every((id) => node.info?.pools.some((pool) => pool.poolId === id && pool.available));
-  const candidates = [...tx.state.nodes.values()].map((node) => tx.get("nodes", node.id) ?? node).filter((node) => node.state === "ready" && reaches(node));
+  const reaches = (node: Node): boolean =>
+    node.info !== null && pools.every((id) => node.info?.pools.some((pool) => pool.poolId === id && pool.available));
+  const candidates = [...tx.state.nodes.values()]
+    .map((node) => tx.get("nodes", node.id) ?? node)
+    .filter((node) => node.state === "ready" && reaches(node));
   return candidates.toSorted((a, b) => a.peerId - b.peerId)[0]?.id ?? vm.homeNodeId;
 }

@@ -50,11 +50,12 @@ function gone(tx: Transaction, vm: Vm, claim: Claim, observed: VmObservation & {
   const failed = tx.atMs - vm.stateSinceMs > RAN_WELL_MS && vm.state === "running" ? 1 : vm.failures + 1;
   switch (observed.cause) {
     case "shutdown":
-      if (vm.definition.restart === "always") return afterRelease(tx, vm, { to: "restart", why: "the guest shut down", retryAtMs: tx.atMs, failures: 0 });
+      if (vm.definition.restart === "always")
+        return afterRelease(tx, vm, { to: "restart", why: "the guest shut down", retryAtMs: tx.atMs, failures: 0 });
       return afterRelease(tx, vm, { to: "stop", why: "the guest shut down" });
     case "fenced": {
       const proof: Proof = { kind: "release", nodeId: claim.nodeId, generation: claim.generation };
-      return afterRelease(tx, vm, { to: "recover", proof, lastHeartbeatMs: tx.atMs, suspectMs: tx.atMs });
+      return afterRelease(tx, vm, { to: "recover", proof, lastHeartbeatMs: tx.atMs, leaderChanged: false, suspectMs: tx.atMs });
     }
     case "destroyed":
     case "crashed":
@@ -68,7 +69,8 @@ function gone(tx: Transaction, vm: Vm, claim: Claim, observed: VmObservation & {
 
 /** Back to `pending` with back-off, or given up (HA-12). The first retry after a good run is at once. */
 function again(tx: Transaction, vm: Vm, failures: number, why: string): Vm {
-  if (failures >= tx.settings["ha.maxFailures"]) return afterRelease(tx, vm, { to: "fail", why: `${why}; given up after ${failures} failures` });
+  if (failures >= tx.settings["ha.maxFailures"])
+    return afterRelease(tx, vm, { to: "fail", why: `${why}; given up after ${failures} failures` });
   const waitMs = failures <= 1 ? 0 : Math.min(BACKOFF_LAST_MS, BACKOFF_FIRST_MS * 2 ** (failures - 2));
   return afterRelease(tx, vm, { to: "restart", why, retryAtMs: tx.atMs + waitMs, failures });
 }

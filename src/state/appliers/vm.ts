@@ -16,7 +16,8 @@ export function create(tx: Transaction, command: VmCreate): CommandResult {
   const names = new Set<string>();
   let number = cluster.nextVmNumber;
   for (const { id, definition, hold, nodeId, power } of command.vms) {
-    if (tx.state.vmIdByName.has(definition.name) || names.has(definition.name)) throw new RoostError({ kind: "exists", what: "vm", name: definition.name });
+    if (tx.state.vmIdByName.has(definition.name) || names.has(definition.name))
+      throw new RoostError({ kind: "exists", what: "vm", name: definition.name });
     if (nodeId !== null) tx.needNode(nodeId);
     names.add(definition.name);
     const local = localPools(tx, { definition });
@@ -62,7 +63,11 @@ export function desire(tx: Transaction, command: VmDesire): CommandResult {
   if (!legal.includes(command.action)) {
     // Asking again for what holds or is under way is no error: a script's repeat must not fail.
     if (isDoneAlready(vm, command.action)) return { ids: [vm.id] };
-    throw new RoostError({ kind: "precondition", reason: `vm ${vm.definition.name} is ${vm.state}: cannot ${command.action}`, legal: [...legal] });
+    throw new RoostError({
+      kind: "precondition",
+      reason: `vm ${vm.definition.name} is ${vm.state}: cannot ${command.action}`,
+      legal: [...legal],
+    });
   }
   if (vm.desired.deleted) throw new RoostError({ kind: "precondition", reason: `vm ${vm.definition.name} is being deleted`, legal: [] });
   if (command.nodeId !== null) tx.needNode(command.nodeId);
@@ -93,7 +98,11 @@ export function desire(tx: Transaction, command: VmDesire): CommandResult {
     case "delete": {
       const asked: Vm = { ...vm, desired: { ...vm.desired, power: "off", how: "force", deleted: true } };
       if (vm.claim !== null) {
-        tx.putVm(vm.state === "unknown" || vm.state === "prolog" || vm.state === "paused" ? asked : tx.moved(asked, "shutdown", `delete by ${who}`));
+        tx.putVm(
+          vm.state === "unknown" || vm.state === "prolog" || vm.state === "paused"
+            ? asked
+            : tx.moved(asked, "shutdown", `delete by ${who}`),
+        );
         break;
       }
       const cleaning = beginCleaning(tx, asked);
@@ -113,7 +122,8 @@ export function place(tx: Transaction, command: VmPlace): CommandResult {
   for (const { vmId, nodeId, generation } of command.placements) {
     const vm = tx.get("vms", vmId);
     const node = tx.get("nodes", nodeId);
-    const waits = vm !== undefined && (vm.state === "pending" || vm.state === "recovering") && vm.claim === null && vm.desired.power === "on";
+    const waits =
+      vm !== undefined && (vm.state === "pending" || vm.state === "recovering") && vm.claim === null && vm.desired.power === "on";
     if (!waits || vm.generation !== generation) {
       refused.push({ vmId, code: "not-waiting", detail: "the VM changed since the plan was made" });
       continue;
@@ -133,7 +143,8 @@ export function place(tx: Transaction, command: VmPlace): CommandResult {
     placed.push(vmId);
     const next = vm.generation + 1;
     const claim = { nodeId, generation: next, deadline: vm.underHa && vm.definition.ha.onQuorumLoss === "stop", sinceMs: tx.atMs };
-    const failover = vm.state === "recovering" && vm.failover !== null ? { ...vm.failover, toNodeId: nodeId, plannedMs: tx.atMs } : vm.failover;
+    const failover =
+      vm.state === "recovering" && vm.failover !== null ? { ...vm.failover, toNodeId: nodeId, plannedMs: tx.atMs } : vm.failover;
     // A node asked for by name is asked for once: later the VM must be free to be recovered elsewhere.
     const desired = { ...vm.desired, nodeId: null };
     const row: Vm = { ...vm, desired, claim, generation: next, homeNodeId: nodeId, pendingReasons: [], failover };
@@ -200,4 +211,3 @@ function isDoneAlready(vm: Vm, action: VmDesire["action"]): boolean {
       return vm.desired.deleted;
   }
 }
-
