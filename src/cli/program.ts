@@ -149,7 +149,8 @@ export async function runProgram(argv: readonly string[], options: ProgramOption
   }
   try {
     await program.parseAsync([...argv], { from: "user" });
-    return EXIT.ok;
+    // What follows for ever ends in no other way; scripts shall see that it was cut.
+    return io.signal.aborted ? EXIT.interrupted : EXIT.ok;
   } catch (error) {
     if (error instanceof Exit) return error.code;
     if (error instanceof CommanderError) return usageError(io, program, argv, error);

@@ -136,6 +136,38 @@ t.test("--wait tells when the goal is missed", async (t) => {
   }
 });
 
+t.test("events --follow and vm watch print one object a line until they are interrupted", async (t) => {
+  const cli = await host(t);
+  cli.files.set("a.yaml", A);
+  await cli.run(["vm", "create", "-f", "a.yaml", "--hold"]);
+  const { store } = cli.cluster;
+  const id = store.view().vmIdByName.get("a") ?? "";
+  const revision = store.view().index;
+  for (const words of [
+    ["events", "--follow", "--since", String(revision)],
+    ["vm", "watch", "a"],
+  ]) {
+    const abort = new AbortController();
+    const lines: string[] = [];
+    const ran = cli.run([...words, "-o", "json"], {
+      signal: abort.signal,
+      out: (text) => {
+        lines.push(text);
+        if (lines.length === 1)
+          void store.propose(
+            { type: "vm.desire", vmId: id, action: words[0] === "vm" ? "deploy" : "shutdown", nodeId: null },
+            { actor: "test" },
+          );
+        if (lines.length === 2) abort.abort();
+      },
+    });
+    t.equal((await ran).code, 130, words.join(" "));
+    for (const line of lines) t.type(JSON.parse(line), "object");
+    await store.propose({ type: "vm.desire", vmId: id, action: "start", nodeId: null }, { actor: "test" }).catch(() => {});
+    await store.propose({ type: "vm.desire", vmId: id, action: "shutdown", nodeId: null }, { actor: "test" }).catch(() => {});
+  }
+});
+
 t.test("a context file is found by flag, environment and name", async (t) => {
   const cli = await host(t);
   const issued = await cli.run(["context", "issue", "--endpoint", "127.0.0.1:1"]);
