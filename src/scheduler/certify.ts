@@ -6,7 +6,7 @@ import { lift, settle } from "./attempt.ts";
 import type { Attempt } from "./attempt.ts";
 import { FILTERS } from "./filters.ts";
 import type { Item } from "./items.ts";
-import { roomFor, tieBefore } from "./pick.ts";
+import { first } from "./pick.ts";
 import type { Scorer } from "./scorers.ts";
 import type { Decision, PlanKind } from "./types.ts";
 
@@ -37,7 +37,7 @@ export function certify(arena: Arena, items: readonly Item[], attempt: Attempt, 
       nodeId: winner === -1 ? null : arena.nodes[winner]!.id,
       score: winner === -1 ? null : score(arena, winner, item.memory, item.cpus),
       refused: refusedNow(arena, item),
-      top: best(arena, item, score).map((i) => ({ nodeId: arena.nodes[i]!.id, score: score(arena, i, item.memory, item.cpus) })),
+      top: first(arena, item, score, TOP, false).map((one) => ({ nodeId: arena.nodes[one.node]!.id, score: one.score })),
     });
   });
   return decisions;
@@ -58,32 +58,4 @@ function refusedNow(arena: Arena, item: Item): Record<string, number> {
   const refused: Record<string, number> = {};
   for (const { code } of FILTERS) if ((counts.get(code) ?? 0) > 0) refused[code] = counts.get(code)!;
   return refused;
-}
-
-/** The first nodes in the order of `pick`, at most 5. */
-function best(arena: Arena, item: Item, score: Scorer): number[] {
-  const overlay = item.overlay?.(arena.where) ?? null;
-  const tiers = overlay?.tiers ?? item.class.tiers;
-  const top: { i: number; tier: number; score: number }[] = [];
-  for (const i of item.class.eligible) {
-    if (!roomFor(arena, i, item.memory, item.cpus) || overlay?.blocked[i] === 1) continue;
-    const mine = { i, tier: tiers === null ? 0 : tiers[i]!, score: score(arena, i, item.memory, item.cpus) };
-    let at = top.length;
-    while (at > 0 && before(arena, item, mine, top[at - 1]!)) at--;
-    if (at >= TOP) continue;
-    top.splice(at, 0, mine);
-    if (top.length > TOP) top.pop();
-  }
-  return top.map((entry) => entry.i);
-}
-
-function before(
-  arena: Arena,
-  item: Item,
-  a: { i: number; tier: number; score: number },
-  b: { i: number; tier: number; score: number },
-): boolean {
-  if (a.tier !== b.tier) return a.tier < b.tier;
-  if (a.score !== b.score) return a.score < b.score;
-  return tieBefore(arena, item.tie, a.i, b.i);
 }

@@ -17,6 +17,7 @@ import type { FilterContext } from "./filters.ts";
 import { classesFor, haOrder, overlayFor, rankScorer, ranksByPriority, rowsOf, tieOf } from "./items.ts";
 import type { Item } from "./items.ts";
 import { reasonsFor } from "./reasons.ts";
+import { DEFAULT_REPACK_STEPS, repack } from "./repack.ts";
 import { scorerFor } from "./scorers.ts";
 import type { Scorer } from "./scorers.ts";
 import { DEFAULT_SEARCH_STEPS, search } from "./search.ts";
@@ -175,7 +176,15 @@ function planBatch(arena: Arena, items: readonly Item[], score: Scorer, request:
     outcome.attempt = compact;
     outcome.method = "compact";
   }
-  if (withoutItems(arena, items, request, () => reachesBound(arena, items, outcome.attempt.value))) return outcome;
+  const optimal = (): boolean => withoutItems(arena, items, request, () => reachesBound(arena, items, outcome.attempt.value));
+  if (optimal()) return outcome;
+  const better = improved(arena, items, outcome.attempt, request);
+  if (compareValues(better.value, outcome.attempt.value) > 0) {
+    outcome.attempt = better;
+    outcome.method = "compact";
+    outcome.placed.compact = placedIn(better);
+    if (optimal()) return outcome;
+  }
   outcome.proven = false;
   // The search does not know of policies between VMs.
   if (items.some((item) => item.overlay !== null)) return outcome;
@@ -189,6 +198,13 @@ function planBatch(arena: Arena, items: readonly Item[], score: Scorer, request:
   }
   outcome.placed.search = placedIn(outcome.attempt);
   return outcome;
+}
+
+/** An attempt with its VMs exchanged among their nodes, so that more of them fit. */
+function improved(arena: Arena, items: readonly Item[], attempt: Attempt, request: PlanRequest): Attempt {
+  if (holdsRoom(arena, items, request)) return attempt;
+  const node = repack(arena, items, attempt.node, request.searchSteps ?? DEFAULT_REPACK_STEPS);
+  return { order: compactOrder(items), node, value: valueOf(items, node) };
 }
 
 /** True if a VM of the request holds room that another could have, were the order of moves the search's to choose. */

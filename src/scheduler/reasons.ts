@@ -1,8 +1,9 @@
 /** Why VMs stay pending (SCH-14): the whole chain asked on every node, as it is once the plan's placements are made. */
-import { nodeUsage, usageOf } from "../model/capacity.ts";
+import { fits, nodeUsage, usageOf } from "../model/capacity.ts";
 import type { Reservation } from "../model/capacity.ts";
 import type { Node } from "../model/node.ts";
 import type { Refusal } from "../model/placement.ts";
+import { policiesOf } from "../model/policy.ts";
 import type { PendingReason, Vm } from "../model/vm.ts";
 import { mark, rewind } from "./arena.ts";
 import type { Arena } from "./arena.ts";
@@ -10,7 +11,7 @@ import { lift, putBack, settle } from "./attempt.ts";
 import type { Attempt } from "./attempt.ts";
 import { FILTERS, refuse } from "./filters.ts";
 import type { FilterContext } from "./filters.ts";
-import type { Item } from "./items.ts";
+import type { Item, RequestClass } from "./items.ts";
 
 const POLICIES = FILTERS.filter((filter) => filter.code === "policy" || filter.code === "vm-policy");
 const POLICY_CODES = new Set(POLICIES.map((filter) => filter.code));
@@ -28,22 +29,94 @@ export function reasonsFor(context: FilterContext, arena: Arena, items: readonly
     lift(arena, item, kind);
     settle(arena, item, i, kind);
   }
-  const known = new Map<string, PendingReason[]>();
+  const many = new Crowd(context, arena);
   for (const [k, item] of items.entries()) {
     if (attempt.node[k] !== -1) continue;
-    // A VM that has a claim is left out of its own node's sums: only VMs without one share an answer.
-    const key = item.vm.claim === null && item.overlay === null ? `${item.class.id} ${item.memory} ${item.cpus}` : item.vm.id;
-    let found = known.get(key);
-    if (found === undefined) {
-      lift(arena, item, kind);
-      found = reasonsOf({ ...context, inFlight: promisedBy(context, arena, item), where: arena.where }, item.vm);
-      putBack(arena, item, kind);
-      known.set(key, found);
+    // A VM that has a claim is left out of its own node's sums, and policies speak for single VMs: no answer is shared.
+    if (item.vm.claim === null && policiesOf(context.view, item.vm.id).length === 0) {
+      reasons.set(item.vm.id, many.reasonsOf(item));
+      continue;
     }
-    reasons.set(item.vm.id, found);
+    lift(arena, item, kind);
+    reasons.set(item.vm.id, reasonsOf({ ...context, inFlight: promisedBy(context, arena, item), where: arena.where }, item.vm));
+    putBack(arena, item, kind);
   }
   rewind(arena, before);
   return reasons;
+}
+
+/** The same answers for many VMs that have neither claim nor policies: the fixed part once a class, capacity from the columns. */
+class Crowd {
+  private readonly context: FilterContext;
+  private readonly arena: Arena;
+  /** Node indexes in the order of names, which decides whose words are the example. */
+  private readonly byName: number[];
+  private readonly known = new Map<number, PendingReason[]>();
+  private readonly fixed = new Map<RequestClass, { reasons: PendingReason[]; eligible: Uint8Array }>();
+  private promised: ReadonlyMap<string, Reservation> | null = null;
+
+  constructor(context: FilterContext, arena: Arena) {
+    this.context = context;
+    this.arena = arena;
+    this.byName = arena.nodes.map((_, i) => i).sort((a, b) => (arena.nodes[a]!.name < arena.nodes[b]!.name ? -1 : 1));
+  }
+
+  reasonsOf(item: Item): PendingReason[] {
+    let found = this.known.get(item.size);
+    if (found === undefined) this.known.set(item.size, (found = this.ask(item)));
+    return found;
+  }
+
+  private ask(item: Item): PendingReason[] {
+    const { arena } = this;
+    const { reasons, eligible } = this.fixedOf(item);
+    const counts = { memory: 0, cpus: 0 };
+    const example = { memory: -1, cpus: -1 };
+    for (const i of this.byName) {
+      if (eligible[i] === 0) continue;
+      const code = !fits(arena.usedMemory[i]!, item.memory, arena.limitMemory[i]!)
+        ? "memory"
+        : !fits(arena.usedCpus[i]!, item.cpus, arena.limitCpus[i]!)
+          ? "cpus"
+          : null;
+      if (code === null) continue;
+      if (counts[code]++ === 0) example[code] = i;
+    }
+    this.promised ??= promisedBy(this.context, arena, item);
+    const all = [...reasons];
+    for (const code of ["memory", "cpus"] as const) {
+      if (counts[code] === 0) continue;
+      const refusal = refuse({ ...this.context, inFlight: this.promised }, item.vm, arena.nodes[example[code]]!);
+      all.push({ code, nodes: counts[code], detail: refusal?.detail ?? "" });
+    }
+    return inOrder(all, arena.nodes.length);
+  }
+
+  private fixedOf(item: Item): { reasons: PendingReason[]; eligible: Uint8Array } {
+    let found = this.fixed.get(item.class);
+    if (found === undefined) {
+      const eligible = new Uint8Array(this.arena.nodes.length);
+      for (const i of item.class.eligible) eligible[i] = 1;
+      const counted = new Map<string, PendingReason>();
+      for (const i of this.byName) {
+        const refusal = eligible[i] === 1 ? null : refuse(this.context, item.vm, this.arena.nodes[i]!);
+        if (refusal === null) continue;
+        const entry = counted.get(refusal.code);
+        if (entry === undefined) counted.set(refusal.code, { code: refusal.code, nodes: 1, detail: refusal.detail });
+        else entry.nodes++;
+      }
+      found = { reasons: [...counted.values()], eligible };
+      this.fixed.set(item.class, found);
+    }
+    return found;
+  }
+}
+
+/** Never empty: a VM that stays pending is told why. */
+function inOrder(reasons: PendingReason[], nodes: number): PendingReason[] {
+  if (reasons.length === 0 && nodes === 0) return [{ code: "no-nodes", nodes: 0, detail: "the cluster has no nodes" }];
+  if (reasons.length === 0) return [{ code: "no-room", nodes: 0, detail: "the nodes that would do are promised to other VMs" }];
+  return reasons.sort((a, b) => (ORDER.get(a.code) ?? 0) - (ORDER.get(b.code) ?? 0));
 }
 
 /** What every node says to the VM, counted by code, with the first node's words (by node name) as the example. */
@@ -69,10 +142,10 @@ export function reasonsOf(context: FilterContext, vm: Vm): PendingReason[] {
         node,
       );
   }
-  const reasons = [...counted.values()].sort((a, b) => (ORDER.get(a.code) ?? 0) - (ORDER.get(b.code) ?? 0));
-  if (counted.size === 0 && context.view.nodes.size === 0) return [{ code: "no-nodes", nodes: 0, detail: "the cluster has no nodes" }];
-  if (counted.size === 0) return [{ code: "no-room", nodes: 0, detail: "the nodes that would do are promised to other VMs" }];
-  return reasons.map(({ code, nodes, detail }) => ({ code, nodes, detail }));
+  return inOrder(
+    [...counted.values()].map(({ code, nodes: refused, detail }) => ({ code, nodes: refused, detail })),
+    nodes.length,
+  );
 }
 
 /**

@@ -22,8 +22,28 @@ export const scoreRunning: Scorer = (arena, i, memory, cpus) =>
 export const scoreStopped: Scorer = (arena, i, memory, cpus) =>
   ((arena.placedCpus[i]! + cpus) / arena.cpus[i]! + (arena.placedMemory[i]! + memory) / arena.memory[i]!) / 2;
 
-/** SCH-10, packing: the share of the node's memory that stays free, so the fullest node that still fits wins. */
-export const scoreConsolidate: Scorer = (arena, i, memory) => (arena.limitMemory[i]! - arena.usedMemory[i]! - memory) / arena.memory[i]!;
+/**
+ * SCH-10, packing: the share of the node's limits that stays free, the mean of memory and vCPUs where vCPUs are limited, so
+ * the fullest nodes come first. Of the first few the most even one is taken: see `pickEven`.
+ */
+export const scoreConsolidate: Scorer = (arena, i, memory, cpus) => {
+  const freeMemory = freeMemoryPart(arena, i, memory);
+  return arena.limitCpus[i] === Number.POSITIVE_INFINITY ? freeMemory : (freeMemory + freeCpusPart(arena, i, cpus)) / 2;
+};
+
+/** How far apart the free parts of memory and vCPUs would be: what is left of one without the other serves nobody. */
+export function unevenness(arena: Arena, i: number, memory: number, cpus: number): number {
+  if (arena.limitCpus[i] === Number.POSITIVE_INFINITY) return 0;
+  return Math.abs(freeMemoryPart(arena, i, memory) - freeCpusPart(arena, i, cpus));
+}
+
+function freeMemoryPart(arena: Arena, i: number, memory: number): number {
+  return (arena.limitMemory[i]! - arena.usedMemory[i]! - memory) / arena.limitMemory[i]!;
+}
+
+function freeCpusPart(arena: Arena, i: number, cpus: number): number {
+  return (arena.limitCpus[i]! - arena.usedCpus[i]! - cpus) / arena.limitCpus[i]!;
+}
 
 export function scorerFor(scoring: Scoring, kind: PlanKind): Scorer {
   if (scoring === "consolidate") return scoreConsolidate;

@@ -9,7 +9,8 @@
  */
 import type { Arena } from "./arena.ts";
 import type { Item } from "./items.ts";
-import { pick, roomFor, tieBefore } from "./pick.ts";
+import { pick, pickEven, roomFor, tieBefore } from "./pick.ts";
+import { scoreConsolidate } from "./scorers.ts";
 import type { Scorer } from "./scorers.ts";
 
 /** Below this a scan is as fast and needs nothing kept. */
@@ -24,9 +25,11 @@ export type Picker = (item: Item, score: Scorer) => number;
 
 /** A picker for one arena: `pick` where nothing is gained by remembering. */
 export function pickerFor(arena: Arena): Picker {
-  if (arena.nodes.length < MIN_NODES) return (item, score) => pick(arena, item, score);
-  const forest = new Forest(arena);
-  return (item, score) => forest.pick(item, score);
+  const forest = arena.nodes.length < MIN_NODES ? null : new Forest(arena);
+  return (item, score) => {
+    if (score === scoreConsolidate) return pickEven(arena, item);
+    return forest === null ? pick(arena, item, score) : forest.pick(item, score);
+  };
 }
 
 /**

@@ -4,7 +4,7 @@ import { seededRandom } from "../../src/base/random.ts";
 import { arenaOf, mark, rewind, shift } from "../../src/scheduler/arena.ts";
 import type { Item } from "../../src/scheduler/items.ts";
 import { pick } from "../../src/scheduler/pick.ts";
-import { scoreConsolidate, scoreRunning, scoreStopped } from "../../src/scheduler/scorers.ts";
+import { scoreRunning, scoreStopped } from "../../src/scheduler/scorers.ts";
 import { pickerFor } from "../../src/scheduler/tree.ts";
 import { testNode, testView, testVm } from "../support/world.ts";
 
@@ -46,7 +46,7 @@ for (const nodes of [193, 256, 1000]) {
       // Bursts over few classes, then over more of them than there may be trees.
       const size = sizes[random.below(step % 2_000 < 1_000 ? 5 : sizes.length)]!;
       const item: Item = { ...size, vm, tie: random.below(2 ** 32), rank: 0, overlay: null, score: null };
-      const score = [scoreStopped, scoreRunning, scoreConsolidate][random.below(step < 3_000 ? 1 : 3)]!;
+      const score = [scoreStopped, scoreRunning][random.below(step < 3_000 ? 1 : 2)]!;
       const expected = pick(arena, item, score);
       if (!t.equal(picker(item, score), expected, `step ${step}`)) return;
       if (expected !== -1) {
