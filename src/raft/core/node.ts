@@ -1,5 +1,5 @@
 import { assert } from "../../base/assert.ts";
-import { encodeConfChange } from "./confdata.ts";
+import { decodeConfChange, encodeConfChange } from "./confdata.ts";
 import { applyConfChange, restoreConfState } from "./membership.ts";
 import { isLocal, isReply, isThread, message, NO_DATA } from "./message.ts";
 import { Raft } from "./raft.ts";
@@ -98,6 +98,16 @@ export class RaftNode {
   /** To be called when a committed `conf`/`conf-v1` entry is applied (see decodeConfChange); returns the membership from there on. */
   applyConfChange(change: ConfChange): ConfState {
     return applyConfChange(this.raft, change);
+  }
+
+  /**
+   * Applies the membership change in a committed entry, unless a checkpoint that the core has accepted meanwhile contains it
+   * already (asynchronous applying may lag behind it): then null, and the entry must have no effect anywhere.
+   */
+  applyConfEntry(entry: Entry): ConfState | null {
+    const { log } = this.raft;
+    if (entry.index <= Math.max(log.applied, log.unstable.checkpoint?.index ?? 0)) return null;
+    return applyConfChange(this.raft, decodeConfChange(entry));
   }
 
   /** Processes a message from a peer, or in asynchronous mode from the storage threads. */

@@ -21,6 +21,7 @@ function settingsOf(config: RaftConfig): Settings {
     checkQuorum: config.checkQuorum ?? false,
     preVote: config.preVote ?? false,
     reads: config.reads ?? "safe",
+    hastySingleReads: config.hastySingleReads ?? false,
     disableProposalForwarding: config.disableProposalForwarding ?? false,
     disableConfChangeValidation: config.disableConfChangeValidation ?? false,
     stepDownOnRemoval: config.stepDownOnRemoval ?? false,

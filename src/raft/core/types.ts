@@ -219,6 +219,12 @@ export interface RaftConfig {
   preVote?: boolean;
   /** `lease` trusts clocks and needs checkQuorum. */
   reads?: "safe" | "lease";
+  /**
+   * Answer reads as etcd's core does where the group has a single voter: at once, even before the first commit of the term, and
+   * even if that voter is not this leader. Both can miss what was acknowledged before (the commit index needs no fsync; a removed
+   * leader does not know its successor), so by default they wait like all others. For conformance tests.
+   */
+  hastySingleReads?: boolean;
   disableProposalForwarding?: boolean;
   /** Take membership changes without looking at the current configuration: only for tests. */
   disableConfChangeValidation?: boolean;

@@ -176,7 +176,11 @@ export class LevelLog implements LogReader {
           this.state.lastTerm = last.term;
           batch.push({ type: "put", key: recordKey(seq), value: encodeRecord(seq, entries) });
         }
-        if (hardState !== null) Object.assign(this.state, hardState);
+        if (hardState !== null) {
+          const { term, vote, commit } = hardState;
+          // What was recorded as committed stays so: see commitTo and saveCheckpoint.
+          Object.assign(this.state, { term, vote, commit: Math.max(commit, this.state.commit) });
+        }
         batch.push({ type: "put", key: STATE_KEY, value: encodeState(this.state) });
       },
       commit: () => {
@@ -202,7 +206,27 @@ export class LevelLog implements LogReader {
         // A checkpoint of the leader's may have come in between.
         if (meta.index <= this.meta.index) return;
         this.meta = meta;
+        // The core may have told of this commit index in a write that is still under way, or was lost.
+        if (index > this.state.commit) this.state.commit = index;
+        batch.push({ type: "put", key: STATE_KEY, value: encodeState(this.state) });
         batch.push({ type: "put", key: CHECKPOINT_KEY, value: encodeCheckpointMeta(meta) });
+      },
+      commit: () => {},
+    });
+  }
+
+  /**
+   * Makes it durable that everything up to `index` is committed. Must be done before a membership change at `index` takes
+   * effect: commit indexes are otherwise not synced, and a peer that wakes up in an old membership without knowing of the
+   * change could elect itself by a quorum that no longer counts.
+   */
+  commitTo(index: number): Promise<void> {
+    return this.enqueue({
+      sync: true,
+      prepare: (batch) => {
+        if (index > this.state.lastIndex) throw new AssertionError(`commit index ${index} is beyond the log`);
+        if (index > this.state.commit) this.state.commit = index;
+        batch.push({ type: "put", key: STATE_KEY, value: encodeState(this.state) });
       },
       commit: () => {},
     });

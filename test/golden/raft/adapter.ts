@@ -369,6 +369,8 @@ export class WireNode {
       checkQuorum: config.checkQuorum ?? false,
       preVote: config.preVote ?? false,
       reads: config.readOnly === "lease-based" ? "lease" : "safe",
+      // Ours differ from etcd's reads in a group of one (see RaftConfig): stale ones are a bug. Here they must be the same.
+      hastySingleReads: true,
       disableProposalForwarding: config.disableProposalForwarding ?? false,
       disableConfChangeValidation: config.disableConfChangeValidation ?? false,
       stepDownOnRemoval: config.stepDownOnRemoval ?? false,

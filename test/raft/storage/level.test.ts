@@ -128,6 +128,22 @@ t.test("compaction keeps what follows, also over a replaced tail", async (t) => 
   await log.close();
 });
 
+t.test("commit indexes that something rests on are kept, whatever is written after them", async (t) => {
+  const path = join(t.testdir(), "log");
+  let log = await LevelLog.open(path);
+  await put(log, run(1, 1, 10), { term: 1, vote: 1, commit: 2 });
+  await log.commitTo(5);
+  await put(log, [], { term: 1, vote: 1, commit: 3 });
+  await log.close();
+  log = await LevelLog.open(path);
+  t.equal(log.initialState().hardState.commit, 5);
+  await log.saveCheckpoint(8, peers);
+  await log.close();
+  log = await LevelLog.open(path);
+  t.equal(log.initialState().hardState.commit, 8, "a checkpoint is of what is committed");
+  await log.close();
+});
+
 t.test("a checkpoint from the leader replaces everything", async (t) => {
   const path = join(t.testdir(), "log");
   let log = await LevelLog.open(path);

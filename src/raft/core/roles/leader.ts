@@ -156,14 +156,16 @@ function startTransfer(raft: Raft, m: Message, progress: Progress): void {
 }
 
 function takeRead(raft: Raft, m: Message): void {
-  if (raft.tracker.isSingleton()) answerRead(raft, m, raft.log.committed);
+  if (raft.tracker.isSingleton() && raft.settings.hastySingleReads) answerRead(raft, m, raft.log.committed);
   // Until something of our own term is committed, our commit index may lag behind what an earlier leader answered (thesis 6.4).
   else if (!raft.hasCommittedInTerm()) raft.earlyReads.push(m);
   else startRead(raft, m);
 }
 
 function startRead(raft: Raft, m: Message): void {
-  if (raft.settings.reads === "lease") {
+  // The only voter is a quorum by itself.
+  const alone = raft.tracker.isSingleton() && raft.tracker.isVoter(raft.id);
+  if (alone || raft.settings.reads === "lease") {
     answerRead(raft, m, raft.log.committed);
     return;
   }
