@@ -224,7 +224,9 @@ function rows<T extends object>(value: unknown, path: string, fields: Fields, fa
 
 /** The caller names the type that `fields` describes. */
 function row<T extends object>(value: unknown, path: string, fields: Fields, faults: Violation[]): T {
-  const found = record(value, path, faults, Object.keys(fields));
+  const found = { ...record(value, path, faults, Object.keys(fields)) };
+  // Programs write null for what they leave out.
+  for (const name of Object.keys(found)) if (found[name] === null) delete found[name];
   for (const [name, rule] of Object.entries(fields)) {
     const field = path === "" ? name : `${path}.${name}`;
     const problem = found[name] === undefined ? (rule.needed === true ? "is missing" : null) : problemWith(found[name], rule);

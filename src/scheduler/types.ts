@@ -1,6 +1,5 @@
 /** What is asked of the scheduler and what it answers. Data only: both can be kept, sent and planned again. */
 import type { Reservation } from "../model/capacity.ts";
-import type { View } from "../model/view.ts";
 import type { PendingReason } from "../model/vm.ts";
 
 export type Scoring = "balance" | "consolidate";
@@ -78,6 +77,3 @@ export interface Plan {
   proven: boolean;
   certificate: PlanCertificate;
 }
-
-/** A scheduler is one function of this shape; it can be swapped as one module (SCH-10). Same inputs, same bytes. */
-export type Planner = (view: View, request: PlanRequest, seed: string) => Plan;

@@ -54,6 +54,12 @@ t.test("the smallest of both", async (t) => {
   ]);
 });
 
+t.test("null is as good as absent", async (t) => {
+  const node = { name: "n1", cpus: 4, memoryMib: 2048 };
+  t.same(clusterFrom({ nodes: [{ ...node, zone: null, labels: null }] }), clusterFrom({ nodes: [node] }));
+  t.throws(() => clusterFrom({ nodes: [{ ...node, cpus: null }] }), { message: "nodes[0].cpus: is missing" });
+});
+
 t.test("all faults at once, each with its place", async (t) => {
   const faults = (run: () => unknown): string[] => {
     try {

@@ -145,6 +145,43 @@ t.test("a batch places no fewer than one by one, and proofs hold against trying 
   t.ok(rounds < 400 || searched > 3, `the search had work: ${searched}`);
 });
 
+t.test("planners that know nothing of each other never overbook, and nothing is lost", async (t) => {
+  const random = seededRandom(seed + 2);
+  let conflicts = 0;
+  for (let round = 0; round < rounds; round++) {
+    const nodes = Array.from({ length: 2 + random.below(4) }, (_, i) => testNode(`n${i}`, { memoryMib: 10 + random.below(10), cpus: 8 }));
+    const vms = Array.from({ length: 12 }, (_, i) => testVm(`v${i}`, { memoryMib: 1 + random.below(6), cpus: 1 }, { number: i + 1 }));
+    let view = testView(nodes, vms);
+    const usage = usageOf(view);
+    // Leaders of old and new terms plan on views of different age; their plans are applied in any order.
+    const planned = [0, 1, 2].map((k) => {
+      const some = vms.filter(() => random.below(3) > 0).map((vm) => vm.id);
+      return plan(view, { vms: some, mode: random.below(2) === 0 ? "batch" : "one-by-one", kind: "start", scoring: null }, `${round}/${k}`);
+    });
+    for (const { placements } of planned) {
+      for (const { vmId, nodeId } of placements) {
+        const vm = view.vms.get(vmId)!;
+        // A generation that is no longer the plan's is refused before anything else.
+        if (vm.generation !== 1 || checkPlacement(view, vm, view.nodes.get(nodeId)!, { usage }) !== null) {
+          conflicts++;
+          continue;
+        }
+        const placed: Vm = { ...vm, generation: 2, claim: { nodeId, generation: 2, deadline: true, sinceMs: 0 }, state: "prolog" };
+        replaceVm(usage, vm, placed);
+        view = testView(nodes, [...new Map(view.vms).set(vmId, placed).values()]);
+      }
+    }
+    for (const node of nodes) {
+      const held = nodeUsage(usage, node.id).memoryMib;
+      if (!t.ok(held <= limitsOf(node, settingsOf(view)).memoryMib, `round ${round}: ${node.id} holds ${held}`)) return;
+    }
+    const left = [...view.vms.values()].filter((vm) => vm.claim === null);
+    const again = plan(view, { vms: left.map((vm) => vm.id), mode: "batch", kind: "start", scoring: null }, `${round}/again`, usage);
+    if (!t.equal(again.placements.length + again.rejections.length, left.length, `round ${round}: what lost is planned again`)) return;
+  }
+  t.ok(conflicts > rounds, `plans did conflict: ${conflicts} times`);
+});
+
 /** Higher priority counts above any number of lower ones. */
 function worth(vms: readonly Vm[], placed: ReadonlySet<string>, byPriority: boolean): number {
   return vms.reduce((sum, vm) => sum + (placed.has(vm.id) ? (byPriority && vm.definition.ha.priority > 0 ? 100 : 1) : 0), 0);
