@@ -25,12 +25,13 @@ export interface AgentCommand {
   env: Record<string, string>;
 }
 
-/** `dist/roost` if it is built; else the sources, run by Node. ROOST_LAB_AGENT=source|dist decides it. */
+/** `dist/roost` if it is built; else the sources, run by Node. ROOST_LAB_AGENT=source|dist, or the path of a binary, decides it. */
 export function roostCommand(): string[] {
   const binary = join(CHECKOUT, "dist", "roost");
   const source = [NODE, "--disable-warning=ExperimentalWarning", join(CHECKOUT, "src", "main.ts")];
   const wish = process.env["ROOST_LAB_AGENT"];
   if (wish === "source") return source;
+  if (wish?.startsWith("/") === true) return [wish];
   return wish === "dist" || existsSync(binary) ? [binary] : source;
 }
 

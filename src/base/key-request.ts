@@ -1,6 +1,6 @@
 /** Key pairs and certificate requests: made by whoever needs a certificate, so that the key never travels. */
 // The X.509 library's dependency container needs this at load.
-import "./reflect-metadata.ts";
+import "reflect-metadata";
 import { webcrypto } from "node:crypto";
 import * as x509 from "@peculiar/x509";
 

@@ -1,23 +1,25 @@
 /** Borderless tables: columns as wide as their widest cell, two spaces between them, nothing after the last. */
+import Table from "cli-table3";
 
-/** Width on screen, without colour codes. Names are ASCII; anything wider comes only from texts at the line's end. */
-function width(text: string): number {
-  // oxlint-disable-next-line no-control-regex
-  return text.replace(/\u001b\[\d+m/g, "").length;
-}
+const NO_BORDERS = Object.fromEntries(
+  ["top", "top-mid", "top-left", "top-right", "bottom", "bottom-mid", "bottom-left", "bottom-right", "left", "left-mid"]
+    .concat(["mid", "mid-mid", "right", "right-mid"])
+    .map((place) => [place, ""]),
+);
 
 /** `alignRight`: headers of columns with numbers. An empty list of rows gives the header alone. */
 export function table(headers: string[], rows: string[][], alignRight: readonly string[] = []): string {
-  const widths = headers.map((header, i) => rows.reduce((most, row) => Math.max(most, width(row[i] ?? "")), width(header)));
-  const line = (cells: string[]): string =>
-    cells
-      .map((cell, i) => {
-        const fill = " ".repeat(Math.max(0, (widths[i] ?? 0) - width(cell)));
-        return alignRight.includes(headers[i] ?? "") ? fill + cell : cell + fill;
-      })
-      .join("  ")
-      .trimEnd();
-  return [headers, ...rows].map((cells) => `${line(cells.map((cell) => (cell === "" ? "-" : cell)))}\n`).join("");
+  const drawn = new Table({
+    chars: { ...NO_BORDERS, middle: "  " },
+    style: { "padding-left": 0, "padding-right": 0, head: [], border: [] },
+    colAligns: headers.map((header) => (alignRight.includes(header) ? "right" : "left")),
+  });
+  for (const cells of [headers, ...rows]) drawn.push(headers.map((_, i) => cells[i] || "-"));
+  return `${drawn
+    .toString()
+    .split("\n")
+    .map((line) => line.trimEnd())
+    .join("\n")}\n`;
 }
 
 /** `key: value` lines with the values in one column; empty values are left out. */

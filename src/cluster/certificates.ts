@@ -3,7 +3,7 @@
  * used for is in it: only nodes can serve, so that no user's certificate can pose as a node.
  */
 // Before the X.509 library, which needs it at load.
-import "../base/reflect-metadata.ts";
+import "reflect-metadata";
 import { createHash, webcrypto } from "node:crypto";
 import * as x509 from "@peculiar/x509";
 import { invalid, RoostError } from "../base/errors.ts";

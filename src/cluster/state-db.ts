@@ -5,7 +5,7 @@
  */
 import { crc32 } from "node:zlib";
 import { Level } from "level";
-import { RoostError } from "../base/errors.ts";
+import { asRoostError, RoostError } from "../base/errors.ts";
 import { NO_MEMBERSHIP } from "../model/membership.ts";
 import { State, type Position, type RowChange, type TableName, TABLE_NAMES } from "../state/state.ts";
 
@@ -137,7 +137,10 @@ export class StateDb {
 
   #check(): void {
     if (this.#failure !== null)
-      throw new RoostError({ kind: "internal", reason: `cannot write ${this.#path}: ${String(this.#failure)}` }, "is the disk full?");
+      throw new RoostError(
+        { kind: "internal", reason: `cannot write ${this.#path}: ${asRoostError(this.#failure).message}` },
+        "is the disk full?",
+      );
   }
 
   #open(key: string, value: string): string {

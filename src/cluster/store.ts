@@ -1,6 +1,6 @@
 /**
  * What every upper floor sees of the replicated state: a view to read, commands to propose, changes to follow. The
- * real one is src/cluster/replica.ts; tests use src/cluster/memory-store.ts, which applies at once.
+ * real one is src/cluster/replica.ts; tests use test/support/memory-store.ts, which applies at once.
  */
 import type { Command } from "../state/commands.ts";
 import type { CommandResult, Event } from "../state/outcome.ts";

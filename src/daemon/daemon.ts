@@ -42,6 +42,7 @@ const HEARTBEAT_TICKS = 1;
 const CONSENSUS_HEAP_MIB = 128;
 const KEEPER_START_MS = 10_000;
 const PLANS_AT_ONCE = 16;
+const POOL_LOOK_MS = 500;
 /** The answer to the call that stops the daemon must get out. */
 const LAST_ANSWER_MS = 100;
 
@@ -60,7 +61,8 @@ export interface Daemon {
 }
 
 export async function startDaemon(config: NodeConfig, identity: Identity, effects: DaemonEffects): Promise<Daemon> {
-  const { log, fatal } = effects;
+  const { log } = effects;
+  const fatal = (error: unknown): void => effects.fatal(error);
   const { nodeId } = identity;
   const clock = systemClock;
   await mkdir(config.data, { recursive: true, mode: 0o700 });
@@ -157,10 +159,14 @@ export async function startDaemon(config: NodeConfig, identity: Identity, effect
       log,
     },
   );
-  // A new pool must be known on each node before VMs can be placed on it.
+  // A new pool must be known on each node before VMs can be placed on it; one that is not there yet is looked for again soon.
+  const reportPools = async (): Promise<void> => {
+    await agent.reportInfo();
+    if (await pools.expectsMore()) clock.after(POOL_LOOK_MS, () => void reportPools().catch(notReported));
+  };
+  const notReported = (thrown: unknown): void => log.warn("could not report the node's pools", { reason: asRoostError(thrown).message });
   const unwatchPools = replica.subscribe(({ events }) => {
-    if (!events.some((event) => event.kind === "pool.created" || event.kind === "pool.deleted")) return;
-    agent.reportInfo().catch((thrown: unknown) => log.warn("could not report the node's pools", { reason: asRoostError(thrown).message }));
+    if (events.some((event) => event.kind === "pool.created" || event.kind === "pool.deleted")) void reportPools().catch(notReported);
   });
 
   // What only the leader does.

@@ -36,6 +36,16 @@ export class OpenPools {
     return [...this.#opened.values()].map(({ pool }) => pool);
   }
 
+  /** True while a new pool is not there yet: another node is marking it, or a mount is coming up. */
+  async expectsMore(): Promise<boolean> {
+    for (const { pool } of this.#opened.values()) {
+      const row = this.#store.view().pools.get(pool.pool.id);
+      const young = row !== undefined && this.#clock.wallMs() - row.createdAtMs < YOUNG_MS;
+      if (young && !(await pool.status()).available) return true;
+    }
+    return false;
+  }
+
   async #refresh(): Promise<void> {
     const view = this.#store.view();
     for (const pool of view.pools.values()) {

@@ -11,21 +11,25 @@ import type { Settings } from "../model/settings.ts";
 import type { View } from "../model/view.ts";
 import type { Vm } from "../model/vm.ts";
 
+/** Columns of `cells`. Hard limits by SCH-1, MiB and vCPUs; Infinity where there is none. */
+export const LIMIT_MEMORY = 0;
+export const LIMIT_CPUS = 1;
+/** Claims, with what is in flight. */
+export const USED_MEMORY = 2;
+export const USED_CPUS = 3;
+/** Claims and stopped VMs at home (SCH-7). */
+export const PLACED_MEMORY = 4;
+export const PLACED_CPUS = 5;
+/** Physical memory and logical CPUs: the denominators. */
+export const MEMORY = 6;
+export const CPUS = 7;
+export const WIDTH = 8;
+
 export interface Arena {
   readonly nodes: readonly Node[];
   readonly indexOf: ReadonlyMap<string, number>;
-  /** MiB and vCPUs by SCH-1; Infinity where there is no limit. */
-  readonly limitMemory: Float64Array;
-  readonly limitCpus: Float64Array;
-  /** Claims, with what is in flight. */
-  readonly usedMemory: Float64Array;
-  readonly usedCpus: Float64Array;
-  /** Claims and stopped VMs at home (SCH-7). */
-  readonly placedMemory: Float64Array;
-  readonly placedCpus: Float64Array;
-  /** Physical memory and logical CPUs; the denominators. */
-  readonly memory: Float64Array;
-  readonly cpus: Float64Array;
+  /** `WIDTH` numbers a node, one cache line: see the columns below. */
+  readonly cells: Float64Array;
   /** For ties. */
   readonly hash: Uint32Array;
   /** vCPUs of all VMs of the cluster. */
@@ -59,14 +63,7 @@ export function arenaOf(
   const arena: Arena = {
     nodes,
     indexOf: new Map(nodes.map((node, i) => [node.id, i])),
-    limitMemory: new Float64Array(n),
-    limitCpus: new Float64Array(n),
-    usedMemory: new Float64Array(n),
-    usedCpus: new Float64Array(n),
-    placedMemory: new Float64Array(n),
-    placedCpus: new Float64Array(n),
-    memory: new Float64Array(n),
-    cpus: new Float64Array(n),
+    cells: new Float64Array(n * WIDTH),
     hash: new Uint32Array(n),
     totalCpus: usage.totalCpus,
     where: new Map(),
@@ -76,47 +73,48 @@ export function arenaOf(
     const limits = limitsOf(node, settings);
     const sums = nodeUsage(usage, node.id);
     const flying = options.inFlight?.get(node.id);
-    arena.limitMemory[i] = limits.memoryMib;
-    arena.limitCpus[i] = limits.cpus;
-    arena.usedMemory[i] = sums.memoryMib + (flying?.memoryMib ?? 0);
-    arena.usedCpus[i] = sums.cpus + (flying?.cpus ?? 0);
-    arena.placedMemory[i] = sums.placedMemoryMib + (flying?.memoryMib ?? 0);
-    arena.placedCpus[i] = sums.placedCpus + (flying?.cpus ?? 0);
-    arena.memory[i] = node.info?.memoryMib ?? 0;
-    arena.cpus[i] = node.info?.cpus ?? 0;
+    arena.cells[i * WIDTH + LIMIT_MEMORY] = limits.memoryMib;
+    arena.cells[i * WIDTH + LIMIT_CPUS] = limits.cpus;
+    arena.cells[i * WIDTH + USED_MEMORY] = sums.memoryMib + (flying?.memoryMib ?? 0);
+    arena.cells[i * WIDTH + USED_CPUS] = sums.cpus + (flying?.cpus ?? 0);
+    arena.cells[i * WIDTH + PLACED_MEMORY] = sums.placedMemoryMib + (flying?.memoryMib ?? 0);
+    arena.cells[i * WIDTH + PLACED_CPUS] = sums.placedCpus + (flying?.cpus ?? 0);
+    arena.cells[i * WIDTH + MEMORY] = node.info?.memoryMib ?? 0;
+    arena.cells[i * WIDTH + CPUS] = node.info?.cpus ?? 0;
     arena.hash[i] = hash32(node.id);
   }
   return arena;
 }
 
-/** The columns that placements change. */
+/** All that placements change. */
 export interface ArenaMark {
-  readonly usedMemory: Float64Array;
-  readonly usedCpus: Float64Array;
-  readonly placedMemory: Float64Array;
-  readonly placedCpus: Float64Array;
+  readonly cells: Float64Array;
   readonly where: ReadonlyMap<string, string | null>;
 }
 
 export function mark(arena: Arena): ArenaMark {
-  return {
-    usedMemory: arena.usedMemory.slice(),
-    usedCpus: arena.usedCpus.slice(),
-    placedMemory: arena.placedMemory.slice(),
-    placedCpus: arena.placedCpus.slice(),
-    where: new Map(arena.where),
-  };
+  return { cells: arena.cells.slice(), where: new Map(arena.where) };
 }
 
 export function rewind(arena: Arena, to: ArenaMark): void {
-  arena.usedMemory.set(to.usedMemory);
-  arena.usedCpus.set(to.usedCpus);
-  arena.placedMemory.set(to.placedMemory);
-  arena.placedCpus.set(to.placedCpus);
+  arena.cells.set(to.cells);
   arena.journal.epoch++;
   if (arena.where.size === 0 && to.where.size === 0) return;
   arena.where.clear();
   for (const [vmId, nodeId] of to.where) arena.where.set(vmId, nodeId);
+}
+
+/** One column, copied out. */
+export function column(arena: Arena, which: number): Float64Array {
+  return Float64Array.from(arena.nodes, (_, i) => arena.cells[i * WIDTH + which]!);
+}
+
+/** Room by SCH-1: MiB and vCPUs that no claim holds. */
+export function freeRoom(arena: Arena): { memory: Float64Array; cpus: Float64Array } {
+  return {
+    memory: Float64Array.from(arena.nodes, (_, i) => arena.cells[i * WIDTH + LIMIT_MEMORY]! - arena.cells[i * WIDTH + USED_MEMORY]!),
+    cpus: Float64Array.from(arena.nodes, (_, i) => arena.cells[i * WIDTH + LIMIT_CPUS]! - arena.cells[i * WIDTH + USED_CPUS]!),
+  };
 }
 
 /** What of the VM is in the sums now: added with `sign` 1, taken out with -1. */
@@ -124,25 +122,25 @@ export function shiftOwn(arena: Arena, vm: Vm, sign: 1 | -1): void {
   const { memoryMib, cpus } = vm.definition;
   const claimed = vm.claim === null ? undefined : arena.indexOf.get(vm.claim.nodeId);
   if (claimed !== undefined) {
-    arena.usedMemory[claimed]! += sign * memoryMib;
-    arena.usedCpus[claimed]! += sign * cpus;
+    arena.cells[claimed * WIDTH + USED_MEMORY]! += sign * memoryMib;
+    arena.cells[claimed * WIDTH + USED_CPUS]! += sign * cpus;
     note(arena, claimed);
   }
   const place = placeOf(vm);
   const placed = place === null ? undefined : arena.indexOf.get(place);
   if (placed !== undefined) {
-    arena.placedMemory[placed]! += sign * memoryMib;
-    arena.placedCpus[placed]! += sign * cpus;
+    arena.cells[placed * WIDTH + PLACED_MEMORY]! += sign * memoryMib;
+    arena.cells[placed * WIDTH + PLACED_CPUS]! += sign * cpus;
     note(arena, placed);
   }
 }
 
 /** A VM of this size takes (1) or leaves (-1) node `i`. */
 export function shift(arena: Arena, i: number, memoryMib: number, cpus: number, sign: 1 | -1): void {
-  arena.usedMemory[i]! += sign * memoryMib;
-  arena.usedCpus[i]! += sign * cpus;
-  arena.placedMemory[i]! += sign * memoryMib;
-  arena.placedCpus[i]! += sign * cpus;
+  arena.cells[i * WIDTH + USED_MEMORY]! += sign * memoryMib;
+  arena.cells[i * WIDTH + USED_CPUS]! += sign * cpus;
+  arena.cells[i * WIDTH + PLACED_MEMORY]! += sign * memoryMib;
+  arena.cells[i * WIDTH + PLACED_CPUS]! += sign * cpus;
   note(arena, i);
 }
 

@@ -3,6 +3,7 @@
  * proven optimal (SCH-12).
  */
 import { roomFor } from "./pick.ts";
+import { LIMIT_CPUS, LIMIT_MEMORY, USED_CPUS, USED_MEMORY, WIDTH } from "./arena.ts";
 import type { Arena } from "./arena.ts";
 import type { Item } from "./items.ts";
 
@@ -19,8 +20,8 @@ export function upperBound(arena: Arena, items: readonly Item[]): number {
   const freeCpus: number[] = [];
   for (let i = 0; i < reachable.length; i++) {
     if (reachable[i] === 0) continue;
-    freeMemory.push(arena.limitMemory[i]! - arena.usedMemory[i]!);
-    freeCpus.push(arena.limitCpus[i]! - arena.usedCpus[i]!);
+    freeMemory.push(arena.cells[i * WIDTH + LIMIT_MEMORY]! - arena.cells[i * WIDTH + USED_MEMORY]!);
+    freeCpus.push(arena.cells[i * WIDTH + LIMIT_CPUS]! - arena.cells[i * WIDTH + USED_CPUS]!);
   }
   return Math.min(
     boundOf(

@@ -1,5 +1,6 @@
 /** Goes through an attempt again and notes what each decision saw (SCH-17). */
 import { fits } from "../model/capacity.ts";
+import { LIMIT_CPUS, LIMIT_MEMORY, USED_CPUS, USED_MEMORY, WIDTH } from "./arena.ts";
 import { mark, rewind } from "./arena.ts";
 import type { Arena } from "./arena.ts";
 import { lift, settle } from "./attempt.ts";
@@ -50,8 +51,8 @@ function refusedNow(arena: Arena, item: Item): Record<string, number> {
   let others = 0;
   const overlay = item.overlay?.(arena.where) ?? null;
   for (const i of item.class.eligible) {
-    if (!fits(arena.usedMemory[i]!, item.memory, arena.limitMemory[i]!)) memory++;
-    else if (!fits(arena.usedCpus[i]!, item.cpus, arena.limitCpus[i]!)) cpus++;
+    if (!fits(arena.cells[i * WIDTH + USED_MEMORY]!, item.memory, arena.cells[i * WIDTH + LIMIT_MEMORY]!)) memory++;
+    else if (!fits(arena.cells[i * WIDTH + USED_CPUS]!, item.cpus, arena.cells[i * WIDTH + LIMIT_CPUS]!)) cpus++;
     else if (overlay?.blocked[i] === 1) others++;
   }
   const counts = new Map([...item.class.refused, ["memory", memory], ["cpus", cpus], ["vm-policy", others]] as [string, number][]);

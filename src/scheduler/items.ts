@@ -7,6 +7,7 @@ import { agrees, isMust, nodesOfOthers } from "../model/policy.ts";
 import type { Whereabouts } from "../model/policy.ts";
 import type { View } from "../model/view.ts";
 import type { Vm } from "../model/vm.ts";
+import { CPUS, LIMIT_CPUS, LIMIT_MEMORY, USED_CPUS, USED_MEMORY, WIDTH } from "./arena.ts";
 import type { Arena } from "./arena.ts";
 import { classKey, groupsOf, refuseFixed, tierOf } from "./filters.ts";
 import type { FilterContext, OthersOf } from "./filters.ts";
@@ -115,13 +116,17 @@ export function rankScorer(vm: Vm): Scorer | null {
 function loadValue(arena: Arena, i: number, name: string): Value {
   switch (name) {
     case "usedMemoryMib":
-      return arena.usedMemory[i]!;
+      return arena.cells[i * WIDTH + USED_MEMORY]!;
     case "freeMemoryMib":
-      return arena.limitMemory[i]! - arena.usedMemory[i]!;
+      return arena.cells[i * WIDTH + LIMIT_MEMORY]! - arena.cells[i * WIDTH + USED_MEMORY]!;
     case "usedCpus":
-      return arena.usedCpus[i]!;
+      return arena.cells[i * WIDTH + USED_CPUS]!;
     case "freeCpus":
-      return (arena.limitCpus[i] === Number.POSITIVE_INFINITY ? arena.cpus[i]! : arena.limitCpus[i]!) - arena.usedCpus[i]!;
+      return (
+        (arena.cells[i * WIDTH + LIMIT_CPUS] === Number.POSITIVE_INFINITY
+          ? arena.cells[i * WIDTH + CPUS]!
+          : arena.cells[i * WIDTH + LIMIT_CPUS]!) - arena.cells[i * WIDTH + USED_CPUS]!
+      );
     default:
       return nodeValue(arena.nodes[i]!, name);
   }

@@ -1,5 +1,6 @@
 /** The best node for one VM: lowest tier, then lowest score, then lowest tie, then lowest id. */
 import { fits } from "../model/capacity.ts";
+import { LIMIT_CPUS, LIMIT_MEMORY, USED_CPUS, USED_MEMORY, WIDTH } from "./arena.ts";
 import type { Arena } from "./arena.ts";
 import type { Item } from "./items.ts";
 import { scoreConsolidate, unevenness } from "./scorers.ts";
@@ -7,7 +8,10 @@ import type { Scorer } from "./scorers.ts";
 
 /** True if the VM's size fits node `i` beside what the arena counts there. */
 export function roomFor(arena: Arena, i: number, memory: number, cpus: number): boolean {
-  return fits(arena.usedMemory[i]!, memory, arena.limitMemory[i]!) && fits(arena.usedCpus[i]!, cpus, arena.limitCpus[i]!);
+  return (
+    fits(arena.cells[i * WIDTH + USED_MEMORY]!, memory, arena.cells[i * WIDTH + LIMIT_MEMORY]!) &&
+    fits(arena.cells[i * WIDTH + USED_CPUS]!, cpus, arena.cells[i * WIDTH + LIMIT_CPUS]!)
+  );
 }
 
 /** Index of the node, or -1 if none is left. O(eligible nodes). */

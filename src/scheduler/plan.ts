@@ -7,6 +7,7 @@ import type { Usage } from "../model/capacity.ts";
 import { settingsOf } from "../model/placement.ts";
 import type { View } from "../model/view.ts";
 import type { PendingReason, Vm } from "../model/vm.ts";
+import { LIMIT_MEMORY, USED_MEMORY, WIDTH } from "./arena.ts";
 import { arenaOf, mark, rewind } from "./arena.ts";
 import type { Arena } from "./arena.ts";
 import { compareValues, greedy, lift, placedIn, valueOf } from "./attempt.ts";
@@ -226,7 +227,7 @@ function compactOrder(items: readonly Item[]): number[] {
 }
 
 /** Nodes with less available memory weigh more. */
-const leastAvailable: Scorer = (arena, i) => arena.limitMemory[i]! - arena.usedMemory[i]!;
+const leastAvailable: Scorer = (arena, i) => arena.cells[i * WIDTH + LIMIT_MEMORY]! - arena.cells[i * WIDTH + USED_MEMORY]!;
 
 /** Runs with the items' own parts taken out of the sums. */
 function withoutItems<T>(arena: Arena, items: readonly Item[], request: PlanRequest, run: () => T): T {

@@ -5,6 +5,7 @@ import type { Node } from "../model/node.ts";
 import type { Refusal } from "../model/placement.ts";
 import { policiesOf } from "../model/policy.ts";
 import type { PendingReason, Vm } from "../model/vm.ts";
+import { LIMIT_CPUS, LIMIT_MEMORY, USED_CPUS, USED_MEMORY, WIDTH } from "./arena.ts";
 import { mark, rewind } from "./arena.ts";
 import type { Arena } from "./arena.ts";
 import { lift, putBack, settle } from "./attempt.ts";
@@ -74,9 +75,9 @@ class Crowd {
     const example = { memory: -1, cpus: -1 };
     for (const i of this.byName) {
       if (eligible[i] === 0) continue;
-      const code = !fits(arena.usedMemory[i]!, item.memory, arena.limitMemory[i]!)
+      const code = !fits(arena.cells[i * WIDTH + USED_MEMORY]!, item.memory, arena.cells[i * WIDTH + LIMIT_MEMORY]!)
         ? "memory"
-        : !fits(arena.usedCpus[i]!, item.cpus, arena.limitCpus[i]!)
+        : !fits(arena.cells[i * WIDTH + USED_CPUS]!, item.cpus, arena.cells[i * WIDTH + LIMIT_CPUS]!)
           ? "cpus"
           : null;
       if (code === null) continue;
@@ -159,8 +160,8 @@ export function promisedBy(context: FilterContext, arena: Arena, item: Item): Ma
   for (const [i, node] of arena.nodes.entries()) {
     const counted = nodeUsage(usage, node.id);
     const lifted = own?.nodeId === node.id;
-    const memoryMib = arena.usedMemory[i]! - counted.memoryMib + (lifted ? item.memory : 0);
-    const cpus = arena.usedCpus[i]! - counted.cpus + (lifted ? item.cpus : 0);
+    const memoryMib = arena.cells[i * WIDTH + USED_MEMORY]! - counted.memoryMib + (lifted ? item.memory : 0);
+    const cpus = arena.cells[i * WIDTH + USED_CPUS]! - counted.cpus + (lifted ? item.cpus : 0);
     if (memoryMib !== 0 || cpus !== 0) sums.set(node.id, { memoryMib, cpus });
   }
   return sums;

@@ -5,6 +5,7 @@
  * An exchange is taken if it raises a sum of squares of what is free (see `TILTS`), so room moves from fuller nodes to
  * emptier ones, and both resources to the same node. Deterministic; the budget counts comparisons.
  */
+import { USED_CPUS, USED_MEMORY, WIDTH } from "./arena.ts";
 import type { Arena } from "./arena.ts";
 import type { Item } from "./items.ts";
 
@@ -61,8 +62,8 @@ class Repack {
     const limited = arena.limitCpus.some((limit) => limit !== Number.POSITIVE_INFINITY);
     this.memory = Float64Array.from(items, (item) => item.memory);
     this.cpus = Float64Array.from(items, (item) => (limited ? item.cpus : 0));
-    this.freeMemory = arena.limitMemory.map((limit, i) => limit - arena.usedMemory[i]!);
-    this.freeCpus = limited ? arena.limitCpus.map((limit, i) => limit - arena.usedCpus[i]!) : new Float64Array(nodes);
+    this.freeMemory = arena.limitMemory.map((limit, i) => limit - arena.cells[i * WIDTH + USED_MEMORY]!);
+    this.freeCpus = limited ? arena.limitCpus.map((limit, i) => limit - arena.cells[i * WIDTH + USED_CPUS]!) : new Float64Array(nodes);
     this.memoryUnit = nodes / Math.max(1, sum(arena.limitMemory));
     this.cpuUnit = limited ? nodes / Math.max(1, sum(arena.limitCpus)) : 0;
     this.size = Float64Array.from(items, (_, k) => this.memory[k]! * this.memoryUnit + this.cpus[k]! * this.cpuUnit);

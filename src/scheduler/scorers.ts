@@ -8,6 +8,7 @@
  * The denominators differ on purpose (SCH-8): what runs is weighed by its share of the cluster's load, what is to start
  * by the machine it would fill.
  */
+import { CPUS, LIMIT_CPUS, LIMIT_MEMORY, MEMORY, PLACED_CPUS, PLACED_MEMORY, USED_CPUS, USED_MEMORY, WIDTH } from "./arena.ts";
 import type { Arena } from "./arena.ts";
 import type { PlanKind, Scoring } from "./types.ts";
 
@@ -16,11 +17,15 @@ export type Scorer = (arena: Arena, i: number, memory: number, cpus: number) => 
 
 /** SCH-6. `arena.totalCpus` counts the VM itself, which is one of the cluster's. */
 export const scoreRunning: Scorer = (arena, i, memory, cpus) =>
-  ((arena.usedCpus[i]! + cpus) / arena.totalCpus + (arena.usedMemory[i]! + memory) / arena.memory[i]!) / 2;
+  ((arena.cells[i * WIDTH + USED_CPUS]! + cpus) / arena.totalCpus +
+    (arena.cells[i * WIDTH + USED_MEMORY]! + memory) / arena.cells[i * WIDTH + MEMORY]!) /
+  2;
 
 /** SCH-7. */
 export const scoreStopped: Scorer = (arena, i, memory, cpus) =>
-  ((arena.placedCpus[i]! + cpus) / arena.cpus[i]! + (arena.placedMemory[i]! + memory) / arena.memory[i]!) / 2;
+  ((arena.cells[i * WIDTH + PLACED_CPUS]! + cpus) / arena.cells[i * WIDTH + CPUS]! +
+    (arena.cells[i * WIDTH + PLACED_MEMORY]! + memory) / arena.cells[i * WIDTH + MEMORY]!) /
+  2;
 
 /**
  * SCH-10, packing: the share of the node's limits that stays free, the mean of memory and vCPUs where vCPUs are limited, so
@@ -28,21 +33,21 @@ export const scoreStopped: Scorer = (arena, i, memory, cpus) =>
  */
 export const scoreConsolidate: Scorer = (arena, i, memory, cpus) => {
   const freeMemory = freeMemoryPart(arena, i, memory);
-  return arena.limitCpus[i] === Number.POSITIVE_INFINITY ? freeMemory : (freeMemory + freeCpusPart(arena, i, cpus)) / 2;
+  return arena.cells[i * WIDTH + LIMIT_CPUS] === Number.POSITIVE_INFINITY ? freeMemory : (freeMemory + freeCpusPart(arena, i, cpus)) / 2;
 };
 
 /** How far apart the free parts of memory and vCPUs would be: what is left of one without the other serves nobody. */
 export function unevenness(arena: Arena, i: number, memory: number, cpus: number): number {
-  if (arena.limitCpus[i] === Number.POSITIVE_INFINITY) return 0;
+  if (arena.cells[i * WIDTH + LIMIT_CPUS] === Number.POSITIVE_INFINITY) return 0;
   return Math.abs(freeMemoryPart(arena, i, memory) - freeCpusPart(arena, i, cpus));
 }
 
 function freeMemoryPart(arena: Arena, i: number, memory: number): number {
-  return (arena.limitMemory[i]! - arena.usedMemory[i]! - memory) / arena.limitMemory[i]!;
+  return (arena.cells[i * WIDTH + LIMIT_MEMORY]! - arena.cells[i * WIDTH + USED_MEMORY]! - memory) / arena.cells[i * WIDTH + LIMIT_MEMORY]!;
 }
 
 function freeCpusPart(arena: Arena, i: number, cpus: number): number {
-  return (arena.limitCpus[i]! - arena.usedCpus[i]! - cpus) / arena.limitCpus[i]!;
+  return (arena.cells[i * WIDTH + LIMIT_CPUS]! - arena.cells[i * WIDTH + USED_CPUS]! - cpus) / arena.cells[i * WIDTH + LIMIT_CPUS]!;
 }
 
 export function scorerFor(scoring: Scoring, kind: PlanKind): Scorer {

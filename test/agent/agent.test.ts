@@ -7,7 +7,7 @@ import type { KeeperAnswer, KeeperRequest } from "../../src/agent/keeper/protoco
 import { systemClock } from "../../src/base/clock.ts";
 import { RoostError } from "../../src/base/errors.ts";
 import { silentLogger } from "../../src/base/log.ts";
-import { MemoryStore } from "../../src/cluster/memory-store.ts";
+import { MemoryStore } from "../support/memory-store.ts";
 import { SimulatedDriver } from "../../src/hypervisor/simulated.ts";
 import type { Vm, VmState } from "../../src/model/vm.ts";
 import { nodeInfo } from "../sim/ha-node.ts";

@@ -24,7 +24,10 @@ t.test("three replicas", async (t) => {
 
   await t.test("become voters together, so that two never vote alone", async (t) => {
     await until(n3.replica, () => n3.replica.membership().voters.length === 3 && n3.replica.membership().outgoing.length === 0);
-    t.strictSame([...n3.replica.membership().voters].toSorted(), [1, 2, 3]);
+    t.strictSame(
+      [...n3.replica.membership().voters].toSorted((a, b) => a - b),
+      [1, 2, 3],
+    );
     await until(n1.replica, () => [...n1.replica.view().nodes.values()].every((node) => node.role === "voter"));
     const roles = n1.replica.eventsSince(0 + 2).filter((event) => event.kind === "node.role");
     t.ok(roles.length >= 2, "each promotion is an event");

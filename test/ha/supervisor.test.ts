@@ -2,7 +2,7 @@ import t from "tap";
 import type { Clock } from "../../src/base/clock.ts";
 import { RoostError } from "../../src/base/errors.ts";
 import { silentLogger } from "../../src/base/log.ts";
-import { MemoryStore } from "../../src/cluster/memory-store.ts";
+import { MemoryStore } from "../support/memory-store.ts";
 import type { NodeBeat } from "../../src/ha/detector.ts";
 import { failoverBudgetMs } from "../../src/ha/budget.ts";
 import { Supervisor } from "../../src/ha/supervisor.ts";

@@ -5,7 +5,7 @@ import type { Identity } from "../../src/api/auth.ts";
 import type { CallContext, ServerContext } from "../../src/api/context.ts";
 import { chainOf, createCa, createKeyAndRequest, issue } from "../../src/cluster/certificates.ts";
 import type { Ca } from "../../src/cluster/certificates.ts";
-import { MemoryStore } from "../../src/cluster/memory-store.ts";
+import { MemoryStore } from "./memory-store.ts";
 import type { TlsIdentity } from "../../src/base/rpc.ts";
 import type { NodeInfo } from "../../src/model/node.ts";
 

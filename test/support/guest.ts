@@ -29,7 +29,6 @@ const CODE =
   "AOu7vpl86AsAugQGuAAg7/r06/yshMB0FegCAOv2iMS6/QPsqCB0+4jguvgD7sNndWVzdCB1cAoACmd1ZXN0IG9mZgoA";
 
 export const GUEST_UP = "guest up";
-export const GUEST_OFF = "guest off";
 
 /** A raw disk image of 1 MiB that boots the guest (smaller ones have a geometry that the firmware refuses on virtio). */
 export function guestDisk(): Uint8Array {
@@ -37,9 +36,4 @@ export function guestDisk(): Uint8Array {
   disk.set(Buffer.from(CODE, "base64"));
   disk.set([0x55, 0xaa], 510);
   return disk;
-}
-
-/** The counter that the guest has written to its disk. */
-export function guestCounter(disk: Uint8Array): number {
-  return new DataView(disk.buffer, disk.byteOffset).getUint32(512, true);
 }

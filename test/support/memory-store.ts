@@ -1,12 +1,12 @@
-/** A Store of one process that applies at once: for tests of what stands on a Store, and for offline commands. */
-import { RoostError } from "../base/errors.ts";
-import type { View } from "../model/view.ts";
-import { apply } from "../state/apply.ts";
-import type { Command } from "../state/commands.ts";
-import type { CommandResult, Event } from "../state/outcome.ts";
-import { State } from "../state/state.ts";
-import { EventLog } from "./event-log.ts";
-import type { Change, Leadership, ProposeOptions, Store } from "./store.ts";
+/** A Store of one process that applies at once: for tests of what stands on a Store. */
+import { RoostError } from "../../src/base/errors.ts";
+import type { View } from "../../src/model/view.ts";
+import { apply } from "../../src/state/apply.ts";
+import type { Command } from "../../src/state/commands.ts";
+import type { CommandResult, Event } from "../../src/state/outcome.ts";
+import { State } from "../../src/state/state.ts";
+import { EventLog } from "../../src/cluster/event-log.ts";
+import type { Change, Leadership, ProposeOptions, Store } from "../../src/cluster/store.ts";
 
 export class MemoryStore implements Store {
   readonly state: State;

@@ -120,11 +120,6 @@ export type KeeperAnswer =
   | { ok: true; status: KeeperStatus }
   | { ok: false; reason: RefusalReason; detail: string };
 
-export interface RequestFrame {
-  id: number;
-  request: KeeperRequest;
-}
-
 export interface AnswerFrame {
   id: number;
   answer: KeeperAnswer;

@@ -46,7 +46,7 @@ function checkJoin(request: JoinRequest__Output): void {
 
 /** Addresses of the nodes that can be dialled, the answering one first. */
 function apiAddresses(view: View, nodeId: string): string[] {
-  const nodes = [...view.nodes.values()].filter((node) => node.state !== "removed" && node.state !== "joining" && node.apiAddress !== "");
+  const nodes = [...view.nodes.values()].filter((node) => node.state !== "removed" && (node.state !== "joining" || node.id === nodeId));
   nodes.sort((a, b) => Number(b.id === nodeId) - Number(a.id === nodeId) || a.peerId - b.peerId);
   return nodes.slice(0, 16).map((node) => node.apiAddress);
 }

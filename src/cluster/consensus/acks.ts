@@ -46,21 +46,21 @@ export class Acks {
   }
 
   beat(nodeId: string, beat: Heartbeat): void {
-    const { nowMs, mayAcknowledge, afterQuorumRound } = this.#effects;
+    const effects = this.#effects;
     this.#enterTerm();
     const seen = this.#seen.get(nodeId) ?? { lastBeatMs: 0, lastAckMs: null, grantedMs: 0 };
-    seen.lastBeatMs = nowMs();
+    seen.lastBeatMs = effects.nowMs();
     this.#seen.set(nodeId, seen);
-    if (!mayAcknowledge() || this.#stopped.has(nodeId)) return;
+    if (!effects.mayAcknowledge() || this.#stopped.has(nodeId)) return;
     const term = this.#term;
-    afterQuorumRound(() => {
+    effects.afterQuorumRound(() => {
       // All of it again: a round takes time, and an expiry may have been decided meanwhile.
-      if (this.#effects.term() !== term || !mayAcknowledge() || this.#stopped.has(nodeId)) return;
+      if (effects.term() !== term || !effects.mayAcknowledge() || this.#stopped.has(nodeId)) return;
       const grantedMs = this.#settings.claimMs;
-      seen.lastAckMs = nowMs();
+      seen.lastAckMs = effects.nowMs();
       seen.grantedMs = Math.max(seen.grantedMs, grantedMs);
       const claims = this.#claims.get(nodeId) ?? NO_CLAIMS;
-      this.#effects.send(nodeId, {
+      effects.send(nodeId, {
         bootId: beat.bootId,
         nonce: beat.nonce,
         seq: beat.seq,

@@ -102,7 +102,7 @@ export class ConsensusDriver {
       electionTicks: config.electionTicks,
       heartbeatTicks: config.heartbeatTicks,
       storage: this.#reader(),
-      random: effects.random,
+      random: (limit) => effects.random(limit),
       applied: config.position.index,
       asyncStorageWrites: true,
       maxSizePerMessage: 1 << 20,

@@ -4,27 +4,26 @@ import { join } from "node:path";
 import { versionLine } from "../../../../src/base/version.ts";
 
 async function grpcServer(): Promise<void> {
-  const [{ default: grpc }, { fromJSON }, { ReflectionService }, { HealthImplementation }, { descriptor, loaderOptions }] =
-    await Promise.all([
-      import("@grpc/grpc-js"),
-      import("@grpc/proto-loader"),
-      import("@grpc/reflection"),
-      import("grpc-health-check"),
-      import("../../../../src/gen/descriptor.ts"),
-    ]);
+  const [{ default: grpc }, { Health, healthDefinition, serveHealth, serveReflection }] = await Promise.all([
+    import("@grpc/grpc-js"),
+    import("../../../../src/api/standard.ts"),
+  ]);
   const server = new grpc.Server();
-  const definition = fromJSON(descriptor, loaderOptions);
-  new ReflectionService(definition).addToServer(server);
-  new HealthImplementation({ "": "SERVING" }).addToServer(server);
+  const health = new Health();
+  health.set("", "SERVING");
+  serveHealth(server, health, {
+    contextOf: ({ signal }) => ({ signal }),
+    statusOf: (error) => ({ code: grpc.status.INTERNAL, details: error.message, metadata: new grpc.Metadata() }),
+  });
+  serveReflection(server);
   const port = await new Promise<number>((resolve, reject) => {
     server.bindAsync("127.0.0.1:0", grpc.ServerCredentials.createInsecure(), (error, bound) =>
       error === null ? resolve(bound) : reject(error),
     );
   });
-  const { service } = await import("grpc-health-check");
-  const Client = grpc.makeGenericClientConstructor(service, "Health");
+  const Client = grpc.makeGenericClientConstructor(healthDefinition, "Health");
   const client = new Client(`127.0.0.1:${port}`, grpc.credentials.createInsecure());
-  const method = service["Check"];
+  const method = healthDefinition["Check"];
   if (method === undefined) throw new Error("the health service has no Check");
   const answer = await new Promise((resolve, reject) => {
     client.makeUnaryRequest(method.path, method.requestSerialize, method.responseDeserialize, { service: "" }, (error, value) =>
