@@ -1,7 +1,6 @@
 /** Rules broken one at a time, to see that the simulation finds each: in the driver, or by replacing a method of the core. */
 import { RaftLog } from "../../src/raft/core/log.ts";
 import { Raft } from "../../src/raft/core/raft.ts";
-import { ReadQueue } from "../../src/raft/core/reads.ts";
 import { Tracker } from "../../src/raft/core/tracker.ts";
 import { Unstable } from "../../src/raft/core/unstable.ts";
 import type { Entry } from "../../src/raft/core/types.ts";
@@ -36,11 +35,10 @@ export const MUTATIONS: readonly Mutation[] = [
   { name: "take an append that does not fit", break: replace(RaftLog.prototype, "maybeAppend", () => appendAnyhow) },
   { name: "count one acknowledgement as a quorum", break: replace(Tracker.prototype, "committed", () => highestMatch) },
   { name: "win an election with one vote", break: replace(Tracker.prototype, "recordVote", () => () => "won") },
-  { name: "answer reads without a quorum", break: replace(ReadQueue.prototype, "takeConfirmed", () => takeAll) },
+  { name: "answer reads without a quorum", break: replace(Tracker.prototype, "isSingleton", () => () => true) },
   { name: "answer reads before the first commit of the term", break: replace(Raft.prototype, "hasCommittedInTerm", () => () => true) },
   { name: "keep a conflicting tail", break: replace(Unstable.prototype, "truncateAndAppend", () => appendOnly) },
   { name: "promise before it is durable", break: replace(Raft.prototype, "send", (original) => sendAtOnce(original)) },
-  { name: "stay leader without a quorum and stay the only one to count", break: replace(Tracker.prototype, "isVoter", () => () => true) },
   { name: "forget that a checkpoint is waiting", break: replace(RaftLog.prototype, "hasCheckpoint", () => () => false) },
   { name: "vote again in the same term", break: replace(Raft.prototype, "becomeFollower", (original) => forgetVote(original)) },
   { name: "never commit", break: replace(Raft.prototype, "maybeCommit", () => () => false) },
@@ -65,12 +63,6 @@ function appendAnyhow(this: RaftLog, previous: { index: number }, entries: reado
 
 function highestMatch(this: Tracker): number {
   return Math.max(0, ...[...this.progress.values()].map(({ match }) => match));
-}
-
-function takeAll(this: ReadQueue): ReturnType<ReadQueue["takeConfirmed"]> {
-  const queue = this as unknown as { waiting: { request: never; index: number }[]; confirmed: number };
-  queue.confirmed += queue.waiting.length;
-  return queue.waiting.splice(0);
 }
 
 function appendOnly(this: Unstable, entries: readonly Entry[]): void {
