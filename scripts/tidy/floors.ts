@@ -31,7 +31,8 @@ export const PURE: readonly string[] = [
   "state/",
   "scheduler/",
   "ha/detector.ts",
-  "ha/recovery.ts",
+  "ha/budget.ts",
+  "placing/due.ts",
   "agent/reconcile.ts",
 ];
 
