@@ -1,7 +1,6 @@
 /** Goes through an attempt again and notes what each decision saw (SCH-17). */
 import { fits } from "../model/capacity.ts";
-import { LIMIT_CPUS, LIMIT_MEMORY, USED_CPUS, USED_MEMORY, WIDTH } from "./arena.ts";
-import { mark, rewind } from "./arena.ts";
+import { LIMIT_CPUS, LIMIT_MEMORY, USED_CPUS, USED_MEMORY, WIDTH, mark, rewind } from "./arena.ts";
 import type { Arena } from "./arena.ts";
 import { lift, settle } from "./attempt.ts";
 import type { Attempt } from "./attempt.ts";

@@ -5,7 +5,7 @@
  * An exchange is taken if it raises a sum of squares of what is free (see `TILTS`), so room moves from fuller nodes to
  * emptier ones, and both resources to the same node. Deterministic; the budget counts comparisons.
  */
-import { USED_CPUS, USED_MEMORY, WIDTH } from "./arena.ts";
+import { LIMIT_CPUS, LIMIT_MEMORY, column, freeRoom } from "./arena.ts";
 import type { Arena } from "./arena.ts";
 import type { Item } from "./items.ts";
 
@@ -59,13 +59,15 @@ class Repack {
     this.items = items;
     this.left = budget;
     this.node = start.slice();
-    const limited = arena.limitCpus.some((limit) => limit !== Number.POSITIVE_INFINITY);
+    const limitCpus = column(arena, LIMIT_CPUS);
+    const limited = limitCpus.some((limit) => limit !== Number.POSITIVE_INFINITY);
+    const free = freeRoom(arena);
     this.memory = Float64Array.from(items, (item) => item.memory);
     this.cpus = Float64Array.from(items, (item) => (limited ? item.cpus : 0));
-    this.freeMemory = arena.limitMemory.map((limit, i) => limit - arena.cells[i * WIDTH + USED_MEMORY]!);
-    this.freeCpus = limited ? arena.limitCpus.map((limit, i) => limit - arena.cells[i * WIDTH + USED_CPUS]!) : new Float64Array(nodes);
-    this.memoryUnit = nodes / Math.max(1, sum(arena.limitMemory));
-    this.cpuUnit = limited ? nodes / Math.max(1, sum(arena.limitCpus)) : 0;
+    this.freeMemory = free.memory;
+    this.freeCpus = limited ? free.cpus : new Float64Array(nodes);
+    this.memoryUnit = nodes / Math.max(1, sum(column(arena, LIMIT_MEMORY)));
+    this.cpuUnit = limited ? nodes / Math.max(1, sum(limitCpus)) : 0;
     this.size = Float64Array.from(items, (_, k) => this.memory[k]! * this.memoryUnit + this.cpus[k]! * this.cpuUnit);
     this.room = new Float64Array(nodes);
     this.on = Array.from({ length: nodes }, () => []);

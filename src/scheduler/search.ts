@@ -2,7 +2,7 @@
  * The bounded search of SCH-12: branch and bound over the VMs, largest first within a rank. Deterministic; its budget is
  * counted in looks at a node, never in time. Ends with a proof if it looked at everything.
  */
-import { USED_CPUS, USED_MEMORY, WIDTH } from "./arena.ts";
+import { freeRoom } from "./arena.ts";
 import type { Arena } from "./arena.ts";
 import { compareValues } from "./attempt.ts";
 import type { Item } from "./items.ts";
@@ -49,8 +49,9 @@ class Search {
     this.ranks = items.reduce((most, item) => Math.max(most, item.rank + 1), 1);
     this.value = Array.from({ length: this.ranks }, () => 0);
     this.node = new Int32Array(items.length).fill(-1);
-    this.freeMemory = arena.limitMemory.map((limit, i) => limit - arena.cells[i * WIDTH + USED_MEMORY]!);
-    this.freeCpus = arena.limitCpus.map((limit, i) => limit - arena.cells[i * WIDTH + USED_CPUS]!);
+    const free = freeRoom(arena);
+    this.freeMemory = free.memory;
+    this.freeCpus = free.cpus;
     this.profile = profiles(arena.nodes.length, items);
     this.order = items.map((_, k) => k).sort((a, b) => largestFirst(items[a]!, items[b]!) || a - b);
   }

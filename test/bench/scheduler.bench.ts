@@ -83,7 +83,7 @@ function speed(): void {
       };
       const objects = nodes > 1_000 || classes > 1 ? "         -" : objectRate(view, nodes);
       const scan = rate(Math.max(2_000, Math.round(4e7 / nodes)), (arena) => (item) => pick(arena, item, scoreStopped));
-      const tree = rate(400_000, (arena) => {
+      const tree = rate(classes > 32 ? Math.max(2_000, Math.round(4e7 / nodes)) : 400_000, (arena) => {
         const choose = pickerFor(arena);
         return (item) => choose(item, scoreStopped);
       });
