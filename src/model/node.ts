@@ -13,6 +13,8 @@ export interface Node {
   stateSinceMs: number;
   /** Who, why: CLU-5. */
   stateWhy: string;
+  /** An operator said that nothing new lands here; outlasts silence, expiry and restarts, until enabled again. */
+  disabled?: boolean;
   role: PeerRole;
   zone: string;
   labels: Record<string, string>;

@@ -88,9 +88,8 @@ export function abortJoin(tx: Transaction, command: NodeJoinAbort): CommandResul
 
 export function hello(tx: Transaction, command: NodeHello): CommandResult {
   const node = ownNode(tx, command.nodeId);
-  const staysDisabled = node.state === "disabled";
   const row: Node = { ...node, info: command.info, apiAddress: command.apiAddress, peerAddress: command.peerAddress, parkedMs: 0 };
-  tx.putNode(staysDisabled ? row : moved(tx, row, "ready", `agent ${command.info.version} started`));
+  tx.putNode(node.state === "disabled" ? row : moved(tx, row, servingState(node), `agent ${command.info.version} started`));
   return { ids: [node.id] };
 }
 
@@ -110,7 +109,7 @@ export function suspect(tx: Transaction, command: NodeSuspect): CommandResult {
 
 export function alive(tx: Transaction, command: NodeAlive): CommandResult {
   const node = tx.needNode(command.nodeId);
-  if (node.state === "unreachable") tx.putNode(moved(tx, node, "ready", "heartbeats again"));
+  if (node.state === "unreachable") tx.putNode(moved(tx, node, servingState(node), "heartbeats again"));
   return { ids: [node.id] };
 }
 
@@ -135,7 +134,8 @@ export function expire(tx: Transaction, command: NodeExpire): CommandResult {
 
 export function fence(tx: Transaction, command: NodeFence): CommandResult {
   const node = tx.needNode(command.nodeId);
-  if (node.state === "ready") {
+  // A disabled node answers as a ready one does, and its VMs run.
+  if (node.state !== "unreachable" && node.state !== "fenced") {
     throw new RoostError(
       { kind: "precondition", reason: `node ${node.name} is alive` },
       "fencing is for nodes that do not answer; use `roost node disable` to keep VMs away",
@@ -169,7 +169,7 @@ export function enable(tx: Transaction, command: NodeEnable): CommandResult {
       `only a ${from} node can become ${to}`,
     );
   }
-  tx.putNode(moved(tx, node, to, tx.envelope.actor));
+  tx.putNode({ ...moved(tx, node, to, tx.envelope.actor), disabled: !command.enabled });
   return { ids: [node.id] };
 }
 
@@ -184,6 +184,11 @@ export function mirrorMembership(tx: Transaction, membership: Membership): void 
     tx.putNode({ ...node, role });
     tx.emit("node.role", node.id, node.name, `${node.role} → ${role}`);
   }
+}
+
+/** What a node is when it answers. */
+function servingState(node: Node): NodeState {
+  return node.disabled === true ? "disabled" : "ready";
 }
 
 function moved(tx: Transaction, node: Node, to: NodeState, why: string): Node {

@@ -9,10 +9,12 @@ const TOKENS_MAX = 1_000;
 export function create(tx: Transaction, command: TokenCreate): CommandResult {
   tx.needCluster();
   // Dead tokens go when a new one is made, so that no timer is needed.
+  let alive = 0;
   for (const token of tx.state.tokens.values()) {
     if (token.expiresAtMs < tx.atMs || token.usesLeft <= 0) tx.put("tokens", token.id, null);
+    else alive += 1;
   }
-  if (tx.state.tokens.size >= TOKENS_MAX) {
+  if (alive >= TOKENS_MAX) {
     throw new RoostError({ kind: "exhausted", reason: `${TOKENS_MAX} join tokens exist` }, "revoke some with `roost token revoke ID`");
   }
   tx.put("tokens", command.id, {

@@ -1,0 +1,204 @@
+/** A replicated log without Raft: commands applied one by one, kept so that a test can apply them again elsewhere. */
+import { apply, type Applied } from "../../src/state/apply.ts";
+import { decodeEnvelope, encodeCheckpoint, encodeEnvelope } from "../../src/state/codec.ts";
+import type { Command, Envelope } from "../../src/state/commands.ts";
+import type { CommandResult, Event } from "../../src/state/outcome.ts";
+import type { Fault } from "../../src/base/errors.ts";
+import { NO_MEMBERSHIP } from "../../src/model/membership.ts";
+import type { NodeInfo } from "../../src/model/node.ts";
+import type { Vm, VmDefinition } from "../../src/model/vm.ts";
+import { State } from "../../src/state/state.ts";
+
+export interface Said {
+  origin?: string;
+  requestId?: string;
+  /** Of the envelope: what a leader bound its decision to. */
+  term?: number;
+  actor?: string;
+}
+
+export class CommandLog {
+  state = new State();
+  readonly entries: { data: Uint8Array; index: number; term: number }[] = [];
+  readonly events: Event[] = [];
+  /** Of the entries to come. */
+  term = 1;
+  nowMs = 1_000_000;
+  #requests = 0;
+
+  apply(command: Command, said: Said = {}): Applied {
+    const envelope: Envelope = {
+      requestId: said.requestId ?? `r${++this.#requests}`,
+      origin: said.origin ?? "n1",
+      atMs: this.nowMs,
+      actor: said.actor ?? "user:test",
+      term: said.term ?? 0,
+      command,
+    };
+    const data = encodeEnvelope(envelope);
+    const position = { index: this.state.index + 1, term: this.term };
+    this.entries.push({ data, ...position });
+    // As on a replica: what is applied is what the bytes say.
+    const applied = apply(this.state, decodeEnvelope(data), position);
+    this.events.push(...applied.events);
+    return applied;
+  }
+
+  ok(command: Command, said: Said = {}): CommandResult {
+    const { outcome } = this.apply(command, said);
+    if (!outcome.ok) throw new Error(`${command.type} refused: ${JSON.stringify(outcome.fault)}`);
+    return outcome.result;
+  }
+
+  /** The fault of a command that must be refused and must not change a thing but the kept answers. */
+  refused(command: Command, said: Said = {}): Fault {
+    const before = tables(this.state);
+    const { outcome, events, changes } = this.apply(command, said);
+    if (outcome.ok) throw new Error(`${command.type} was not refused`);
+    if (tables(this.state) !== before || events.length > 0) throw new Error(`${command.type} was refused and changed something`);
+    if (changes.some((change) => change.table !== "requests")) throw new Error(`${command.type} was refused with changes`);
+    return outcome.fault;
+  }
+
+  /** All commands again, on a new state. */
+  replayed(): State {
+    const state = new State();
+    for (const { data, index, term } of this.entries) apply(state, decodeEnvelope(data), { index, term });
+    return state;
+  }
+
+  vm(id: string): Vm {
+    const vm = this.state.vms.get(id);
+    if (vm === undefined) throw new Error(`no VM ${id}`);
+    return vm;
+  }
+
+  /** Founds a cluster whose nodes have said hello. n1 is peer 1. */
+  static withNodes(count: number, info: Partial<NodeInfo> = {}): CommandLog {
+    const log = new CommandLog();
+    log.ok({ type: "cluster.init", clusterId: "c", name: "lab", caCertificate: "cert", caKey: "key", node: joining("n1") });
+    log.hello("n1", info);
+    for (let i = 2; i <= count; i++) {
+      log.join(`n${i}`);
+      log.hello(`n${i}`, info);
+    }
+    return log;
+  }
+
+  join(id: string): void {
+    this.ok({ type: "token.create", id: `t-${id}`, secretHash: "hash", ttlMs: 60_000, uses: 1 });
+    this.ok({ type: "node.join", tokenId: `t-${id}`, secretHash: "hash", node: joining(id) });
+    this.ok({ type: "node.join-confirm", nodeId: id });
+  }
+
+  hello(id: string, info: Partial<NodeInfo> = {}): void {
+    this.ok(
+      { type: "node.hello", nodeId: id, info: { ...INFO, bootId: `boot-${id}`, ...info }, apiAddress: `${id}:1`, peerAddress: `${id}:2` },
+      { origin: id },
+    );
+  }
+
+  create(id: string, changes: Partial<VmDefinition> = {}, power: "on" | "off" = "on"): void {
+    this.ok({ type: "vm.create", vms: [{ id, definition: definition(id, changes), hold: false, nodeId: null, power }] });
+  }
+
+  place(id: string, nodeId: string): CommandResult {
+    return this.ok({ type: "vm.place", placements: [{ vmId: id, nodeId, generation: this.vm(id).generation }], rejections: [] });
+  }
+
+  /** What the holder of the claim says. */
+  report(id: string, observed: Extract<Command, { type: "vm.report" }>["observed"]): void {
+    const { claim } = this.vm(id);
+    if (claim === null) throw new Error(`${id} has no claim`);
+    this.ok({ type: "vm.report", vmId: id, nodeId: claim.nodeId, generation: claim.generation, observed }, { origin: claim.nodeId });
+  }
+
+  /** A VM that runs on a node. */
+  running(id: string, nodeId: string, changes: Partial<VmDefinition> = {}): void {
+    this.create(id, changes);
+    this.place(id, nodeId);
+    this.report(id, { kind: "running" });
+  }
+
+  suspect(nodeId: string): void {
+    this.ok({ type: "node.suspect", nodeId, silentMs: 1_500 });
+  }
+
+  expire(nodeId: string): CommandResult {
+    return this.ok(expiry(nodeId, this.term), { term: this.term });
+  }
+}
+
+export const INFO: NodeInfo = {
+  bootId: "boot",
+  version: "1",
+  driver: "simulated",
+  hypervisor: "",
+  arch: "x86_64",
+  hardwareAccelerated: true,
+  cpus: 4,
+  cpuModel: "",
+  memoryMib: 4_096,
+  reserveMib: 0,
+  guardian: "test",
+  pools: ["p-shared", "p-local"].map((poolId) => ({ poolId, available: true, problem: "", totalBytes: 1, freeBytes: 1 })),
+  bridges: ["br0"],
+};
+
+export function joining(id: string) {
+  return { id, name: id, zone: "", labels: {}, apiAddress: `${id}:1`, peerAddress: `${id}:2` };
+}
+
+export function definition(name: string, changes: Partial<VmDefinition> = {}): VmDefinition {
+  return {
+    name,
+    cpus: 1,
+    memoryMib: 1_024,
+    arch: "x86_64",
+    boot: null,
+    disks: [],
+    nics: [],
+    labels: {},
+    restart: "on-failure",
+    ha: { enabled: null, priority: 0, onQuorumLoss: "stop" },
+    ...changes,
+  };
+}
+
+export function diskIn(pool: string): VmDefinition["disks"][number] {
+  return {
+    pool,
+    source: null,
+    sizeBytes: 1,
+    clone: true,
+    format: "raw",
+    target: "vda",
+    bus: "virtio",
+    device: "disk",
+    readonly: false,
+    cache: "none",
+  };
+}
+
+export function pool(name: string, shared: boolean): Extract<Command, { type: "pool.create" }> {
+  return { type: "pool.create", pool: { id: `p-${name}`, name, kind: "dir", path: `/${name}`, shared } };
+}
+
+export function expiry(nodeId: string, term: number): Extract<Command, { type: "node.expire" }> {
+  const proof = { kind: "expiry", nodeId, term, sinceAckMs: 4_250, grantedMs: 4_000, marginMs: 250 } as const;
+  return { type: "node.expire", nodeId, proof, lastHeartbeatMs: 900_000, suspectMs: 901_500 };
+}
+
+export function fencing(nodeId: string): Extract<Command, { type: "node.fence" }> {
+  return { type: "node.fence", nodeId, proof: { kind: "operator", nodeId, user: "root" } };
+}
+
+/** The tables as text, without the kept answers and the position. */
+export function tables(state: State): string {
+  return JSON.stringify([...state.rows()].filter((row) => row.table !== "requests"));
+}
+
+/** Everything that replicas at one index must agree on, as text. */
+export function checkpointText(state: State): string {
+  return new TextDecoder().decode(encodeCheckpoint(state, { index: state.index, term: state.term, membership: NO_MEMBERSHIP }));
+}
