@@ -161,8 +161,10 @@ export async function startDaemon(config: NodeConfig, identity: Identity, effect
   );
   // A new pool must be known on each node before VMs can be placed on it; one that is not there yet is looked for again soon.
   const reportPools = async (): Promise<void> => {
+    // Asked before the report: a pool that comes up between the two is in it, and one that comes up later is looked for again.
+    const expectsMore = await pools.expectsMore();
     await agent.reportInfo();
-    if (await pools.expectsMore()) clock.after(POOL_LOOK_MS, () => void reportPools().catch(notReported));
+    if (expectsMore) clock.after(POOL_LOOK_MS, () => void reportPools().catch(notReported));
   };
   const notReported = (thrown: unknown): void => log.warn("could not report the node's pools", { reason: asRoostError(thrown).message });
   const unwatchPools = replica.subscribe(({ events }) => {

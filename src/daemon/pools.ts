@@ -38,6 +38,7 @@ export class OpenPools {
 
   /** True while a new pool is not there yet: another node is marking it, or a mount is coming up. */
   async expectsMore(): Promise<boolean> {
+    await this.refresh();
     for (const { pool } of this.#opened.values()) {
       const row = this.#store.view().pools.get(pool.pool.id);
       const young = row !== undefined && this.#clock.wallMs() - row.createdAtMs < YOUNG_MS;
