@@ -69,6 +69,7 @@ export function desire(tx: Transaction, command: VmDesire): CommandResult {
       legal: [...legal],
     });
   }
+  if (vm.desired.deleted && command.action === "delete") return { ids: [vm.id] };
   if (vm.desired.deleted) throw new RoostError({ kind: "precondition", reason: `vm ${vm.definition.name} is being deleted`, legal: [] });
   if (command.nodeId !== null) tx.needNode(command.nodeId);
   tx.emit("vm.desired", vm.id, vm.definition.name, command.action, vm.claim?.nodeId ?? "");
@@ -91,7 +92,7 @@ export function desire(tx: Transaction, command: VmDesire): CommandResult {
       const how = command.action === "shutdown" ? "graceful" : "force";
       const asked: Vm = { ...vm, desired: { ...vm.desired, power: "off", how } };
       if (vm.claim === null) tx.putVm(tx.moved({ ...asked, pendingReasons: [] }, "stopped", `${command.action} by ${who}`));
-      else if (vm.state === "unknown" || vm.state === "prolog") tx.putVm(asked);
+      else if (vm.state === "unknown" || vm.state === "prolog" || vm.state === "migrating") tx.putVm(asked);
       else tx.putVm(tx.moved(asked, "shutdown", `${command.action} by ${who}`));
       break;
     }
