@@ -106,7 +106,7 @@ export function fits(used: number, asked: number, limit: number): boolean {
   return used + asked <= limit;
 }
 
-/** Rounded down, but 1000 × 1.15 = 1149.9999999999998 is 1150: a ratio must not lose a unit to binary fractions. */
+/** Rounded down, but 100 × 1.15 = 114.99999999999999 is 115: a ratio must not lose a unit to binary fractions. */
 function wholeUnits(value: number): number {
   return Math.floor(value + 1e-6);
 }

@@ -60,7 +60,7 @@ t.test("limits of a node", async (t) => {
   ][] = [
     [8192, 512, 8, 1, 0, 7680, Infinity], // 8192 − 512; no CPU limit
     [8192, 512, 8, 1.5, 2, 11520, 16], // 7680 × 1.5; 8 × 2
-    [1000, 0, 3, 1.15, 1.5, 1150, 4], // 1000 × 1.15 = 1149.9999999999998 in binary, meant is 1150; 3 × 1.5 = 4.5
+    [100, 0, 3, 1.15, 1.5, 115, 4], // 100 × 1.15 = 114.99999999999999 in binary, meant is 115; 3 × 1.5 = 4.5
     [1000, 2000, 1, 4, 0.5, 0, 0], // more reserve than memory leaves nothing, not less than nothing; half a vCPU is none
     [4096, 0, 4, 0.1, 16, 409, 64], // 409.6
   ];
