@@ -6,7 +6,7 @@ import { simulateRaft } from "./raft.ts";
 const first = Number(process.env["ROOST_SEED"] ?? 1);
 const seeds = Number(process.env["ROOST_SEEDS"] ?? 40);
 /** A mutation that is not found by then is not found. */
-const PATIENCE = 60;
+const PATIENCE = 250;
 console.log(`# seed ${first}`);
 
 t.test(`${seeds} seeds hold`, async (t) => {

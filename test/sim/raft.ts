@@ -44,6 +44,8 @@ class RaftSimulation implements World {
   private readonly lossPercent: number;
   private readonly maxDelay: number;
   private readonly slowDisk: number;
+  /** A quarter of the runs never leave a leader in peace: what goes wrong between two leaders needs many of them. */
+  private readonly churn: boolean;
   private readonly terms = new Set<number>();
   private calm = false;
   private proposed = 0;
@@ -54,7 +56,8 @@ class RaftSimulation implements World {
     this.lossPercent = [0, 2, 10, 30][random.below(4)]!;
     this.maxDelay = [5, 30, 150][random.below(3)]!;
     this.slowDisk = [1, 10, 100][random.below(3)]!;
-    const voters = 1 + random.below(5);
+    this.churn = random.below(4) === 0;
+    const voters = this.churn ? 3 + random.below(3) : 1 + random.below(5);
     const total = voters + random.below(3);
     const quorumRules = random.below(4);
     const config: Omit<RaftConfig, "storage" | "id"> = {
@@ -62,7 +65,7 @@ class RaftSimulation implements World {
       heartbeatTicks: 1 + random.below(3),
       random: (limit) => random.below(limit),
       asyncStorageWrites: random.below(4) > 0,
-      maxSizePerMessage: [0, 50, 1000][random.below(3)]!,
+      maxSizePerMessage: this.churn ? 0 : [0, 50, 1000][random.below(3)]!,
       maxCommittedSizePerReady: [50, 1000][random.below(2)]!,
       maxInflightMessages: 1 + random.below(8),
       // Half of the runs have both, as a real node does.
@@ -101,7 +104,7 @@ class RaftSimulation implements World {
     this.every(400, () => this.changeMembership());
     this.every(300, () => this.compact());
     this.every(700, () => this.transfer());
-    this.every(300, () => this.fault());
+    this.every(this.churn ? 40 : 200, () => this.fault());
     this.every(200, () => this.checkLogs());
     queue.runUntil(FAULTY_MS);
 
@@ -272,13 +275,15 @@ class RaftSimulation implements World {
   private fault(): void {
     if (this.calm) return;
     const { random } = this;
-    const peer = this.peers[random.below(this.peers.length)]!;
-    const kind = random.below(6);
+    const anyone = this.peers[random.below(this.peers.length)]!;
+    const peer = this.churn && random.below(3) > 0 ? (this.leader() ?? anyone) : anyone;
+    const kind = this.churn ? random.below(5) : random.below(6);
     if (kind <= 1) {
       if (peer.node === null) return peer.start();
       peer.crash();
       this.counts.crashes++;
-      this.queue.after(random.below(1500), () => {
+      // Half of them are back before anybody has noticed: what they forget then, they forget in the middle of an election.
+      this.queue.after(random.below(random.below(2) === 0 ? 20 : 1500), () => {
         if (peer.node === null) peer.start();
       });
     } else if (kind === 2) {

@@ -3,6 +3,8 @@ import type { PeerId } from "./types.ts";
 
 export type VoteResult = "pending" | "lost" | "won";
 
+const sorted: number[] = [];
+
 /**
  * The highest index that a majority has acknowledged. A voter that is not known counts as 0. An empty set says Infinity, so
  * that the empty half of a joint pair leaves the decision to the other.
@@ -10,15 +12,15 @@ export type VoteResult = "pending" | "lost" | "won";
 export function committedIndex(voters: ReadonlySet<PeerId>, acked: (id: PeerId) => number | undefined): number {
   const count = voters.size;
   if (count === 0) return Number.POSITIVE_INFINITY;
-  const indexes: number[] = [];
+  // Insertion sort into a list that is kept, ascending: voters are few and this runs for every acknowledgement.
+  let filled = 0;
   for (const id of voters) {
-    // Insertion sort, ascending: voters are few and this runs for every acknowledgement.
     const index = acked(id) ?? 0;
-    let at = indexes.length;
-    while (at > 0 && indexes[at - 1]! > index) at--;
-    indexes.splice(at, 0, index);
+    let at = filled++;
+    for (; at > 0 && sorted[at - 1]! > index; at--) sorted[at] = sorted[at - 1]!;
+    sorted[at] = index;
   }
-  return indexes[count - (Math.floor(count / 2) + 1)]!;
+  return sorted[count - (Math.floor(count / 2) + 1)]!;
 }
 
 /** The smaller of both halves' committed index: a joint decision needs both majorities. */

@@ -6,6 +6,8 @@ import type { Checkpoint, ConfState, Entry, Message, MessageType, PeerId, RaftCo
 import { MemoryLog } from "../../../src/raft/storage/memory.ts";
 import { message } from "../../../src/raft/core/message.ts";
 
+const decoder = new TextDecoder();
+
 export function confState(voters: readonly PeerId[], learners: readonly PeerId[] = []): ConfState {
   return { voters, outgoing: [], learners, learnersNext: [], autoLeave: false };
 }
@@ -57,7 +59,7 @@ export function turn(of: Member): Message[] {
     of.disk.append(ready.entries);
     out.push(...ready.messages);
     for (const entry of ready.committed) {
-      if (entry.kind === "normal") of.applied.push(new TextDecoder().decode(entry.data));
+      if (entry.kind === "normal") of.applied.push(decoder.decode(entry.data));
       else if (entry.kind === "conf" || entry.kind === "conf-v1") of.node.applyConfChange(decodeConfChange(entry));
     }
     of.node.advance();
