@@ -47,10 +47,21 @@ export async function runCli(argv: readonly string[], handlers: Handlers): Promi
     }
   };
   try {
-    return await runProgram(argv, { io, handlers, listDir });
+    const code = await runProgram(argv, { io, handlers, listDir });
+    if (!isDaemon) await leave(code);
+    return code;
   } finally {
     process.off("SIGINT", interrupt).off("SIGTERM", interrupt);
   }
+}
+
+/**
+ * Ends the process when all it said is written. grpc-js does not give up a connection attempt when its channel is closed, so a
+ * node that swallows packets would hold a finished command for as long as the kernel goes on trying, two minutes.
+ */
+async function leave(code: number): Promise<never> {
+  for (const stream of [process.stdout, process.stderr]) await new Promise<void>((resolve) => stream.write("", () => resolve()));
+  process.exit(code);
 }
 
 async function readStdin(): Promise<string> {
