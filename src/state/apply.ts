@@ -115,7 +115,7 @@ export function applyNothing(state: State, position: { index: number; term: numb
   state.term = position.term;
 }
 
-/** The oldest answers past both limits; at most a few a command, so that no command pays for a backlog. */
+/** The oldest answers past either limit; at most a few a command, so that no command pays for a backlog. */
 function evictions(state: State, nowMs: number): RowChange[] {
   const out: RowChange[] = [];
   for (const [key, request] of state.requests) {

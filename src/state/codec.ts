@@ -13,12 +13,25 @@ export function encodeEnvelope(envelope: Envelope): Uint8Array {
   return encoder.encode(JSON.stringify(envelope));
 }
 
+/** @throws RoostError `damaged` on anything that is no envelope: a peer may send what it likes, and what is in the log once stays there. */
 export function decodeEnvelope(bytes: Uint8Array): Envelope {
+  let value: unknown;
   try {
-    return JSON.parse(decoder.decode(bytes)) as Envelope;
+    value = JSON.parse(decoder.decode(bytes));
   } catch (thrown) {
     throw new RoostError({ kind: "damaged", what: "a command in the log" }, undefined, { cause: thrown });
   }
+  if (!isEnvelope(value)) throw new RoostError({ kind: "damaged", what: "a command in the log" });
+  return value;
+}
+
+/** What a command holds is its applier's matter; an unknown type too, which stops the replica (src/state/apply.ts). */
+function isEnvelope(value: unknown): value is Envelope {
+  if (typeof value !== "object" || value === null) return false;
+  const { requestId, origin, atMs, actor, term, command } = value as Record<string, unknown>;
+  if (typeof requestId !== "string" || typeof origin !== "string" || typeof actor !== "string") return false;
+  if (typeof atMs !== "number" || typeof term !== "number" || typeof command !== "object" || command === null) return false;
+  return typeof (command as { type?: unknown }).type === "string";
 }
 
 /** First line the position, then one row a line. */

@@ -1,0 +1,101 @@
+/** Answers kept for repeated requests (STA-2), and the bytes that commands and checkpoints travel in. */
+import t from "tap";
+import { apply, REQUEST_RETENTION } from "../../src/state/apply.ts";
+import { decodeCheckpoint, decodeEnvelope, encodeCheckpoint, encodeEnvelope } from "../../src/state/codec.ts";
+import type { Command, Envelope } from "../../src/state/commands.ts";
+import { State } from "../../src/state/state.ts";
+import { NO_MEMBERSHIP } from "../../src/model/membership.ts";
+import { CommandLog, tables } from "./log.ts";
+
+const token = (id: string): Command => ({ type: "token.create", id, secretHash: "x", ttlMs: 60_000, uses: 1 });
+
+t.test("a repeated request gets the first answer and does nothing", (t) => {
+  const log = CommandLog.withNodes(1);
+  const first = log.apply(token("a"), { requestId: "same" });
+  const before = tables(log.state);
+  log.nowMs += 60_000;
+  const again = log.apply(token("b"), { requestId: "same", origin: "n9" });
+  t.same(again, { outcome: first.outcome, events: [], changes: [], repeated: true });
+  t.equal(tables(log.state), before);
+
+  const refused = log.apply({ type: "token.revoke", id: "c" }, { requestId: "refused" });
+  log.ok(token("c"));
+  t.same(log.apply({ type: "token.revoke", id: "c" }, { requestId: "refused" }).outcome, refused.outcome, "a refusal is an answer too");
+  t.ok(log.state.tokens.has("c"));
+  t.end();
+});
+
+t.test("answers are kept for ten minutes, the oldest go first, a few with each command", (t) => {
+  const log = CommandLog.withNodes(1);
+  const start = [...log.state.requests.keys()];
+  for (let i = 0; i < 6; i++) log.ok(token(`t${i}`), { requestId: `old${i}` });
+  log.nowMs += REQUEST_RETENTION.ageMs;
+  log.ok(token("exact"), { requestId: "exact" });
+  t.ok(log.state.requests.has("old0"), "as old as the limit is not past it");
+  log.nowMs += 1;
+  const total = start.length + 6;
+  let left = total;
+  for (let i = 0; left > 0; i++) {
+    const { changes } = log.apply(token(`u${i}`), { requestId: `new${i}` });
+    const evicted = changes.filter((change) => change.table === "requests" && change.row === null).map((change) => change.key);
+    t.same(evicted, [...start, "old0", "old1", "old2", "old3", "old4", "old5"].slice(total - left, total - left + 4), "four at most, in order");
+    left -= evicted.length;
+  }
+  t.ok(log.state.requests.has("exact"));
+  log.ok(token("again"), { requestId: "old0" });
+  t.ok(log.state.tokens.has("again"), "what is forgotten is a new request");
+  t.end();
+});
+
+t.test("their number is bounded, whatever their age", (t) => {
+  const state = new State();
+  let index = 0;
+  const run = (requestId: string): void => {
+    const envelope: Envelope = { requestId, origin: "n1", atMs: 1_000, actor: "", term: 0, command: { type: "vm.retry", vmId: "none" } };
+    apply(state, envelope, { index: ++index, term: 1 });
+  };
+  for (let i = 0; i < REQUEST_RETENTION.count; i++) run(`r${i}`);
+  t.equal(state.requests.size, REQUEST_RETENTION.count);
+  t.ok(state.requests.has("r0"));
+  for (let i = 0; i < 10; i++) run(`s${i}`);
+  t.equal(state.requests.size, REQUEST_RETENTION.count);
+  t.same([state.requests.has("r9"), state.requests.has("r10"), state.requests.has("s9")], [false, true, true]);
+  t.end();
+});
+
+t.test("an unknown command stops the replica, and is not taken for done", (t) => {
+  const log = CommandLog.withNodes(1);
+  t.throws(() => log.apply({ type: "vm.fly" } as unknown as Command, { requestId: "new" }), { name: "AssertionError", message: /too old for the cluster/ });
+  t.notOk(log.state.requests.has("new"));
+  t.end();
+});
+
+t.test("bytes", (t) => {
+  const envelope: Envelope = { requestId: "r", origin: "n1", atMs: 1, actor: "user:ä", term: 3, command: { type: "vm.retry", vmId: "v" } };
+  t.same(decodeEnvelope(encodeEnvelope(envelope)), envelope);
+  const bytes = (text: string): Uint8Array => new TextEncoder().encode(text);
+  const { command, ...headless } = envelope;
+  t.ok(command);
+  const bad: [string, Uint8Array][] = [
+    ["nothing", new Uint8Array()],
+    ["no JSON", bytes("{")],
+    ["no UTF-8", new Uint8Array([0x22, 0xff, 0x22])],
+    ["null", bytes("null")],
+    ["a number", bytes("7")],
+    ["a list", bytes("[]")],
+    ["no command", bytes(JSON.stringify(headless))],
+    ["a command without a type", bytes(JSON.stringify({ ...envelope, command: {} }))],
+    ["no request id", bytes(JSON.stringify({ ...envelope, requestId: 7 }))],
+    ["no origin", bytes(JSON.stringify({ ...envelope, origin: null }))],
+    ["no time", bytes(JSON.stringify({ ...envelope, atMs: "soon" }))],
+  ];
+  for (const [what, data] of bad) t.throws(() => decodeEnvelope(data), { fault: { kind: "damaged" } }, what);
+
+  const log = CommandLog.withNodes(2);
+  const whole = encodeCheckpoint(log.state, { index: 9, term: 2, membership: NO_MEMBERSHIP });
+  t.same(decodeCheckpoint(whole).position, { index: 9, term: 2, membership: NO_MEMBERSHIP });
+  t.throws(() => decodeCheckpoint(whole.subarray(0, whole.length - 2)), { fault: { kind: "damaged" } }, "cut short");
+  t.throws(() => decodeCheckpoint(new Uint8Array()), { fault: { kind: "damaged" } });
+  t.throws(() => decodeCheckpoint(bytes('{"index":1}\n{"table":"moons","key":"x","row":{}}')), { fault: { kind: "damaged" } }, "an unknown table");
+  t.end();
+});
