@@ -41,10 +41,15 @@ export interface CallContext extends ServerContext {
 export const MAX_WAIT_MS = 30_000;
 const DEFAULT_WAIT_MS = 10_000;
 
-/** Time left for the call; leaves a little of the caller's deadline for the answer's way back. Throws `timeout` if none is left. */
+/** Of what is left, a tenth is for the answer's way back, within these: a refusal that says why must not lose to a bare time-out. */
+const ANSWER_MIN_MS = 50;
+const ANSWER_MAX_MS = 500;
+
+/** Time left for the call, less the answer's way back to the caller. Throws `timeout` if none is left. */
 export function timeLeftMs(context: CallContext): number {
   if (context.deadlineMs === Infinity) return DEFAULT_WAIT_MS;
-  const left = context.deadlineMs - context.nowMs() - 50;
+  const all = context.deadlineMs - context.nowMs();
+  const left = all - Math.min(ANSWER_MAX_MS, Math.max(ANSWER_MIN_MS, all / 10));
   if (left <= 0) throw new RoostError({ kind: "timeout", what: "the call", afterMs: 0 }, "give it a longer --timeout");
   return Math.min(left, MAX_WAIT_MS);
 }
