@@ -24,6 +24,10 @@ export class StateDb {
   #failure: unknown = null;
   /** Requests are kept in order of application: their keys begin with the index that wrote them. */
   readonly #requestKeys = new Map<string, string>();
+  /** What the newest such key begins with. It only grows: the order decides whose answer is forgotten next, so it must survive (STA-2). */
+  #lastOrder = 0;
+  /** Newest position that was handed in; an older one must never be written over its rows. */
+  #newest: Position | null = null;
 
   private constructor(db: Level<string, string>, path: string) {
     this.#db = db;
@@ -61,7 +65,10 @@ export class StateDb {
       if (table === undefined) throw damaged(this.#path, `key ${JSON.stringify(key)} belongs to no table`);
       const row: unknown = JSON.parse(this.#open(key, value));
       const id = table === "requests" ? key.slice(3 + REQUEST_ORDER_KEY_WIDTH + 1) : key.slice(3);
-      if (table === "requests") this.#requestKeys.set(id, key);
+      if (table === "requests") {
+        this.#requestKeys.set(id, key);
+        this.#lastOrder = Number.parseInt(key.slice(3, 3 + REQUEST_ORDER_KEY_WIDTH), 16);
+      }
       state.write({ table, key: id, row } as RowChange);
     }
     state.index = position.index;
@@ -72,26 +79,38 @@ export class StateDb {
   /** Queues one applied batch; writes are joined while an earlier one is under way. */
   write(changes: readonly RowChange[], position: Position): void {
     for (const change of changes) this.#pending.push(this.#operation(change, position.index));
-    this.#pending.push({ type: "put", key: POSITION_KEY, value: seal(JSON.stringify(position)) });
+    this.#pending.push(this.#positionOperation(position));
     this.#tail = this.#tail.then(() => this.#flush(false));
   }
 
   /** Replaces everything, as a checkpoint does. Resolves when it survives a power cut. */
   async replace(state: State, position: Position): Promise<void> {
+    this.#tail = this.#tail.then(() => this.#replace(state, position));
     await this.#tail;
-    this.#requestKeys.clear();
-    const stale: Operation[] = [];
-    for await (const key of this.#db.keys()) stale.push({ type: "del", key });
-    const rows = [...state.rows()].map((change) => this.#operation(change, position.index));
-    this.#pending = [...stale, ...rows, { type: "put", key: POSITION_KEY, value: seal(JSON.stringify(position)) }];
-    await this.#flush(true);
     this.#check();
+  }
+
+  async #replace(state: State, position: Position): Promise<void> {
+    try {
+      const stale: Operation[] = [];
+      for await (const key of this.#db.keys()) stale.push({ type: "del", key });
+      this.#requestKeys.clear();
+      this.#newest = null;
+      const rows = [...state.rows()].map((change) => this.#operation(change, position.index));
+      this.#pending = [...stale, ...rows, this.#positionOperation(position)];
+    } catch (thrown) {
+      this.#failure = thrown;
+    }
+    await this.#flush(true);
   }
 
   /** Resolves when all that was written before survives a power cut. */
   async sync(position: Position): Promise<void> {
-    this.#pending.push({ type: "put", key: POSITION_KEY, value: seal(JSON.stringify(position)) });
-    this.#tail = this.#tail.then(() => this.#flush(true));
+    this.#tail = this.#tail.then(() => {
+      // Made when its turn comes: a checkpoint may have been taken over meanwhile.
+      this.#pending.push(this.#positionOperation(position));
+      return this.#flush(true);
+    });
     await this.#tail;
     this.#check();
   }
@@ -106,9 +125,14 @@ export class StateDb {
     return this.#failure;
   }
 
+  #positionOperation(position: Position): Operation {
+    if (this.#newest === null || position.index >= this.#newest.index) this.#newest = position;
+    return { type: "put", key: POSITION_KEY, value: seal(POSITION_KEY, JSON.stringify(this.#newest)) };
+  }
+
   #operation(change: RowChange, index: number): Operation {
     const key = this.#key(change, index);
-    return change.row === null ? { type: "del", key } : { type: "put", key, value: seal(JSON.stringify(change.row)) };
+    return change.row === null ? { type: "del", key } : { type: "put", key, value: seal(key, JSON.stringify(change.row)) };
   }
 
   #key(change: RowChange, index: number): string {
@@ -117,9 +141,8 @@ export class StateDb {
     const known = this.#requestKeys.get(change.key);
     if (change.row === null) this.#requestKeys.delete(change.key);
     if (known !== undefined) return known;
-    // Several may be written by one checkpoint: the map's size keeps their order within an index.
-    const order = index * 2 ** 15 + (this.#requestKeys.size % 2 ** 15);
-    const key = `${prefix}!${order.toString(16).padStart(REQUEST_ORDER_KEY_WIDTH, "0")}!${change.key}`;
+    this.#lastOrder = Math.max(this.#lastOrder + 1, index * 2 ** 15);
+    const key = `${prefix}!${this.#lastOrder.toString(16).padStart(REQUEST_ORDER_KEY_WIDTH, "0")}!${change.key}`;
     this.#requestKeys.set(change.key, key);
     return key;
   }
@@ -145,15 +168,14 @@ export class StateDb {
 
   #open(key: string, value: string): string {
     const text = value.slice(9);
-    if (value[8] !== " " || crc32(text).toString(16).padStart(8, "0") !== value.slice(0, 8))
-      throw damaged(this.#path, `the checksum of ${JSON.stringify(key)} is wrong`);
+    if (seal(key, text) !== value) throw damaged(this.#path, `the checksum of ${JSON.stringify(key)} is wrong`);
     return text;
   }
 }
 
-/** CRC-32 (zlib's) in hex, a space, the text. */
-function seal(text: string): string {
-  return `${crc32(text).toString(16).padStart(8, "0")} ${text}`;
+/** CRC-32 (zlib's) of key and text in hex, a space, the text: a row under another's key is damage too. */
+function seal(key: string, text: string): string {
+  return `${crc32(text, crc32(key)).toString(16).padStart(8, "0")} ${text}`;
 }
 
 function damaged(path: string, detail: string): RoostError {
