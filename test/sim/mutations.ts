@@ -30,7 +30,6 @@ export const MUTATIONS: readonly Mutation[] = [
   { name: "forget the vote in a crash", faults: { forgetVote: true } },
   { name: "forget the term in a crash", faults: { forgetHardState: true } },
   { name: "keep the old membership when a checkpoint comes", faults: { ignoreCheckpointMembership: true } },
-  { name: "act by a new membership before its commit is durable", faults: { changeBeforeCommitIsDurable: true } },
   { name: "apply a membership change when it is appended", faults: { applyChangeEarly: true } },
   { name: "vote for a shorter log", break: replace(RaftLog.prototype, "isUpToDate", () => () => true) },
   { name: "take an append that does not fit", break: replace(RaftLog.prototype, "maybeAppend", () => appendAnyhow) },
