@@ -5,7 +5,12 @@ import type { Command } from "../../src/state/commands.ts";
 import { CommandLog, definition, diskIn, expiry, fencing, INFO, joining, pool } from "./log.ts";
 
 const token = (id: string, uses = 1): Command => ({ type: "token.create", id, secretHash: "hash", ttlMs: 60_000, uses });
-const join = (tokenId: string, node: ReturnType<typeof joining>, secretHash = "hash"): Command => ({ type: "node.join", tokenId, secretHash, node });
+const join = (tokenId: string, node: ReturnType<typeof joining>, secretHash = "hash"): Command => ({
+  type: "node.join",
+  tokenId,
+  secretHash,
+  node,
+});
 
 t.test("nothing but cluster.init works before it", (t) => {
   const early: Command[] = [
@@ -16,7 +21,10 @@ t.test("nothing but cluster.init works before it", (t) => {
     { type: "vm.create", vms: [{ id: "v", definition: definition("v"), hold: false, nodeId: null, power: "on" }] },
   ];
   for (const command of early) t.match(new CommandLog().refused(command), { kind: "precondition" }, command.type);
-  for (const command of [{ type: "node.enable", nodeId: "n1", enabled: true }, { type: "vm.retry", vmId: "v" }] as const) {
+  for (const command of [
+    { type: "node.enable", nodeId: "n1", enabled: true },
+    { type: "vm.retry", vmId: "v" },
+  ] as const) {
     t.match(new CommandLog().refused(command), { kind: "not-found" }, command.type);
   }
   t.end();
@@ -207,7 +215,14 @@ t.test("node.expire: this term, a guardian, and claims with a deadline only (HA-
   t.match(log.vm("ha"), {
     state: "recovering",
     claim: null,
-    failover: { fromNodeId: "n2", toNodeId: null, proof: { kind: "expiry" }, lastHeartbeatMs: 900_000, suspectMs: 901_500, plannedMs: null },
+    failover: {
+      fromNodeId: "n2",
+      toNodeId: null,
+      proof: { kind: "expiry" },
+      lastHeartbeatMs: 900_000,
+      suspectMs: 901_500,
+      plannedMs: null,
+    },
   });
   for (const id of ["keep", "plain"]) t.match(log.vm(id), { state: "unknown", claim: { nodeId: "n2", deadline: false } }, id);
 
@@ -232,7 +247,8 @@ t.test("node.fence: everything the node held, but never a node that answers", (t
   log.suspect("n2");
   log.ok(fencing("n2"));
   t.equal(log.state.nodes.get("n2")?.state, "fenced");
-  for (const id of ["ha", "plain"]) t.match(log.vm(id), { state: "recovering", claim: null, failover: { proof: { kind: "operator", user: "root" } } }, id);
+  for (const id of ["ha", "plain"])
+    t.match(log.vm(id), { state: "recovering", claim: null, failover: { proof: { kind: "operator", user: "root" } } }, id);
   t.same(log.ok(fencing("n2")), { ids: ["n2"] }, "again");
   t.match(log.refused(fencing("none")), { kind: "not-found" });
   t.end();
@@ -273,10 +289,13 @@ t.test("Raft's membership is mirrored into the rows", (t) => {
   t.same([roles(), one.changes, one.events], [["voter", "learner", "learner"], [], []]);
   const two = applyMembership(log.state, { voters: [1, 2, 3], outgoing: [1], learners: [], learnersNext: [], autoLeave: true }, at());
   t.same(roles(), ["voter", "voter", "voter"]);
-  t.same(two.events.map((event) => [event.kind, event.subjectName, event.message, event.revision]), [
-    ["node.role", "n2", "learner → voter", log.state.index],
-    ["node.role", "n3", "learner → voter", log.state.index],
-  ]);
+  t.same(
+    two.events.map((event) => [event.kind, event.subjectName, event.message, event.revision]),
+    [
+      ["node.role", "n2", "learner → voter", log.state.index],
+      ["node.role", "n3", "learner → voter", log.state.index],
+    ],
+  );
   applyMembership(log.state, { voters: [2], outgoing: [2, 3], learners: [], learnersNext: [3], autoLeave: true }, at());
   t.same(roles(), ["none", "voter", "voter"], "who is in the outgoing half still votes");
   applyMembership(log.state, { voters: [2], outgoing: [], learners: [3], learnersNext: [], autoLeave: false }, at());

@@ -3,7 +3,7 @@ import { apply, type Applied } from "../../src/state/apply.ts";
 import { decodeEnvelope, encodeCheckpoint, encodeEnvelope } from "../../src/state/codec.ts";
 import type { Command, Envelope } from "../../src/state/commands.ts";
 import type { CommandResult, Event } from "../../src/state/outcome.ts";
-import type { Fault } from "../../src/base/errors.ts";
+import { asRoostError, type Fault } from "../../src/base/errors.ts";
 import { NO_MEMBERSHIP } from "../../src/model/membership.ts";
 import type { NodeInfo } from "../../src/model/node.ts";
 import type { Vm, VmDefinition } from "../../src/model/vm.ts";
@@ -186,7 +186,7 @@ export function pool(name: string, shared: boolean): Extract<Command, { type: "p
 
 export function expiry(nodeId: string, term: number): Extract<Command, { type: "node.expire" }> {
   const proof = { kind: "expiry", nodeId, term, sinceAckMs: 4_250, grantedMs: 4_000, marginMs: 250 } as const;
-  return { type: "node.expire", nodeId, proof, lastHeartbeatMs: 900_000, suspectMs: 901_500 };
+  return { type: "node.expire", nodeId, proof, lastHeartbeatMs: 900_000, suspectMs: 901_500, leaderChanged: false };
 }
 
 export function fencing(nodeId: string): Extract<Command, { type: "node.fence" }> {
@@ -201,4 +201,14 @@ export function tables(state: State): string {
 /** Everything that replicas at one index must agree on, as text. */
 export function checkpointText(state: State): string {
   return new TextDecoder().decode(encodeCheckpoint(state, { index: state.index, term: state.term, membership: NO_MEMBERSHIP }));
+}
+
+/** What a call throws; null if it does not. */
+export function faultOf(call: () => unknown): Fault | null {
+  try {
+    call();
+    return null;
+  } catch (thrown) {
+    return asRoostError(thrown).fault;
+  }
 }

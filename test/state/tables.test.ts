@@ -17,7 +17,10 @@ const OFF: readonly VmState[] = ["stopped", "failed", "suspended"];
 const ACTIONS: readonly VmDesire["action"][] = ["start", "deploy", "shutdown", "force-shutdown", "delete"];
 
 /** A VM `v` in a state, with its claim on n2 where the state has one. */
-function vmIn(state: VmState, changes: { desired?: Partial<Desired>; restart?: RestartPolicy; home?: string | null; stateSinceMs?: number } = {}): CommandLog {
+function vmIn(
+  state: VmState,
+  changes: { desired?: Partial<Desired>; restart?: RestartPolicy; home?: string | null; stateSinceMs?: number } = {},
+): CommandLog {
   const log = CommandLog.withNodes(2);
   log.running("v", "n2", { restart: changes.restart ?? "on-failure" });
   log.nowMs += 1_000;
@@ -80,7 +83,13 @@ t.test("actions", (t) => {
       if (legalActions(state).includes(action)) t.notMatch(text, /^refused/, `${action} is legal in ${state}`);
     }
   }
-  lines.push(row("pending", "delete, never placed", outcome(vmIn("pending", { home: null }), { type: "vm.desire", vmId: "v", action: "delete", nodeId: null })));
+  lines.push(
+    row(
+      "pending",
+      "delete, never placed",
+      outcome(vmIn("pending", { home: null }), { type: "vm.desire", vmId: "v", action: "delete", nodeId: null }),
+    ),
+  );
   for (const state of ["running", "shutdown", "unknown", "epilog"] as const) {
     for (const action of ["shutdown", "force-shutdown", "delete"] as const) {
       const log = vmIn(state, { desired: { power: "off", how: "force", deleted: true } });
@@ -92,7 +101,13 @@ t.test("actions", (t) => {
 });
 
 t.test("observations", (t) => {
-  const plain: VmObservation[] = [{ kind: "preparing" }, { kind: "starting" }, { kind: "running" }, { kind: "paused" }, { kind: "stopping" }];
+  const plain: VmObservation[] = [
+    { kind: "preparing" },
+    { kind: "starting" },
+    { kind: "running" },
+    { kind: "paused" },
+    { kind: "stopping" },
+  ];
   const report = (log: CommandLog, observed: VmObservation): string => {
     const { generation } = log.vm("v");
     return outcome(log, { type: "vm.report", vmId: "v", nodeId: "n2", generation, observed }, "n2");
@@ -102,7 +117,11 @@ t.test("observations", (t) => {
     for (const observed of plain) lines.push(row(state, observed.kind, report(vmIn(state), observed)));
     lines.push(row(state, "cleaned", report(vmIn(state, { home: "n2" }), { kind: "cleaned" })));
   }
-  lines.push("", "# The end of a claim: what was wanted comes first, then the restart policy.", row("wanted", "cause, restart policy", "outcome"));
+  lines.push(
+    "",
+    "# The end of a claim: what was wanted comes first, then the restart policy.",
+    row("wanted", "cause, restart policy", "outcome"),
+  );
   const wishes: [string, Partial<Desired>][] = [
     ["on", {}],
     ["off", { power: "off" }],
@@ -117,7 +136,8 @@ t.test("observations", (t) => {
     }
   }
   lines.push("", "# From any state with a claim.", row("state", "observed", "outcome"));
-  for (const state of WITH_CLAIM) lines.push(row(state, "gone: crashed", report(vmIn(state), { kind: "gone", cause: "crashed", detail: "" })));
+  for (const state of WITH_CLAIM)
+    lines.push(row(state, "gone: crashed", report(vmIn(state), { kind: "gone", cause: "crashed", detail: "" })));
   golden(t, "observations", lines);
   t.end();
 });
@@ -141,7 +161,11 @@ t.test("failures: back-off doubles up to a minute, then the VM is given up (HA-1
   t.match(log.vm("v"), { state: "pending", failures: 0, retryAtMs: 0 }, "a start forgets them");
   log.place("v", "n1");
   log.report("v", { kind: "running" });
-  for (const [ranMs, failures] of [[59_000, 1], [60_001, 1], [60_000, 2]] as const) {
+  for (const [ranMs, failures] of [
+    [59_000, 1],
+    [60_001, 1],
+    [60_000, 2],
+  ] as const) {
     log.nowMs += ranMs;
     log.report("v", { kind: "gone", cause: "crashed", detail: "" });
     t.equal(log.vm("v").failures, failures, `after ${ranMs} ms`);

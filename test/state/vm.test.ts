@@ -15,14 +15,41 @@ t.test("vm.create: all or none", (t) => {
   log.ok(pool("local", false));
   t.same(log.ok(create([{}, { power: "off" }, { hold: true }])), { ids: ["id0", "id1", "id2"] });
   // Cluster generation 1: 1 × 2^32.
-  t.match(log.vm("id0"), { number: 1, state: "pending", claim: null, generation: 4_294_967_296, underHa: true, warnings: [], homeNodeId: null });
+  t.match(log.vm("id0"), {
+    number: 1,
+    state: "pending",
+    claim: null,
+    generation: 4_294_967_296,
+    underHa: true,
+    warnings: [],
+    homeNodeId: null,
+  });
   t.match(log.vm("id1"), { number: 2, state: "stopped", desired: { power: "off" } });
   t.match(log.vm("id2"), { number: 3, state: "pending", desired: { hold: true }, reason: /^held/ });
   t.equal(log.state.cluster?.nextVmNumber, 4);
-  t.match(log.refused(create([{ id: "x", definition: definition("x") }, { id: "y", definition: definition("v1") }])), { kind: "exists", name: "v1" });
-  t.match(log.refused(create([{ id: "x", definition: definition("x") }, { id: "y", definition: definition("x") }])), { kind: "exists", name: "x" });
+  t.match(
+    log.refused(
+      create([
+        { id: "x", definition: definition("x") },
+        { id: "y", definition: definition("v1") },
+      ]),
+    ),
+    { kind: "exists", name: "v1" },
+  );
+  t.match(
+    log.refused(
+      create([
+        { id: "x", definition: definition("x") },
+        { id: "y", definition: definition("x") },
+      ]),
+    ),
+    { kind: "exists", name: "x" },
+  );
   t.match(log.refused(create([{ id: "x", definition: definition("x"), nodeId: "n9" }])), { kind: "not-found", what: "node" });
-  t.match(log.refused(create([{ id: "x", definition: definition("x", { disks: [diskIn("none")] }) }])), { kind: "invalid", violations: [{ field: "disks" }] });
+  t.match(log.refused(create([{ id: "x", definition: definition("x", { disks: [diskIn("none")] }) }])), {
+    kind: "invalid",
+    violations: [{ field: "disks" }],
+  });
   t.end();
 });
 
@@ -49,7 +76,11 @@ t.test("vm.place", (t) => {
   const log = CommandLog.withNodes(2);
   log.create("a");
   const { generation } = log.vm("a");
-  const place = (vmId: string, nodeId: string, at: number): Command => ({ type: "vm.place", placements: [{ vmId, nodeId, generation: at }], rejections: [] });
+  const place = (vmId: string, nodeId: string, at: number): Command => ({
+    type: "vm.place",
+    placements: [{ vmId, nodeId, generation: at }],
+    rejections: [],
+  });
   const refusal = (command: Command): unknown => log.ok(command).refused?.map((one) => one.code);
 
   t.same(refusal(place("a", "n9", generation)), ["node-unknown"]);
@@ -76,7 +107,11 @@ t.test("vm.place", (t) => {
   t.test("reasons of what waits are kept, unless the VM changed since", (t) => {
     log.create("b");
     const reasons = [{ code: "memory", nodes: 2, detail: "n1: needs 1024 MiB, 0 MiB free of 4096" }];
-    const reject = (vmId: string, at: number): Command => ({ type: "vm.place", placements: [], rejections: [{ vmId, generation: at, reasons }] });
+    const reject = (vmId: string, at: number): Command => ({
+      type: "vm.place",
+      placements: [],
+      rejections: [{ vmId, generation: at, reasons }],
+    });
     log.ok(reject("b", log.vm("b").generation));
     t.same(log.vm("b").pendingReasons, reasons);
     const before = log.vm("a");
@@ -166,7 +201,13 @@ t.test("reports count for the present claim only", (t) => {
   const log = CommandLog.withNodes(2);
   log.running("v", "n2");
   const old = log.vm("v").generation;
-  const running = (nodeId: string, generation: number): Command => ({ type: "vm.report", vmId: "v", nodeId, generation, observed: { kind: "running" } });
+  const running = (nodeId: string, generation: number): Command => ({
+    type: "vm.report",
+    vmId: "v",
+    nodeId,
+    generation,
+    observed: { kind: "running" },
+  });
   t.match(log.refused(running("n2", old - 1), { origin: "n2" }), { kind: "precondition" });
   log.suspect("n2");
   log.expire("n2");
@@ -175,7 +216,13 @@ t.test("reports count for the present claim only", (t) => {
   t.equal(log.vm("v").generation, old + 1);
   t.match(log.refused(running("n2", old), { origin: "n2" }), { kind: "precondition" }, "the VM is elsewhere");
   t.match(log.refused(running("n2", old + 1), { origin: "n2" }), { kind: "precondition" }, "another's generation");
-  const gone: Command = { type: "vm.report", vmId: "v", nodeId: "n2", generation: old, observed: { kind: "gone", cause: "fenced", detail: "" } };
+  const gone: Command = {
+    type: "vm.report",
+    vmId: "v",
+    nodeId: "n2",
+    generation: old,
+    observed: { kind: "gone", cause: "fenced", detail: "" },
+  };
   t.match(log.refused(gone, { origin: "n2" }), { kind: "precondition" }, "and its leftovers say nothing about the new one");
   t.same(log.ok({ ...running("n1", 1), vmId: "long-deleted" } as Command), { ids: [] });
   t.end();
@@ -204,12 +251,10 @@ t.test("a failover's time line: proof, planned, started, running, each once (HA-
     startedMs: provenMs + 20,
     runningMs: provenMs + 30,
   });
-  t.same(log.events.filter((event) => event.kind.startsWith("failover.")).map((event) => event.kind), [
-    "failover.proof",
-    "failover.planned",
-    "failover.started",
-    "failover.running",
-  ]);
+  t.same(
+    log.events.filter((event) => event.kind.startsWith("failover.")).map((event) => event.kind),
+    ["failover.proof", "failover.planned", "failover.started", "failover.running"],
+  );
   t.end();
 });
 

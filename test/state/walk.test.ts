@@ -35,7 +35,13 @@ function randomStep(random: Random, log: CommandLog, minted: () => string): Step
         ha: { enabled: pick([null, true, false]), priority: 0, onQuorumLoss: pick(["stop", "keep"] as const) },
         restart: pick(["never", "on-failure", "always"] as const),
       };
-      const create = { id: minted(), definition: definition(pick(VMS), changes), hold: random.below(8) === 0, nodeId: null, power: pick(["on", "on", "off"] as const) };
+      const create = {
+        id: minted(),
+        definition: definition(pick(VMS), changes),
+        hold: random.below(8) === 0,
+        nodeId: null,
+        power: pick(["on", "on", "off"] as const),
+      };
       return by("n1", { type: "vm.create", vms: [create] });
     }
     case 1:
@@ -49,7 +55,9 @@ function randomStep(random: Random, log: CommandLog, minted: () => string): Step
     case 6: {
       const waiting = vms.filter((one) => one.claim === null);
       const chosen = waiting.length === 0 || wrong ? vms : waiting;
-      const placements = chosen.slice(0, 1 + random.below(3)).map((one) => ({ vmId: one.id, nodeId: pick(NODES), generation: one.generation - (wrong ? 1 : 0) }));
+      const placements = chosen
+        .slice(0, 1 + random.below(3))
+        .map((one) => ({ vmId: one.id, nodeId: pick(NODES), generation: one.generation - (wrong ? 1 : 0) }));
       return by("n1", { type: "vm.place", placements, rejections: [] });
     }
     case 7:
@@ -106,15 +114,18 @@ function randomStep(random: Random, log: CommandLog, minted: () => string): Step
 function indexFaults(state: State): string[] {
   const faults: string[] = [];
   const same = (what: string, kept: unknown, computed: unknown): void => {
-    if (JSON.stringify(kept) !== JSON.stringify(computed)) faults.push(`${what}: kept ${JSON.stringify(kept)}, computed ${JSON.stringify(computed)}`);
+    if (JSON.stringify(kept) !== JSON.stringify(computed))
+      faults.push(`${what}: kept ${JSON.stringify(kept)}, computed ${JSON.stringify(computed)}`);
   };
   const sorted = (entries: Iterable<[string, unknown]>): [string, unknown][] => [...entries].toSorted(([a], [b]) => (a < b ? -1 : 1));
   const claims = new Map<string, string[]>();
-  for (const vm of state.vms.values()) if (vm.claim !== null) claims.set(vm.claim.nodeId, [...(claims.get(vm.claim.nodeId) ?? []), vm.id].toSorted());
+  for (const vm of state.vms.values())
+    if (vm.claim !== null) claims.set(vm.claim.nodeId, [...(claims.get(vm.claim.nodeId) ?? []), vm.id].toSorted());
   const keptClaims = [...state.claimsByNode].map(([nodeId, ids]): [string, unknown] => [nodeId, [...ids].toSorted()]);
   same("claimsByNode", sorted(keptClaims), sorted(claims));
   // A node that holds nothing any more may keep a row of zeros.
-  const busy = (nodes: ReadonlyMap<string, NodeUsage>): [string, unknown][] => sorted([...nodes].filter(([, usage]) => Object.values(usage).some((n) => n !== 0)));
+  const busy = (nodes: ReadonlyMap<string, NodeUsage>): [string, unknown][] =>
+    sorted([...nodes].filter(([, usage]) => Object.values(usage).some((n) => n !== 0)));
   same("usage", busy(state.usage.nodes), busy(usageOf(state).nodes));
   same("totalCpus", state.usage.totalCpus, usageOf(state).totalCpus);
   same("vmIdByName", sorted(state.vmIdByName), sorted([...state.vms.values()].map((vm) => [vm.definition.name, vm.id])));
@@ -129,7 +140,9 @@ function mayEndClaim({ command, origin, term }: Step, vm: Vm, log: CommandLog): 
   if (claim === null) return false;
   switch (command.type) {
     case "vm.report":
-      return command.observed.kind === "gone" && command.vmId === vm.id && origin === claim.nodeId && command.generation === claim.generation;
+      return (
+        command.observed.kind === "gone" && command.vmId === vm.id && origin === claim.nodeId && command.generation === claim.generation
+      );
     case "node.expire":
       if (log.state.nodes.get(claim.nodeId)?.info?.guardian === null) return false;
       return command.nodeId === claim.nodeId && claim.deadline && term === log.term && command.proof.term === log.term;
@@ -140,7 +153,13 @@ function mayEndClaim({ command, origin, term }: Step, vm: Vm, log: CommandLog): 
   }
 }
 
-function vmFaults(step: Step, before: ReadonlyMap<string, Vm>, log: CommandLog, given: Set<string>, highest: Map<string, number>): string[] {
+function vmFaults(
+  step: Step,
+  before: ReadonlyMap<string, Vm>,
+  log: CommandLog,
+  given: Set<string>,
+  highest: Map<string, number>,
+): string[] {
   const faults: string[] = [];
   for (const [id, was] of before) {
     const is = log.state.vms.get(id);
@@ -151,8 +170,10 @@ function vmFaults(step: Step, before: ReadonlyMap<string, Vm>, log: CommandLog, 
     }
     if (is === was) continue;
     if (is.state !== was.state && !mayMove(was.state, is.state)) faults.push(`${id}: ${was.state} → ${is.state}`);
-    if (was.claim !== null && is.claim === null && !mayEndClaim(step, was, log)) faults.push(`${id}: its claim ended by ${step.command.type}`);
-    if (was.claim !== null && is.claim !== null && JSON.stringify(was.claim) !== JSON.stringify(is.claim)) faults.push(`${id}: its claim moved`);
+    if (was.claim !== null && is.claim === null && !mayEndClaim(step, was, log))
+      faults.push(`${id}: its claim ended by ${step.command.type}`);
+    if (was.claim !== null && is.claim !== null && JSON.stringify(was.claim) !== JSON.stringify(is.claim))
+      faults.push(`${id}: its claim moved`);
     if (was.claim === null && is.claim !== null) {
       if (step.command.type !== "vm.place") faults.push(`${id}: placed by ${step.command.type}`);
       if (was.state !== "pending" && was.state !== "recovering") faults.push(`${id}: placed from ${was.state}`);
@@ -164,14 +185,21 @@ function vmFaults(step: Step, before: ReadonlyMap<string, Vm>, log: CommandLog, 
     if (vm.generation < (highest.get(vm.id) ?? 0)) faults.push(`${vm.id}: its generation fell to ${vm.generation}`);
     highest.set(vm.id, vm.generation);
     if (vm.claim !== null && vm.claim.generation !== vm.generation) faults.push(`${vm.id}: its claim is not of its generation`);
-    if (vm.claim === null && ["prolog", "boot", "running", "paused", "shutdown", "unknown"].includes(vm.state)) faults.push(`${vm.id}: ${vm.state} without a claim`);
-    if (vm.claim !== null && ["pending", "recovering", "stopped", "failed", "epilog"].includes(vm.state)) faults.push(`${vm.id}: ${vm.state} with a claim`);
+    if (vm.claim === null && ["prolog", "boot", "running", "paused", "shutdown", "unknown"].includes(vm.state))
+      faults.push(`${vm.id}: ${vm.state} without a claim`);
+    if (vm.claim !== null && ["pending", "recovering", "stopped", "failed", "epilog"].includes(vm.state))
+      faults.push(`${vm.id}: ${vm.state} with a claim`);
   }
   // A node whose claim set changed says so, else its keeper would never learn of it (HA-2).
   const claimsOf = (vms: ReadonlyMap<string, Vm>, nodeId: string): string =>
-    [...vms.values()].filter((vm) => vm.claim?.nodeId === nodeId).map((vm) => `${vm.id}/${vm.generation}`).toSorted().join();
+    [...vms.values()]
+      .filter((vm) => vm.claim?.nodeId === nodeId)
+      .map((vm) => `${vm.id}/${vm.generation}`)
+      .toSorted()
+      .join();
   for (const node of log.state.nodes.values()) {
-    if (claimsOf(before, node.id) !== claimsOf(log.state.vms, node.id) && node.claimRevision !== log.state.index) faults.push(`${node.id}: claims changed, its revision did not`);
+    if (claimsOf(before, node.id) !== claimsOf(log.state.vms, node.id) && node.claimRevision !== log.state.index)
+      faults.push(`${node.id}: claims changed, its revision did not`);
   }
   return faults;
 }
@@ -198,7 +226,8 @@ function walk(seed: number): { faults: string[]; log: CommandLog; seen: Set<stri
     seen.add(`${step.command.type} ${outcome.ok ? "ok" : "refused"}`);
     for (const vm of log.state.vms.values()) seen.add(vm.state);
     const faults = [...indexFaults(log.state), ...vmFaults(step, before, log, given, highest)];
-    if (!outcome.ok && (tables(log.state) !== text || changes.some((change) => change.table !== "requests"))) faults.push("a refused command changed something");
+    if (!outcome.ok && (tables(log.state) !== text || changes.some((change) => change.table !== "requests")))
+      faults.push("a refused command changed something");
     if (faults.length > 0) return { faults: faults.map((fault) => `step ${i}, ${JSON.stringify(step)}: ${fault}`), log, seen };
   }
   return { faults: [], log, seen };
@@ -217,7 +246,11 @@ t.test("random walks", (t) => {
     // The same log gives the same state (STA-1), to the byte.
     const text = checkpointText(log.state);
     if (checkpointText(log.replayed()) !== text) t.fail(`seed ${seed}: the same log gave another state`);
-    const position = { index: log.state.index, term: log.state.term, membership: { voters: [1, 2], outgoing: [], learners: [3], learnersNext: [], autoLeave: false } };
+    const position = {
+      index: log.state.index,
+      term: log.state.term,
+      membership: { voters: [1, 2], outgoing: [], learners: [3], learnersNext: [], autoLeave: false },
+    };
     const decoded = decodeCheckpoint(encodeCheckpoint(log.state, position));
     const rebuilt = new State();
     for (const row of decoded.rows) rebuilt.write(row);
@@ -231,7 +264,20 @@ t.test("random walks", (t) => {
   t.comment(`${SEEDS.length} seeds from ${SEEDS[0]}, ${STEPS} commands each; saw ${[...seen].toSorted().join(", ")}`);
   if (SEEDS.length > 1) {
     // A walk that stays at home shows nothing.
-    for (const state of ["pending", "prolog", "boot", "running", "paused", "shutdown", "epilog", "stopped", "recovering", "failed", "unknown"]) t.ok(seen.has(state), `saw ${state}`);
+    for (const state of [
+      "pending",
+      "prolog",
+      "boot",
+      "running",
+      "paused",
+      "shutdown",
+      "epilog",
+      "stopped",
+      "recovering",
+      "failed",
+      "unknown",
+    ])
+      t.ok(seen.has(state), `saw ${state}`);
     for (const type of ["vm.create", "vm.desire", "vm.report", "node.expire", "node.fence", "node.enable"]) {
       for (const end of ["ok", "refused"]) t.ok(seen.has(`${type} ${end}`), `saw ${type} ${end}`);
     }

@@ -115,13 +115,19 @@ export class ConsensusDriver {
       stepDownOnRemoval: true,
       log: (level, text) => effects.log[level === "warn" ? "warn" : "debug"](text),
     });
-    this.#rounds = new Rounds((context) => this.#node.readIndex(context));
+    this.#rounds = new Rounds((context) => this.#node.readIndex(context), effects.random(2 ** 20));
     this.#acks = new Acks({
       nowMs: () => effects.clock.monotonicMs(),
       mayAcknowledge: () => this.#mayAcknowledge(),
       term: () => (this.#node.soft.role === "leader" ? this.#node.term : 0),
       afterQuorumRound: (end) => {
-        this.#rounds.join(effects.clock.monotonicMs(), () => end());
+        try {
+          this.#rounds.join(effects.clock.monotonicMs(), () => end());
+        } catch (thrown) {
+          // Its next heartbeat may find room; without one its claims run out, as they must.
+          effects.log.warn("a heartbeat is not acknowledged", { error: asRoostError(thrown).message });
+          return;
+        }
         this.#pump();
       },
       send: (nodeId, ack) => this.#sendAck(nodeId, ack),

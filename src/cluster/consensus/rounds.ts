@@ -16,12 +16,17 @@ export class Rounds {
   readonly #begin: (context: Uint8Array) => void;
   #waiting: RoundEnd[] = [];
   #underWay: RoundEnd[] = [];
-  #number = 0;
+  #number: number;
   #beganMs = 0;
 
-  /** @param begin asks Raft to confirm `context`; its answer comes to `confirmed`, or never. */
-  constructor(begin: (context: Uint8Array) => void) {
+  /**
+   * @param begin asks Raft to confirm `context`; its answer comes to `confirmed`, or never.
+   * @param salt random, below 2^20: a leader's late answer to what this peer asked before it was restarted must not be
+   *   taken for one to a round of now, whose reads began later.
+   */
+  constructor(begin: (context: Uint8Array) => void, salt: number) {
     this.#begin = begin;
+    this.#number = salt * 2 ** 32;
   }
 
   /** `end` is called with the commit index that a read must see. */
