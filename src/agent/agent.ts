@@ -15,7 +15,7 @@ import { Executor } from "./executor.ts";
 import type { Volumes } from "./executor.ts";
 import type { Keeper } from "./keeper/client.ts";
 import type { KeeperStatus } from "./keeper/protocol.ts";
-import { planCancel, reconcile } from "./reconcile.ts";
+import { planCancel, reconcile, SHUTDOWN_AGAIN_MS } from "./reconcile.ts";
 import type { Plan } from "./reconcile.ts";
 
 export interface AgentOptions {
@@ -164,6 +164,7 @@ export class Agent {
     const registered = new Map(status.vms.map((vm) => [vm.vmId, vm]));
     const vms = this.#relevant(view, domains, registered);
     const { nodeId } = this.#options;
+    const shutdownTimeoutMs = cluster.settings["vm.shutdownTimeoutMs"];
     const plans = reconcile({
       clusterId: cluster.id,
       nodeId,
@@ -173,6 +174,7 @@ export class Agent {
       domains,
       registered,
       memory: executor.memory,
+      shutdownTimeoutMs,
     });
     const known = (domain: DomainStatus): boolean => {
       const claim = vms.get(domain.vmId)?.claim;
@@ -189,7 +191,11 @@ export class Agent {
       const cancel = goal === "start" && vm !== undefined && this.#fresh ? planCancel(vm, nodeId) : null;
       if (cancel !== null) executor.submit(cancel);
     }
-    for (const memory of executor.memory.values()) if (memory.notBeforeMs > nowMs) this.#lookIn(memory.notBeforeMs - nowMs + 5);
+    for (const { notBeforeMs, shutdownAsked } of executor.memory.values()) {
+      if (notBeforeMs > nowMs) this.#lookIn(notBeforeMs - nowMs + 5);
+      else if (shutdownAsked !== null)
+        this.#lookIn(Math.min(shutdownAsked.lastMs + SHUTDOWN_AGAIN_MS, shutdownAsked.firstMs + shutdownTimeoutMs) - nowMs + 5);
+    }
     const listed = new Set([...domains.map((domain) => domain.vmId), ...registered.keys()]);
     executor.forget((vmId, generation) => view.vms.get(vmId)?.claim?.generation === generation || listed.has(vmId));
     for (const vmId of this.#missingSince.keys()) if (!vms.has(vmId)) this.#missingSince.delete(vmId);

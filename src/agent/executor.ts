@@ -136,9 +136,15 @@ export class Executor {
   #remember(vmId: string, generation: number): VmMemory {
     const known = this.#memory.get(vmId);
     if (known?.generation === generation) return known;
-    const memory: VmMemory = { generation, gone: null, shutdownAskedMs: null, notBeforeMs: 0 };
+    const memory: VmMemory = { generation, gone: null, shutdownAsked: null, notBeforeMs: 0 };
     this.#memory.set(vmId, memory);
     return memory;
+  }
+
+  #noteShutdown(ref: DomainRef): void {
+    const memory = this.#remember(ref.vmId, ref.generation);
+    const nowMs = this.#deps.clock.monotonicMs();
+    memory.shutdownAsked = { firstMs: memory.shutdownAsked?.firstMs ?? nowMs, lastMs: nowMs };
   }
 
   #fill(): void {
@@ -249,7 +255,7 @@ export class Executor {
       case "resume":
         return await quick("resuming the domain", () => session.resume(ref));
       case "shutdown":
-        this.#remember(ref.vmId, ref.generation).shutdownAskedMs = this.#deps.clock.monotonicMs();
+        this.#noteShutdown(ref);
         return await quick("asking the guest to shut down", () => session.shutdown(ref));
       case "destroy":
         return await limited("ending the domain", QUICK_MS, null, () => session.destroy(ref));
@@ -263,7 +269,10 @@ export class Executor {
         return await limited("deleting disks", this.#options.bootTimeoutMs(), signal, () => volumes.clean(vm, signal));
       }
       case "report":
-        return await limited("reporting", QUICK_MS, null, () => this.#deps.report(ref.vmId, ref.generation, action.observed));
+        await limited("reporting", QUICK_MS, null, () => this.#deps.report(ref.vmId, ref.generation, action.observed));
+        // The next request to shut down counts from its own beginning.
+        if (action.observed.kind === "shutdown-ignored") this.#remember(ref.vmId, ref.generation).shutdownAsked = null;
+        return;
     }
   }
 

@@ -44,8 +44,8 @@ export interface VmMemory {
   generation: number;
   /** How its domain ended, from the driver's event or from a failed start; until the cluster knows. */
   gone: (VmObservation & { kind: "gone" }) | null;
-  /** When the guest was last asked to power off, monotonic ms; null if it was not. */
-  shutdownAskedMs: number | null;
+  /** When the guest was first and last asked to power off, monotonic ms; null if it was not. */
+  shutdownAsked: { firstMs: number; lastMs: number } | null;
   /** A plan failed for a passing reason: none before this, monotonic ms. */
   notBeforeMs: number;
 }
@@ -59,6 +59,8 @@ export interface ReconcileInput {
    */
   fresh: boolean;
   nowMs: number;
+  /** How long a guest may take to power off (setting vm.shutdownTimeoutMs). */
+  shutdownTimeoutMs: number;
   /** The VMs to look at: those with a claim here, to be cleaned here, with a domain here, or registered here. */
   vms: ReadonlyMap<string, Vm>;
   /** All domains the driver lists. */
@@ -197,9 +199,11 @@ function withDomain(
       const observed: VmObservation = { kind: "gone", cause: "destroyed", detail: "" };
       return plan("end", [...UNDO, { op: "report", observed }]);
     }
-    if (domain.state === "shutting-down") return null;
-    const asked = memory?.shutdownAskedMs ?? null;
-    if (asked !== null && input.nowMs - asked < SHUTDOWN_AGAIN_MS) return null;
+    const asked = memory?.shutdownAsked ?? null;
+    if (asked !== null && input.nowMs - asked.firstMs >= input.shutdownTimeoutMs) {
+      return plan("settle", [{ op: "report", observed: { kind: "shutdown-ignored", afterMs: input.shutdownTimeoutMs } }]);
+    }
+    if (domain.state === "shutting-down" || (asked !== null && input.nowMs - asked.lastMs < SHUTDOWN_AGAIN_MS)) return null;
     const told: Action[] = vm.state === "shutdown" ? [] : [{ op: "report", observed: { kind: "stopping" } }];
     return plan("shutdown", [...told, { op: "shutdown" }]);
   }

@@ -15,7 +15,7 @@ export const TRANSITIONS: Record<VmState, readonly VmState[]> = {
   running: ["paused", "shutdown", "unknown", "migrating", "suspended", ...RELEASED],
   paused: ["running", "shutdown", "unknown", ...RELEASED],
   suspended: ["pending", "stopped", "epilog"],
-  shutdown: ["unknown", ...RELEASED],
+  shutdown: ["running", "unknown", ...RELEASED],
   epilog: ["deleted"],
   stopped: ["pending", "epilog"],
   migrating: ["running", "unknown", ...RELEASED],

@@ -194,6 +194,8 @@ export type VmObservation =
   | { kind: "running" }
   | { kind: "paused" }
   | { kind: "stopping" }
+  /** The guest was asked to power off, and after this long it still runs: the request is given up. */
+  | { kind: "shutdown-ignored"; afterMs: number }
   /** Nothing of this generation runs here any more: a release. */
   | { kind: "gone"; cause: "shutdown" | "destroyed" | "crashed" | "failed" | "fenced" | "never-started"; detail: string }
   /** Its clones and swap are deleted. */

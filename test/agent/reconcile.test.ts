@@ -25,7 +25,7 @@ const claimed = (state: VmState, wish: Partial<Vm["desired"]> = {}): Vm => {
   const vm = testVm("v", {}, { claim: ME, state });
   return { ...vm, desired: { ...vm.desired, ...wish } };
 };
-const memory = (wish: Partial<VmMemory>): VmMemory => ({ generation: 1, gone: null, shutdownAskedMs: null, notBeforeMs: 0, ...wish });
+const memory = (wish: Partial<VmMemory>): VmMemory => ({ generation: 1, gone: null, shutdownAsked: null, notBeforeMs: 0, ...wish });
 
 interface World {
   vm?: Vm | null;
@@ -46,6 +46,7 @@ function plan(world: World): string {
     nodeId: ME,
     fresh: world.fresh ?? true,
     nowMs: world.nowMs ?? 1e5,
+    shutdownTimeoutMs: 60_000,
     vms: new Map(world.vm === undefined || world.vm === null ? [] : [["v", world.vm]]),
     domains: world.domain === undefined ? [] : [world.domain],
     registered: new Map(world.kept === undefined ? [] : [["v", world.kept]]),
@@ -150,9 +151,17 @@ t.test("a claim with its domain, wanted off", async (t) => {
     });
   t.equal(off("shutdown", {}, "running"), "shutdown: shutdown");
   t.equal(off("unknown", {}, "running"), "shutdown: report stopping, shutdown");
-  t.equal(off("shutdown", {}, "running", memory({ shutdownAskedMs: 85_001 })), "nothing", "14.999 s ago");
-  t.equal(off("shutdown", {}, "running", memory({ shutdownAskedMs: 85_000 })), "shutdown: shutdown", "15 s ago: asked again");
+  t.equal(off("shutdown", {}, "running", memory({ shutdownAsked: { firstMs: 85_001, lastMs: 85_001 } })), "nothing", "14.999 s ago");
+  t.equal(
+    off("shutdown", {}, "running", memory({ shutdownAsked: { firstMs: 85_000, lastMs: 85_000 } })),
+    "shutdown: shutdown",
+    "15 s ago: asked again",
+  );
   t.equal(off("shutdown", {}, "shutting-down"), "nothing");
+  const since = (firstMs: number): VmMemory => memory({ shutdownAsked: { firstMs, lastMs: 99_000 } });
+  t.equal(off("shutdown", {}, "running", since(40_001)), "nothing", "59.999 s of 60");
+  t.equal(off("shutdown", {}, "running", since(40_000)), "settle: report shutdown-ignored", "60 s: given up");
+  t.equal(off("shutdown", {}, "shutting-down", since(40_000)), "settle: report shutdown-ignored");
   t.equal(off("shutdown", {}, "paused"), `end: ${UNDO}, report gone:destroyed`, "a paused guest cannot shut down");
   t.equal(off("shutdown", { how: "force" }, "shutting-down"), `end: ${UNDO}, report gone:destroyed`);
   t.equal(off("shutdown", { how: "graceful", deleted: true }, "running"), `end: ${UNDO}, report gone:destroyed`);

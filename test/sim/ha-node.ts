@@ -285,6 +285,7 @@ export class SimHost {
       clusterId,
       nodeId,
       fresh: this.#fresh,
+      shutdownTimeoutMs: 60_000,
       nowMs,
       vms: peer.state.vms,
       domains,
@@ -352,7 +353,7 @@ export class SimHost {
       this.#do(action, plan, (ok) => {
         world.afterIn(this.peer.process, tookMs / 2, () => {
           if (ok) return this.#carryOut(work, at + 1);
-          this.#memory.set(plan.vmId, { generation: plan.generation, gone: null, shutdownAskedMs: null, notBeforeMs: this.bootMs() + 300 });
+          this.#memory.set(plan.vmId, { generation: plan.generation, gone: null, shutdownAsked: null, notBeforeMs: this.bootMs() + 300 });
           this.#busy.delete(plan.vmId);
           if (plan.goal !== "start" && plan.goal !== "adopt") return;
           // As the executor does: nothing of it may stay.

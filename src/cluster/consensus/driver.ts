@@ -7,9 +7,17 @@ import type { Clock } from "../../base/clock.ts";
 import { asRoostError } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
 import type { Membership } from "../../model/membership.ts";
-import { decodeConfChange } from "../../raft/core/confdata.ts";
 import { RaftNode } from "../../raft/core/node.ts";
-import { APPEND_THREAD, APPLY_THREAD, type Checkpoint, type Entry, type LogReader, type Message, NONE } from "../../raft/core/types.ts";
+import {
+  APPEND_THREAD,
+  APPLY_THREAD,
+  type Checkpoint,
+  type Entry,
+  type HardState,
+  type LogReader,
+  type Message,
+  NONE,
+} from "../../raft/core/types.ts";
 import type { LevelLog } from "../../raft/storage/level.ts";
 import type { Lane, LinkEvents, Peer, PeerLinks } from "../../raft/transport/links.ts";
 import { decodeEnvelope } from "../../state/codec.ts";
@@ -76,6 +84,9 @@ export class ConsensusDriver {
   #links: PeerLinks | null = null;
   #appends: { message: Message; sync: boolean }[] = [];
   #writing = false;
+  #commits: Message[] = [];
+  #handingOut = false;
+  #installedIndex = 0;
   #batch = 0;
   #membership: Membership;
   #membershipIndex = 0;
@@ -305,6 +316,7 @@ export class ConsensusDriver {
       });
     });
     this.#installed = null;
+    this.#installedIndex = checkpoint.index;
     this.#membership = checkpoint.confState;
     this.#appliedIndex = checkpoint.index;
     this.#appliedTerm = checkpoint.term;
@@ -322,19 +334,44 @@ export class ConsensusDriver {
   }
 
   #handOut(message: Message): void {
-    const entries = message.entries.map((entry) => this.#committed(entry));
+    this.#commits.push(message);
+    if (!this.#handingOut) void this.#handOutAll();
+  }
+
+  /** In order; a change of membership takes effect only when it is durable that it is committed. */
+  async #handOutAll(): Promise<void> {
+    this.#handingOut = true;
+    try {
+      for (let message = this.#commits.shift(); message !== undefined && !this.#stopped; message = this.#commits.shift()) {
+        const change = message.entries.findLast(isMembership);
+        // Else a peer that loses its unsynced commit index could wake up in the old membership and elect itself by it.
+        if (change !== undefined) await this.#effects.raftLog.commitTo(change.index);
+        this.#handOutNow(message);
+      }
+    } catch (thrown) {
+      this.#failed(thrown);
+    } finally {
+      this.#handingOut = false;
+    }
+  }
+
+  #handOutNow(message: Message): void {
     const batch = ++this.#batch;
     this.#applying.set(batch, message);
+    // What a checkpoint has overtaken is in it already.
+    const entries = message.entries.filter((entry) => entry.index > this.#installedIndex).map((entry) => this.#committed(entry));
     this.#effects.post({ kind: "apply", batch, entries });
   }
 
   #committed(entry: Entry): CommittedEntry {
     const { index, term, kind } = entry;
     if (kind === "normal") return { index, term, data: entry.data, membership: null };
-    if (kind !== "conf" && kind !== "conf-v1") return { index, term, data: null, membership: null };
-    this.#membership = this.#node.applyConfChange(decodeConfChange(entry));
-    this.#membershipIndex = index;
-    return { index, term, data: null, membership: this.#membership };
+    const membership = isMembership(entry) ? this.#node.applyConfEntry(entry) : null;
+    if (membership !== null) {
+      this.#membership = membership;
+      this.#membershipIndex = index;
+    }
+    return { index, term, data: null, membership };
   }
 
   #onApplied(batch: number): void {
@@ -342,7 +379,7 @@ export class ConsensusDriver {
     assert(message !== undefined, `batch ${batch} was applied twice`);
     this.#applying.delete(batch);
     const last = message.entries.at(-1);
-    if (last !== undefined) {
+    if (last !== undefined && last.index > this.#appliedIndex) {
       this.#appliedIndex = last.index;
       this.#appliedTerm = last.term;
     }
@@ -501,7 +538,7 @@ export class ConsensusDriver {
   #reader(): LogReader {
     const { raftLog } = this.#effects;
     return {
-      initialState: () => ({ hardState: raftLog.initialState().hardState, confState: this.#config.position.membership }),
+      initialState: () => ({ hardState: this.#hardState(), confState: this.#config.position.membership }),
       firstIndex: () => raftLog.firstIndex(),
       lastIndex: () => raftLog.lastIndex(),
       term: (index) => raftLog.term(index),
@@ -523,6 +560,17 @@ export class ConsensusDriver {
         return null;
       },
     };
+  }
+
+  /**
+   * The log's commit index is written without fsync, so the state may be ahead of it; what is applied was committed. After
+   * a checkpoint that the log never heard of, its term is at least the checkpoint's, with no vote given in it.
+   */
+  #hardState(): HardState {
+    const { hardState } = this.#effects.raftLog.initialState();
+    const { index, term } = this.#config.position;
+    const known = hardState.term >= term ? hardState : { term, vote: NONE, commit: hardState.commit };
+    return { ...known, commit: Math.max(known.commit, index) };
   }
 
   #askForCompaction(): void {
@@ -548,4 +596,8 @@ export class ConsensusDriver {
     cancel = this.#effects.clock.after(periodMs, again);
     this.#stops.push(() => cancel());
   }
+}
+
+function isMembership(entry: Entry): boolean {
+  return entry.kind === "conf" || entry.kind === "conf-v1";
 }

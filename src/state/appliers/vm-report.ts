@@ -26,9 +26,18 @@ export function observe(tx: Transaction, vm: Vm, claim: Claim, observed: Exclude
       return vm.state === "running" || vm.state === "paused" || vm.state === "boot" || vm.state === "unknown" || vm.state === "prolog"
         ? tx.moved(vm, "shutdown", "shutting down")
         : vm;
+    case "shutdown-ignored":
+      return ignored(tx, vm, observed.afterMs);
     case "gone":
       return gone(tx, vm, claim, observed);
   }
+}
+
+/** Only a force can help a guest that does not listen; that is the user's to decide. */
+function ignored(tx: Transaction, vm: Vm, afterMs: number): Vm {
+  if (vm.state !== "shutdown" || vm.desired.power === "on" || vm.desired.how === "force") return vm;
+  const why = `the guest did not shut down within ${afterMs} ms (vm.shutdownTimeoutMs); force-shutdown ends it`;
+  return tx.moved({ ...vm, desired: { ...vm.desired, power: "on" } }, "running", why, why);
 }
 
 function started(tx: Transaction, vm: Vm): Vm {
