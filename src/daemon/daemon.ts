@@ -43,8 +43,11 @@ const CONSENSUS_HEAP_MIB = 128;
 const KEEPER_START_MS = 10_000;
 const PLANS_AT_ONCE = 16;
 const POOL_LOOK_MS = 500;
-/** The answer to the call that stops the daemon must get out. */
-const LAST_ANSWER_MS = 100;
+/**
+ * Between the committed park and the stop: the answer must get out, and where all agents go down together the others still need this
+ * one to commit theirs; without a quorum the last would be refused and its VMs fence themselves.
+ */
+const LINGER_MS = 1_000;
 
 export interface DaemonEffects {
   log: Logger;
@@ -191,7 +194,7 @@ export async function startDaemon(config: NodeConfig, identity: Identity, effect
       hooks: {
         stopAgent: async ({ parkMs }) => {
           await agent.park(parkMs);
-          clock.after(LAST_ANSWER_MS, () => void stop().catch(fatal));
+          clock.after(LINGER_MS, () => void stop().catch(fatal));
         },
       },
     },
