@@ -123,7 +123,7 @@ t.test("a node speaks for itself only (SEC-3)", (t) => {
   log.running("v", "n2");
   const generation = log.vm("v").generation;
   const own: Command[] = [
-    { type: "node.hello", nodeId: "n2", info: INFO, apiAddress: "x:1", peerAddress: "x:2" },
+    { type: "node.hello", nodeId: "n2", info: INFO, parkRevision: 0, apiAddress: "x:1", peerAddress: "x:2" },
     { type: "node.info", nodeId: "n2", info: INFO },
     { type: "node.park", nodeId: "n2", durationMs: 1 },
     { type: "vm.report", vmId: "v", nodeId: "n2", generation, observed: { kind: "running" } },
@@ -145,7 +145,7 @@ t.test("node.hello, info, park", (t) => {
   t.match(log.state.nodes.get("n1"), { info: { memoryMib: 8_192 }, parkedMs: 30_000 }, "a report does not unpark");
   log.hello("n1");
   t.match(log.state.nodes.get("n1"), { parkedMs: 0, apiAddress: "n1:1" });
-  t.match(log.refused({ type: "node.hello", nodeId: "none", info: INFO, apiAddress: "", peerAddress: "" }), { kind: "not-found" });
+  t.match(log.refused({ type: "node.hello", nodeId: "none", info: INFO, parkRevision: 0, apiAddress: "", peerAddress: "" }), { kind: "not-found" });
   t.match(log.refused({ type: "node.info", nodeId: "none", info: INFO }), { kind: "not-found" });
   t.match(log.refused({ type: "node.park", nodeId: "none", durationMs: 1 }), { kind: "not-found" });
   t.end();

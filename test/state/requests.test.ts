@@ -96,14 +96,28 @@ t.test("bytes", (t) => {
     ["no origin", bytes(JSON.stringify({ ...envelope, origin: null }))],
     ["no time", bytes(JSON.stringify({ ...envelope, atMs: "soon" }))],
   ];
-  for (const [what, data] of bad) t.match(faultOf(() => decodeEnvelope(data)), { kind: "damaged" }, what);
+  for (const [what, data] of bad)
+    t.match(
+      faultOf(() => decodeEnvelope(data)),
+      { kind: "damaged" },
+      what,
+    );
 
   const log = CommandLog.withNodes(2);
   const whole = encodeCheckpoint(log.state, { index: 9, term: 2, membership: NO_MEMBERSHIP });
   t.same(decodeCheckpoint(whole).position, { index: 9, term: 2, membership: NO_MEMBERSHIP });
-  t.match(faultOf(() => decodeCheckpoint(whole.subarray(0, whole.length - 2))), { kind: "damaged" }, "cut short");
-  t.match(faultOf(() => decodeCheckpoint(new Uint8Array())), { kind: "damaged" });
-  t.match(faultOf(() => decodeCheckpoint(bytes('{"index":1}\n{"table":"moons","key":"x","row":{}}'))), { kind: "damaged" },
+  t.match(
+    faultOf(() => decodeCheckpoint(whole.subarray(0, whole.length - 2))),
+    { kind: "damaged" },
+    "cut short",
+  );
+  t.match(
+    faultOf(() => decodeCheckpoint(new Uint8Array())),
+    { kind: "damaged" },
+  );
+  t.match(
+    faultOf(() => decodeCheckpoint(bytes('{"index":1}\n{"table":"moons","key":"x","row":{}}'))),
+    { kind: "damaged" },
     "an unknown table",
   );
   t.end();

@@ -107,6 +107,7 @@ t.test("observations", (t) => {
     { kind: "running" },
     { kind: "paused" },
     { kind: "stopping" },
+    { kind: "shutdown-ignored", afterMs: 9 },
   ];
   const report = (log: CommandLog, observed: VmObservation): string => {
     const { generation } = log.vm("v");

@@ -78,6 +78,7 @@ function randomStep(random: Random, log: CommandLog, minted: () => string): Step
         { kind: "running" },
         { kind: "paused" },
         { kind: "stopping" },
+        { kind: "shutdown-ignored", afterMs: 9 },
         { kind: "gone", cause: pick(["shutdown", "destroyed", "crashed", "failed", "fenced", "never-started"] as const), detail: "" },
       ]);
       const at = (one?.generation ?? 0) - (wrong ? 1 : 0);
@@ -99,7 +100,7 @@ function randomStep(random: Random, log: CommandLog, minted: () => string): Step
     case 17: {
       const node = log.state.nodes.get(nodeId);
       const info = { ...INFO, guardian: node?.info?.guardian ?? "test", pools: INFO.pools.slice(0, 1 + random.below(2)) };
-      return by(nodeId, { type: "node.hello", nodeId, info, apiAddress: `${nodeId}:1`, peerAddress: `${nodeId}:2` });
+      return by(nodeId, { type: "node.hello", nodeId, info, parkRevision: 0, apiAddress: `${nodeId}:1`, peerAddress: `${nodeId}:2` });
     }
     case 18:
       return by("n1", { type: "node.enable", nodeId, enabled: random.below(3) !== 0 });

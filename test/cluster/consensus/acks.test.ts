@@ -29,7 +29,8 @@ function setUp() {
       underWay = [];
     },
     askers: () => waiting.length,
-    beat: (nodeId: string, changes: Partial<Heartbeat> = {}) => acks.beat(nodeId, { bootId: "b", nonce: "x", seq: 1, claimRevision: 0, ...changes }),
+    beat: (nodeId: string, changes: Partial<Heartbeat> = {}) =>
+      acks.beat(nodeId, { bootId: "b", nonce: "x", seq: 1, claimRevision: 0, ...changes }),
   };
 }
 
@@ -41,7 +42,11 @@ t.test("an acknowledgement leaves after a round that began when the heartbeat wa
   beat("n3", { seq: 42 });
   world.nowMs = 1_080;
   endRound();
-  t.same(sent, [{ nodeId: "n2", ack: { bootId: "boot", nonce: "nonce", seq: 41, grantedMs: 4_000, claimRevision: 0, claims: null } }], "n3 came later");
+  t.same(
+    sent,
+    [{ nodeId: "n2", ack: { bootId: "boot", nonce: "nonce", seq: 41, grantedMs: 4_000, claimRevision: 0, claims: null } }],
+    "n3 came later",
+  );
   t.same(acks.beats(), [
     { nodeId: "n2", lastBeatMs: 1_000, lastAckMs: 1_080, grantedMs: 4_000 },
     { nodeId: "n3", lastBeatMs: 1_000, lastAckMs: null, grantedMs: 0 },

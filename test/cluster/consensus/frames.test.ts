@@ -16,8 +16,19 @@ t.test("there and back", (t) => {
 
 t.test("rubbish is damaged, whatever it is", (t) => {
   const text = (tag: number, body: string): Uint8Array => new Uint8Array([tag, ...new TextEncoder().encode(body)]);
-  for (const bytes of [new Uint8Array(), new Uint8Array([9]), text(2, "null"), text(2, "7"), text(3, "{"), text(2, ""), new Uint8Array([3, 0xff])]) {
-    t.match(faultOf(() => decodeFrame(bytes)), { kind: "damaged" });
+  for (const bytes of [
+    new Uint8Array(),
+    new Uint8Array([9]),
+    text(2, "null"),
+    text(2, "7"),
+    text(3, "{"),
+    text(2, ""),
+    new Uint8Array([3, 0xff]),
+  ]) {
+    t.match(
+      faultOf(() => decodeFrame(bytes)),
+      { kind: "damaged" },
+    );
   }
   const seed = 1;
   t.comment(`seed ${seed}`);
@@ -28,7 +39,8 @@ t.test("rubbish is damaged, whatever it is", (t) => {
     try {
       decodeFrame(bytes);
     } catch (thrown) {
-      if ((thrown as { fault?: { kind: string } }).fault?.kind !== "damaged") t.fail(`${Buffer.from(bytes).toString("hex")}: ${String(thrown)}`);
+      if ((thrown as { fault?: { kind: string } }).fault?.kind !== "damaged")
+        t.fail(`${Buffer.from(bytes).toString("hex")}: ${String(thrown)}`);
     }
   }
   t.end();

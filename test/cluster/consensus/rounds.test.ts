@@ -95,6 +95,9 @@ t.test("its number is limited", (t) => {
   const { rounds } = setUp();
   rounds.join(0, () => {});
   for (let i = 0; i < 100_000; i++) rounds.join(0, () => {});
-  t.match(faultOf(() => rounds.join(0, () => {})), { kind: "exhausted" });
+  t.match(
+    faultOf(() => rounds.join(0, () => {})),
+    { kind: "exhausted" },
+  );
   t.end();
 });
