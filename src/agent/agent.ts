@@ -115,7 +115,11 @@ export class Agent {
     const beat = await keeper.beat();
     await store.propose({ type: "node.park", nodeId: this.#options.nodeId, durationMs }, { actor: this.#actor });
     const reply = await keeper.park(beat.seq, durationMs);
-    if (!reply.ok) throw new RoostError({ kind: "conflict", reason: `the keeper refused to park: ${reply.detail}` });
+    if (reply.ok) return;
+    // The cluster counts on a park that the keeper does not hold: the next hello takes it back.
+    this.#needsHello = true;
+    this.look();
+    throw new RoostError({ kind: "conflict", reason: `the keeper refused to park: ${reply.detail}` });
   }
 
   /** To be called by whoever finds that the keeper does not answer. */
@@ -219,7 +223,7 @@ export class Agent {
     }
     const info = await this.#deps.nodeInfo();
     const { nodeId, apiAddress, peerAddress } = this.#options;
-    await store.propose({ type: "node.hello", nodeId, info, apiAddress, peerAddress }, { actor: this.#actor });
+    await store.propose({ type: "node.hello", nodeId, info, parkRevision: node.parkRevision, apiAddress, peerAddress }, { actor: this.#actor });
     this.#lastInfo = JSON.stringify(info);
     this.#needsHello = false;
     this.#log.info("ready", { nodeId });

@@ -75,6 +75,7 @@ export class Replica implements Store {
   #position: Position;
   #status: ConsensusStatus;
   #beats: NodeBeat[] = [];
+  #grantingMs = 0;
   #leaderHeardMs: number | null = null;
   #caughtUp: number[] = [];
   #next = 0;
@@ -212,6 +213,10 @@ export class Replica implements Store {
     return this.#beats;
   }
 
+  grantingMs(): number {
+    return this.#grantingMs;
+  }
+
   membership(): ConsensusStatus["membership"] {
     return this.#status.membership;
   }
@@ -267,15 +272,21 @@ export class Replica implements Store {
       case "read-ready":
         return this.#readReady(message.id, message.index);
       case "status":
+        // Heartbeats belong to a term and its leader.
+        if (!message.status.leading || message.status.term !== this.#status.term) {
+          this.#beats = [];
+          this.#grantingMs = 0;
+        }
         this.#status = message.status;
-        if (!message.status.leading) this.#beats = [];
         return this.#notify([], new Set());
       case "heard":
         this.#leaderHeardMs = message.leaderHeardMs;
         this.#caughtUp = message.caughtUp;
         return;
       case "beats":
-        if (message.term === this.#status.term) this.#beats = message.beats;
+        if (message.term !== this.#status.term) return;
+        this.#beats = message.beats;
+        this.#grantingMs = message.grantingMs;
         return;
       case "acking-stopped":
         this.#stopsAcking.get(message.id)?.(message.stopped);

@@ -1,12 +1,12 @@
 /**
- * The leader's loop around the detector: carries out its decisions. It runs on each node, because whoever may lead
- * tomorrow must remember the longest claim that was granted today; it decides only while its node leads.
+ * The leader's loop around the detector: carries out its decisions. It runs on each node and decides only
+ * while its node leads.
  */
 import type { Clock } from "../base/clock.ts";
-import { asRoostError, isRetryable } from "../base/errors.ts";
+import { asRoostError } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
 import type { Leadership, Store } from "../cluster/store.ts";
-import type { Settings } from "../model/settings.ts";
+import type { Cluster } from "../model/cluster.ts";
 import type { View } from "../model/view.ts";
 import { detect, nextLookMs, waitMs } from "./detector.ts";
 import type { Decision, DetectorInput, NodeBeat } from "./detector.ts";
@@ -18,6 +18,8 @@ export interface HeartbeatSource {
   /** When the leader before this one was last heard of; null if never. For time lines only. */
   formerLeaderHeardMs(): number | null;
   beats(): readonly NodeBeat[];
+  /** Duration that the thread grants now with each acknowledgement, ms, as it last said in this term; 0 before. */
+  grantingMs(): number;
   /**
    * Stops acknowledging a node in this term; `ok: false` if the term is over. `lastAckMs` is read after that, so no acknowledgement
    * of this term can be later.
@@ -43,7 +45,6 @@ export class Supervisor {
   readonly #deps: SupervisorDeps;
   readonly #log: Logger;
   #stopTimer: () => void = () => {};
-  #unsubscribe: () => void = () => {};
   #running = false;
   #term = 0;
   #lastLookMs = 0;
@@ -54,9 +55,8 @@ export class Supervisor {
   /** `kind nodeId` of decisions under way. */
   readonly #busy = new Set<string>();
   readonly #parks = new Map<string, { revision: number; sinceMs: number }>();
-  /** Claim times that were in force before, and until when (monotonic ms) something granted by them may last. */
-  #formerClaims: { claimMs: number; untilMs: number }[] = [];
-  #claimMs = 0;
+  /** Since when the acknowledging thread grants the shorter claim; null if there is nothing to forget. */
+  #shorterSinceMs: number | null = null;
   #holders: { index: number; nodeIds: ReadonlySet<string> } = { index: -1, nodeIds: new Set() };
 
   constructor(deps: SupervisorDeps) {
@@ -68,15 +68,12 @@ export class Supervisor {
     if (this.#running) return;
     this.#running = true;
     this.#lastLookMs = this.#deps.clock.monotonicMs();
-    this.#unsubscribe = this.#deps.store.subscribe((change) => this.#noteSettings(change.view));
-    this.#noteSettings(this.#deps.store.view());
     this.look();
   }
 
   stop(): void {
     this.#running = false;
     this.#stopTimer();
-    this.#unsubscribe();
   }
 
   /** One look at all nodes; the loop calls it, and so do tests. */
@@ -89,7 +86,8 @@ export class Supervisor {
     const view = store.view();
     let pauseMs = LOOK_MS;
     if (leadership.leading && view.cluster !== null) {
-      const input = this.#input(view, view.cluster.settings, leadership, nowMs);
+      const input = this.#input(view, view.cluster, leadership, nowMs);
+      this.#forgetLongerClaims(view.cluster, input.electedMs, leadership.term, nowMs);
       for (const decision of detect(input)) this.#carryOut(decision, view, leadership.term);
       pauseMs = Math.min(LOOK_MS, Math.max(5, nextLookMs(input) - nowMs));
     } else if (this.#term !== 0) this.#enterTerm(0);
@@ -97,7 +95,8 @@ export class Supervisor {
     this.#stopTimer = clock.after(pauseMs, () => this.look());
   }
 
-  #input(view: View, settings: Settings, leadership: Leadership, nowMs: number): DetectorInput {
+  #input(view: View, cluster: Cluster, leadership: Leadership, nowMs: number): DetectorInput {
+    const { settings } = cluster;
     if (leadership.term !== this.#term) this.#enterTerm(leadership.term);
     if (nowMs - this.#lastLookMs > STALL_MS) this.#graceUntilMs = nowMs + 2 * settings["ha.heartbeatMs"];
     const beats = new Map<string, NodeBeat>();
@@ -117,7 +116,7 @@ export class Supervisor {
       expiring: new Set(this.#expiring.keys()),
       parkedSinceMs: this.#parkedSince(view, nowMs),
       deadlineHolders: this.#deadlineHolders(view),
-      longestGrantedMs: this.#longestGranted(nowMs),
+      longestGrantedMs: cluster.longestClaimMs,
       claimMs: settings["ha.claimMs"],
       marginMs: settings["ha.marginMs"],
       suspectMs: settings["ha.suspectMs"],
@@ -132,24 +131,28 @@ export class Supervisor {
     this.#expiring.clear();
     this.#busy.clear();
     this.#parks.clear();
+    this.#shorterSinceMs = null;
     this.#graceUntilMs = 0;
   }
 
-  #noteSettings(view: View): void {
-    const settings = view.cluster?.settings;
-    if (settings === undefined || settings["ha.claimMs"] === this.#claimMs) return;
-    const nowMs = this.#deps.clock.monotonicMs();
-    if (this.#claimMs > 0) {
-      const limits = { claimMs: this.#claimMs, marginMs: settings["ha.marginMs"] };
-      const wait = waitMs(this.#claimMs, limits);
-      this.#formerClaims.push({ claimMs: this.#claimMs, untilMs: nowMs + wait.grantedMs + wait.marginMs });
+  /**
+   * After `ha.claimMs` was made smaller, longer claims stay in force until the thread that acknowledges has used the new
+   * value for as long as the longest of them lasts. Only then may the cluster forget them; a new leader begins anew.
+   */
+  #forgetLongerClaims(cluster: Cluster, electedMs: number, term: number, nowMs: number): void {
+    const claimMs = cluster.settings["ha.claimMs"];
+    const { longestClaimMs } = cluster;
+    if (longestClaimMs <= claimMs || this.#deps.source.grantingMs() !== claimMs) {
+      this.#shorterSinceMs = null;
+      return;
     }
-    this.#claimMs = settings["ha.claimMs"];
-  }
-
-  #longestGranted(nowMs: number): number {
-    this.#formerClaims = this.#formerClaims.filter((former) => former.untilMs > nowMs);
-    return Math.max(this.#claimMs, ...this.#formerClaims.map((former) => former.claimMs));
+    this.#shorterSinceMs ??= nowMs;
+    const wait = waitMs(longestClaimMs, { claimMs, marginMs: cluster.settings["ha.marginMs"] });
+    if (nowMs < Math.max(this.#shorterSinceMs, electedMs) + wait.grantedMs + wait.marginMs) return;
+    this.#shorterSinceMs = null;
+    this.#propose({ type: "claims.shorten", claimMs }, term).catch((error: unknown) => {
+      this.#log.warn("longer claims are not forgotten yet", { reason: asRoostError(error).message });
+    });
   }
 
   #parkedSince(view: View, nowMs: number): ReadonlyMap<string, number> {
@@ -245,8 +248,9 @@ export class Supervisor {
         await this.#deps.store.propose(command, { actor: "leader", term, requestId, timeoutMs: PROPOSE_LIMIT_MS });
         return;
       } catch (error) {
-        const { fault } = asRoostError(error);
-        if (!isRetryable(fault) || fault.kind === "conflict") throw error;
+        // Only what applying answers says that it will never be applied; anything else leaves its fate open.
+        const { kind } = asRoostError(error).fault;
+        if (kind === "conflict" || kind === "precondition" || kind === "not-found") throw error;
         this.#log.warn("the expiry is not committed yet; proposing it again", { requestId, reason: asRoostError(error).message });
         await new Promise<void>((resolve) => this.#deps.clock.after(LOOK_MS, resolve));
       }

@@ -3,7 +3,7 @@
  * very process, and in either case returning only when the process is gone. The keeper runs this in a small process of
  * its own, so it imports nothing but node's fs and the bare libvirt connection.
  */
-import { readFile, readdir, unlink } from "node:fs/promises";
+import { readFile, unlink } from "node:fs/promises";
 import { RoostError, asRoostError } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
 import type { KillRecipe } from "./driver.ts";
@@ -11,6 +11,8 @@ import { Connection } from "./libvirt/connection.ts";
 import { hasLibvirtCode } from "./libvirt/errors.ts";
 import { nameHasMark, uuidBytes } from "./libvirt/mark.ts";
 import { constants } from "./libvirt/protocol.gen.ts";
+import { ProcessTable } from "./processes.ts";
+import type { Process } from "./processes.ts";
 
 export interface KillOptions {
   /** How long libvirt may take, connection included, before the process is killed directly. */
@@ -29,6 +31,9 @@ export interface KillReport {
 /** Pause between looks at /proc while waiting for an end. */
 const POLL_MS = 10;
 
+/** One for all: domains that die together share its looks at /proc. */
+const processes = new ProcessTable();
+
 /** Ends what the recipe names and returns when nothing of it runs. Throws RoostError `timeout` after `limitMs`, never gives up silently. */
 export async function kill(recipe: KillRecipe, options: KillOptions): Promise<KillReport> {
   const startedMs = performance.now();
@@ -37,41 +42,78 @@ export async function kill(recipe: KillRecipe, options: KillOptions): Promise<Ki
 
   const deadlineMs = startedMs + options.limitMs;
   // Noted before libvirt acts: a dying process loses its command line before it has let go of its disks.
-  const before = await findProcesses(recipe);
+  const targets = new Map<string, Process>();
+  const add = (found: readonly Process[]): void => {
+    for (const process of found) targets.set(`${process.pid} ${process.startTicks}`, process);
+  };
+  let trouble: unknown = null;
+  try {
+    add(processes.known(recipe));
+    if (targets.size === 0) add((await processes.scan()).of(recipe));
+  } catch (error) {
+    trouble = error; // libvirt may know better; the loop looks again
+  }
+  const hadProcess = targets.size > 0;
   let byLibvirt = false;
   try {
     byLibvirt = await destroyThroughLibvirt(recipe, Math.min(options.libvirtTimeoutMs, options.limitMs));
   } catch (error) {
     options.log.warn("libvirt did not end the domain; killing its process", { uuid: recipe.uuid, reason: asRoostError(error).message });
   }
-  let signalled = false;
+  const signalled = new Set<Process>();
   for (;;) {
-    const found = await findProcesses(recipe);
-    for (const victim of found) {
-      if (!(await isSame(victim))) continue;
-      signalled = signal(victim.pid) || signalled;
-      options.log.warn("sent SIGKILL", { uuid: recipe.uuid, pid: victim.pid });
+    try {
+      for (const victim of targets.values()) {
+        if (!processes.isSame(victim) || !signal(victim.pid) || signalled.has(victim)) continue;
+        signalled.add(victim);
+        options.log.warn("sent SIGKILL", { uuid: recipe.uuid, pid: victim.pid });
+      }
+      for (const [key, victim] of targets) if (processes.isOver(victim)) targets.delete(key);
+      if (targets.size === 0) {
+        // Only now a whole look, for what was not known: all that end at the same time share it.
+        const scan = await processes.scan();
+        add(scan.of(recipe));
+        if (targets.size === 0 && scan.unclear.length === 0) break;
+        trouble = scan.unclear.length === 0 ? null : unclearError(scan.unclear);
+      }
+    } catch (error) {
+      if (error instanceof RoostError && error.fault.kind === "denied") throw error;
+      trouble = error;
     }
-    const living = await Promise.all([...before, ...found].map(async (victim) => !(await isOver(victim))));
-    if (!living.includes(true) && found.length === 0) break;
     if (performance.now() >= deadlineMs) {
-      const pids = [...new Set([...before, ...found].map((victim) => victim.pid))].join(", ");
-      throw new RoostError({
-        kind: "timeout",
-        what: `ending the process of domain ${recipe.uuid} (pid ${pids})`,
-        afterMs: options.limitMs,
-      });
+      const pids = [...targets.values()].map((victim) => victim.pid).join(", ") || "unknown";
+      throw new RoostError(
+        { kind: "timeout", what: `ending the process of domain ${recipe.uuid} (pid ${pids})`, afterMs: options.limitMs },
+        undefined,
+        { cause: trouble },
+      );
     }
     await new Promise((resolve) => setTimeout(resolve, POLL_MS));
   }
-  if (signalled) return report("signal");
-  return report(byLibvirt || before.length > 0 ? "libvirt" : "absent");
+  if (signalled.size > 0) return report("signal");
+  return report(byLibvirt || hadProcess ? "libvirt" : "absent");
 }
 
-/** True if nothing of what the recipe names runs on this host. */
+/** True if nothing of what the recipe names runs on this host; throws if that could not be seen. */
 export async function isGone(recipe: KillRecipe): Promise<boolean> {
   if (recipe.kind === "file") return (await readGeneration(recipe.path)) !== recipe.generation;
-  return (await findProcesses(recipe)).length === 0;
+  const scan = await processes.scan();
+  if (scan.of(recipe).length > 0) return false;
+  if (scan.unclear.length > 0) throw unclearError(scan.unclear);
+  return true;
+}
+
+/**
+ * Looks at the host's emulators, so that `kill` knows its victims without a scan. To be called when a domain was seen
+ * running, and now and then; many calls make one scan.
+ */
+export async function noteProcesses(): Promise<void> {
+  await processes.scan();
+}
+
+function unclearError(unclear: readonly Process[]): RoostError {
+  const pids = unclear.map(({ pid }) => pid).join(", ");
+  return new RoostError({ kind: "unavailable", reason: `emulators that do not show what they are (pid ${pids})` });
 }
 
 /** Destroys the domain if libvirt runs it in the recipe's generation; false if it does not. */
@@ -102,65 +144,6 @@ async function destroyThroughLibvirt(recipe: KillRecipe & { kind: "libvirt" }, t
     clearTimeout(timer);
     work.catch(() => {}); // its failure was reported by the race, or the limit was
     connecting.then((connection) => connection.close()).catch(() => {}); // never opened: nothing to close
-  }
-}
-
-interface Process {
-  pid: number;
-  /** Clock ticks since boot at which it started (field 22 of /proc/PID/stat): with the pid, its identity. */
-  startTicks: string;
-}
-
-/**
- * Emulator processes with the recipe's mark and UUID in their command line. `comm` is looked at first: reading the
- * command line takes the process's memory lock, and a stuck stranger must not hold us up.
- */
-async function findProcesses(recipe: KillRecipe & { kind: "libvirt" }): Promise<Process[]> {
-  const pids = (await readdir("/proc")).filter((name) => /^\d+$/.test(name)).map(Number);
-  const found = await Promise.all(
-    pids.map(async (pid) => {
-      const before = await readStat(pid);
-      if (before === null || !/qemu|kvm/.test(before.comm)) return null;
-      const argv = ((await readProc(pid, "cmdline")) ?? "").split("\0");
-      const named = argv.some((argument) => argument.includes(recipe.processMark));
-      const uuidAt = argv.indexOf("-uuid");
-      if (!named || uuidAt < 0 || argv[uuidAt + 1] !== recipe.uuid) return null;
-      return { pid, startTicks: before.startTicks };
-    }),
-  );
-  return found.filter((process) => process !== null);
-}
-
-async function isSame(process: Process): Promise<boolean> {
-  return (await readStat(process.pid))?.startTicks === process.startTicks;
-}
-
-/** Gone, or a zombie whose last thread has ended: while a thread still exits, it may still write to a disk. */
-async function isOver(process: Process): Promise<boolean> {
-  const stat = await readStat(process.pid);
-  if (stat === null || stat.startTicks !== process.startTicks) return true;
-  if (stat.state !== "Z" && stat.state !== "X") return false;
-  try {
-    return (await readdir(`/proc/${process.pid}/task`)).length <= 1;
-  } catch {
-    return true; // ended between the two looks
-  }
-}
-
-async function readStat(pid: number): Promise<{ comm: string; state: string; startTicks: string } | null> {
-  const text = await readProc(pid, "stat");
-  if (text === null) return null;
-  // `PID (comm) S …`: comm may hold blanks and brackets, so the fields are counted from the last bracket; state is field 3.
-  const close = text.lastIndexOf(")");
-  const fields = text.slice(close + 2).split(" ");
-  return { comm: text.slice(text.indexOf("(") + 1, close), state: fields[0] ?? "", startTicks: fields[19] ?? "" };
-}
-
-async function readProc(pid: number, file: string): Promise<string | null> {
-  try {
-    return await readFile(`/proc/${pid}/${file}`, "utf8");
-  } catch {
-    return null; // ended while we looked
   }
 }
 

@@ -12,6 +12,8 @@ export interface Cluster {
   caCertificate: string;
   caKey: string;
   settings: Settings;
+  /** Longest `ha.claimMs` that an acknowledgement still in force may have granted; at least the setting. */
+  longestClaimMs: number;
   nextPeerId: number;
   nextVmNumber: number;
 }

@@ -4,6 +4,9 @@ export type NodeState = "joining" | "ready" | "disabled" | "draining" | "mainten
 /** `voter`: votes in Raft. `learner`: on the way to voter. `none`: no Raft peer yet, or no longer. */
 export type PeerRole = "voter" | "learner" | "none";
 
+/** Longest planned restart (HA-9): while a node is parked its death frees nothing. */
+export const PARK_MAX_MS = 3_600_000;
+
 export interface Node {
   id: string;
   /** Raft peer id: a positive integer, minted in order, never reused. */
@@ -30,6 +33,8 @@ export interface Node {
   info: NodeInfo | null;
   /** Parked until: a planned restart is under way (HA-9); expiry proofs wait for it. Duration from the command, ms; 0 if not parked. */
   parkedMs: number;
+  /** Raft index of the park, so that only a hello that knows it ends it; 0 if never parked. */
+  parkRevision: number;
   /** Raft index of the last change of this node's claim set. */
   claimRevision: number;
   /** Raft index of the last change of this row. */

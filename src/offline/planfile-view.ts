@@ -65,6 +65,7 @@ export function viewFrom(cluster: PlanCluster, request: PlanFileRequest | null):
         "scheduler.cpuRatio": cluster.settings.cpuRatio,
         "scheduler.scoring": request?.scoring ?? "balance",
       },
+      longestClaimMs: defaultSettings()["ha.claimMs"],
       nextPeerId: nodes.length + 1,
       nextVmNumber: vms.length + 1,
     },
@@ -115,6 +116,7 @@ function nodeRow(node: PlanNode, peerId: number, cluster: PlanCluster, poolNames
       bridges: [...(node.bridges ?? bridges)],
     },
     parkedMs: 0,
+    parkRevision: 0,
     claimRevision: 1,
     revision: 1,
   };

@@ -6,6 +6,7 @@ import type { Clock } from "../base/clock.ts";
 import type { LeaderService } from "../cluster/leadership.ts";
 import type { Store } from "../cluster/store.ts";
 import { checkPlacement, settingsOf } from "../model/placement.ts";
+import type { Node } from "../model/node.ts";
 import type { View } from "../model/view.ts";
 import type { PendingReason, Vm } from "../model/vm.ts";
 import { plan } from "../scheduler/plan.ts";
@@ -22,12 +23,12 @@ export interface PlacingEffects {
 }
 
 export function placingService(store: Store, effects: PlacingEffects): LeaderService {
-  /** Until when a rejected VM is left alone unless capacity changes, monotonic ms, and the capacity it was rejected at. */
-  const waiting = new Map<string, { untilMs: number; capacity: string }>();
+  /** Until when a rejected VM is left alone, monotonic ms, unless what is asked or the capacity it was rejected at changes. */
+  const waiting = new Map<string, { untilMs: number; asked: string; capacity: string }>();
 
   const isDue = (vm: Vm, capacity: string): boolean => {
     const wait = waiting.get(vm.id);
-    return wait === undefined || wait.capacity !== capacity || effects.clock.monotonicMs() >= wait.untilMs;
+    return wait === undefined || wait.capacity !== capacity || wait.asked !== askedMark(vm) || effects.clock.monotonicMs() >= wait.untilMs;
   };
 
   const place = async (term: number, kind: PlanKind, vms: readonly Vm[]): Promise<void> => {
@@ -36,7 +37,7 @@ export function placingService(store: Store, effects: PlacingEffects): LeaderSer
     const made = plan(view, { vms: vms.map((vm) => vm.id), mode: "batch", kind, scoring: null, avoid: nodesToAvoid(view, vms) }, seed);
     const capacity = capacityMark(view);
     const untilMs = effects.clock.monotonicMs() + settingsOf(view)["scheduler.retryMs"];
-    for (const rejection of made.rejections) waiting.set(rejection.vmId, { untilMs, capacity });
+    for (const { vmId } of made.rejections) waiting.set(vmId, { untilMs, asked: askedMark(view.vms.get(vmId)), capacity });
     const command = commandOf(view, made);
     if (command === null) return;
     await store.propose(command, { actor: "scheduler", requestId: seed, term });
@@ -52,11 +53,12 @@ export function placingService(store: Store, effects: PlacingEffects): LeaderSer
       const capacity = capacityMark(view);
       for (const id of waiting.keys()) if (!view.vms.has(id)) waiting.delete(id);
 
+      // All that is due, in plans of a limited size: who fits nowhere must not stand before who does.
       const recovering = recoveryBatch(view.vms.values(), nowMs).filter((vm) => isDue(vm, capacity));
-      if (recovering.length > 0) await place(term, "recover", recovering.slice(0, BATCH_MAX));
+      for (const batch of batchesOf(recovering)) await place(term, "recover", batch);
 
       const pending = pendingBatch(store.view().vms.values(), nowMs).filter((vm) => isDue(vm, capacity));
-      if (pending.length > 0) await place(term, "start", pending.slice(0, BATCH_MAX));
+      for (const batch of batchesOf(pending)) await place(term, "start", batch);
     },
   };
 }
@@ -74,13 +76,27 @@ function nodesToAvoid(view: View, vms: readonly Vm[]): ReadonlyMap<string, reado
   return avoid;
 }
 
-/** Changes exactly when something changes that could make room: nodes, their states and facts, settings, claims. */
+function* batchesOf(vms: readonly Vm[]): Generator<readonly Vm[]> {
+  for (let i = 0; i < vms.length; i += BATCH_MAX) yield vms.slice(i, i + BATCH_MAX);
+}
+
+/** Changes when the user asks anew. */
+function askedMark(vm: Vm | undefined): string {
+  return vm === undefined ? "" : `${vm.stateSinceMs} ${JSON.stringify(vm.desired)}`;
+}
+
+/** Changes when something changes that could make room: nodes, their states and facts, settings, pools, claims. */
 function capacityMark(view: View): string {
   const parts: (string | number)[] = [];
-  for (const node of view.nodes.values())
-    parts.push(node.id, node.state, node.claimRevision, JSON.stringify(node.info?.pools ?? null), node.info?.memoryMib ?? 0);
+  for (const node of view.nodes.values()) parts.push(node.id, node.state, node.claimRevision, factsMark(node));
   parts.push(JSON.stringify(view.cluster?.settings ?? null), view.pools.size);
   return parts.join("|");
+}
+
+/** Without free space of pools, which changes all the time and decides nothing. */
+function factsMark({ info, labels, partition }: Node): string {
+  const pools = info?.pools.map(({ poolId, available }) => `${poolId} ${available}`) ?? [];
+  return JSON.stringify([info, labels, partition, pools], (key, value: unknown) => (key === "pools" ? undefined : value));
 }
 
 /** Nothing to say if nothing is placed and every reason is known already: a wait must not fill the log. */

@@ -19,6 +19,7 @@ type Applier<T extends CommandType> = (tx: Transaction, command: CommandOf<T>) =
 const APPLIERS: { [T in CommandType]: Applier<T> } = {
   "cluster.init": cluster.init,
   "setting.update": cluster.updateSetting,
+  "claims.shorten": cluster.shortenClaims,
   "node.join": node.join,
   "node.join-confirm": node.confirmJoin,
   "node.join-abort": node.abortJoin,
@@ -41,8 +42,8 @@ const APPLIERS: { [T in CommandType]: Applier<T> } = {
   "vm.retry": vm.retry,
 };
 
-/** Answers kept for repeated requests, and for how long at least (STA-2). */
-export const REQUEST_RETENTION = { count: 20_000, ageMs: 10 * 60_000 } as const;
+/** Answers kept for repeated requests (STA-2). Counted, not timed: proposers' wall clocks may differ by hours. */
+export const REQUESTS_KEPT = 20_000;
 
 export interface Applied {
   outcome: Outcome;
@@ -80,7 +81,7 @@ export function apply(state: State, envelope: Envelope, position: { index: numbe
   }
   const changes = outcome.ok ? tx.changes() : [];
   changes.push({ table: "requests", key: envelope.requestId, row: { requestId: envelope.requestId, atMs: envelope.atMs, outcome } });
-  changes.push(...evictions(state, envelope.atMs));
+  changes.push(...evictions(state));
   for (const change of changes) state.write(change);
   return { outcome, events: outcome.ok ? tx.events : [], changes, repeated: false };
 }
@@ -115,13 +116,12 @@ export function applyNothing(state: State, position: { index: number; term: numb
   state.term = position.term;
 }
 
-/** The oldest answers past either limit; at most a few a command, so that no command pays for a backlog. */
-function evictions(state: State, nowMs: number): RowChange[] {
+/** The oldest answers past the limit; at most a few a command, so that no command pays for a backlog. */
+function evictions(state: State): RowChange[] {
   const out: RowChange[] = [];
-  for (const [key, request] of state.requests) {
-    const surplus = state.requests.size + 1 - out.length - REQUEST_RETENTION.count;
-    const old = request.atMs < nowMs - REQUEST_RETENTION.ageMs;
-    if (out.length >= 4 || !(surplus > 0 || old)) break;
+  for (const key of state.requests.keys()) {
+    const surplus = state.requests.size + 1 - out.length - REQUESTS_KEPT;
+    if (out.length >= 4 || surplus <= 0) break;
     out.push({ table: "requests", key, row: null });
   }
   return out;

@@ -26,6 +26,7 @@ export type Command =
   | PoolCreate
   | PoolDelete
   | SettingUpdate
+  | ClaimsShorten
   | VmCreate
   | VmDesire
   | VmPlace
@@ -75,6 +76,8 @@ export interface NodeHello {
   type: "node.hello";
   nodeId: string;
   info: NodeInfo;
+  /** `parkRevision` of the row that the agent saw when it gave its park up. */
+  parkRevision: number;
   apiAddress: string;
   peerAddress: string;
 }
@@ -155,6 +158,12 @@ export interface SettingUpdate {
   type: "setting.update";
   key: SettingKey;
   value: string | number;
+}
+
+/** After `ha.claimMs` was made smaller: nothing that the longer one granted is in force any more. Bound to its term. */
+export interface ClaimsShorten {
+  type: "claims.shorten";
+  claimMs: number;
 }
 
 /** All or none: one name that exists already refuses the batch. */

@@ -23,7 +23,10 @@ t.test("first everything, then only what changed", (t) => {
   t.same(feed.changes(log.state), NOTHING, "a VM without a claim is no node's matter");
   log.place("v", "n2");
   const generation = log.vm("v").generation;
-  t.same(feed.changes(log.state), { ...NOTHING, sets: [{ nodeId: "n2", set: { revision: log.state.index, items: [{ vmId: "v", generation }] } }] });
+  t.same(feed.changes(log.state), {
+    ...NOTHING,
+    sets: [{ nodeId: "n2", set: { revision: log.state.index, items: [{ vmId: "v", generation }] } }],
+  });
   log.report("v", { kind: "running" });
   log.ok({ type: "vm.desire", vmId: "v", action: "shutdown", nodeId: null });
   log.hello("n2");
@@ -54,8 +57,14 @@ t.test("settings and peers", (t) => {
   log.ok({ type: "node.join", tokenId: "t", secretHash: "h", node });
   t.equal(feed.changes(log.state).peers, null, "not confirmed: no peer yet");
   log.ok({ type: "node.join-confirm", nodeId: "n2" });
-  t.same(feed.changes(log.state).peers?.map((peer) => peer.nodeId), ["n1", "n2"]);
-  log.ok({ type: "node.hello", nodeId: "n2", info: log.state.nodes.get("n1")!.info!, apiAddress: "x:1", peerAddress: "x:2" }, { origin: "n2" });
+  t.same(
+    feed.changes(log.state).peers?.map((peer) => peer.nodeId),
+    ["n1", "n2"],
+  );
+  log.ok(
+    { type: "node.hello", nodeId: "n2", info: log.state.nodes.get("n1")!.info!, parkRevision: 0, apiAddress: "x:1", peerAddress: "x:2" },
+    { origin: "n2" },
+  );
   t.same(feed.changes(log.state).peers?.[1], { peerId: 2, nodeId: "n2", address: "x:2" }, "it moved");
   t.end();
 });

@@ -316,7 +316,8 @@ export class SimHost {
       if (!answer.ok || !this.#needsHello) return;
       this.#needsHello = false;
       const info = nodeInfo(this.bootId);
-      const command = { type: "node.hello" as const, nodeId, info, apiAddress: `${nodeId}:1`, peerAddress: `${nodeId}:2` };
+      const parkRevision = peer.state.nodes.get(nodeId)?.parkRevision ?? 0;
+      const command = { type: "node.hello" as const, nodeId, info, parkRevision, apiAddress: `${nodeId}:1`, peerAddress: `${nodeId}:2` };
       this.#reliably(
         (done) => consensus.propose(peer, command, {}, done),
         () => this.hellos++,

@@ -93,7 +93,14 @@ export class CommandLog {
 
   hello(id: string, info: Partial<NodeInfo> = {}): void {
     this.ok(
-      { type: "node.hello", nodeId: id, info: { ...INFO, bootId: `boot-${id}`, ...info }, apiAddress: `${id}:1`, peerAddress: `${id}:2` },
+      {
+        type: "node.hello",
+        nodeId: id,
+        info: { ...INFO, bootId: `boot-${id}`, ...info },
+        parkRevision: this.state.nodes.get(id)?.parkRevision ?? 0,
+        apiAddress: `${id}:1`,
+        peerAddress: `${id}:2`,
+      },
       { origin: id },
     );
   }

@@ -209,7 +209,7 @@ export class TestCluster {
 async function sayHello(node: TestNode): Promise<void> {
   const info = nodeInfo();
   await node.replica.propose(
-    { type: "node.hello", nodeId: node.id, info, apiAddress: "127.0.0.1:1", peerAddress: node.address },
+    { type: "node.hello", nodeId: node.id, info, parkRevision: 0, apiAddress: "127.0.0.1:1", peerAddress: node.address },
     { actor: "test" },
   );
 }

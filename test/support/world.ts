@@ -42,6 +42,7 @@ export function testNode(id: string, { state, ...info }: NodeWish): Node {
       ...info,
     },
     parkedMs: 0,
+    parkRevision: 0,
     claimRevision: 0,
     revision: 0,
   };
@@ -119,7 +120,7 @@ export function testView(nodes: readonly Node[], vms: readonly Vm[], pools: read
       caCertificate: "",
       caKey: "",
       settings: { ...defaultSettings(), ...settings },
-      nextPeerId: 1,
+      longestClaimMs: 4_000, nextPeerId: 1,
       nextVmNumber: 1,
     },
     nodes: new Map(nodes.map((node) => [node.id, node])),

@@ -6,7 +6,8 @@
  * acknowledgement can bring its deadline forward (docs/never-twice.md, rule 4).
  */
 import type { KillRecipe } from "../../hypervisor/driver.ts";
-import { MAX_GRANTED_MS, MAX_PARK_MS, MAX_REGISTERED } from "./protocol.ts";
+import { PARK_MAX_MS } from "../../model/node.ts";
+import { MAX_GRANTED_MS, MAX_REGISTERED } from "./protocol.ts";
 import type { Acknowledgement, KeeperAnswer, KeeperRequest, KeeperStatus, RefusalReason, Registration, VmGeneration } from "./protocol.ts";
 
 /** Heartbeats whose mint time is remembered. At the shortest interval (100 ms) that is 25 s of answers under way. */
@@ -314,7 +315,7 @@ function unregister(state: KeeperState, asked: VmGeneration): Handled {
 function park(state: KeeperState, seq: number, durationMs: number): Handled {
   const mintedAtMs = state.mints.get(seq);
   if (mintedAtMs === undefined) return refuse(state, "unknown-seq", `heartbeat ${seq} was not minted here lately`);
-  if (durationMs > MAX_PARK_MS) return refuse(state, "invalid", `parks for ${durationMs} ms, more than ${MAX_PARK_MS}`);
+  if (durationMs > PARK_MAX_MS) return refuse(state, "invalid", `parks for ${durationMs} ms, more than ${PARK_MAX_MS}`);
   return acceptUntil({ ...state, parkedMs: Math.max(state.parkedMs, mintedAtMs + durationMs) });
 }
 

@@ -11,8 +11,6 @@ export const MAX_LINE_BYTES = 4 * 1024 * 1024;
 export const MAX_REGISTERED = 4_096;
 /** No acknowledgement may grant more; also the upper bound of the setting `ha.claimMs`. */
 export const MAX_GRANTED_MS = 600_000;
-/** No park may last longer: one hour. */
-export const MAX_PARK_MS = 3_600_000;
 
 export interface VmGeneration {
   vmId: string;

@@ -1,4 +1,5 @@
 /** Nodes: seen, disabled, enabled, fenced by the operator's word, and the agent of this node stopped. */
+import { PARK_MAX_MS } from "../../model/node.ts";
 import { invalid } from "../../base/errors.ts";
 import type { ServiceMethods } from "../../base/rpc.ts";
 import { usageOf } from "../../model/capacity.ts";
@@ -11,7 +12,6 @@ import { toNode } from "../convert.ts";
 import { findNode, page } from "../lookup.ts";
 
 const DEFAULT_PARK_MS = 10 * 60_000;
-const MAX_PARK_MS = 24 * 3_600_000;
 
 /** Finds the node, proposes what `command` says of it, answers it as it is then. */
 async function change(
@@ -63,7 +63,7 @@ export const nodeService: ServiceMethods<"NodeService", CallContext> = {
   },
 
   async StopAgent(request, context) {
-    if (request.parkMs < 0 || request.parkMs > MAX_PARK_MS) throw invalid("park_ms", `expected 0 to ${MAX_PARK_MS}`);
+    if (request.parkMs < 0 || request.parkMs > PARK_MAX_MS) throw invalid("park_ms", `expected 0 to ${PARK_MAX_MS}`);
     const parkMs = request.parkMs === 0 ? DEFAULT_PARK_MS : request.parkMs;
     await context.hooks.stopAgent({ parkMs, actor: actorOf(context.identity) });
     return { parkedMs: parkMs };

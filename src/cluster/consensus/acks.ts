@@ -41,6 +41,11 @@ export class Acks {
     for (const { nodeId, set } of sets) this.#claims.set(nodeId, set);
   }
 
+  /** Duration granted with each acknowledgement from now on, ms. */
+  get grantingMs(): number {
+    return this.#settings.claimMs;
+  }
+
   claimRevision(nodeId: string): number {
     return (this.#claims.get(nodeId) ?? NO_CLAIMS).revision;
   }

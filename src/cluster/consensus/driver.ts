@@ -531,7 +531,7 @@ export class ConsensusDriver {
       .filter((peer) => peer.learner && peer.state === "replicate" && peer.match + 1_000 >= lastIndex)
       .map((peer) => peer.id);
     this.#effects.post({ kind: "heard", leaderHeardMs: this.#effects.clock.monotonicMs(), caughtUp });
-    this.#effects.post({ kind: "beats", term: this.#node.term, beats: this.#acks.beats() });
+    this.#effects.post({ kind: "beats", term: this.#node.term, grantingMs: this.#acks.grantingMs, beats: this.#acks.beats() });
   }
 
   /** The durable log as the core reads it, with the state's own membership and checkpoints made on demand. */

@@ -98,7 +98,7 @@ export type FromConsensus =
   | { kind: "status"; status: ConsensusStatus }
   /** Sent often: when a leader was last heard of, and on the leader which learners' logs have caught up. */
   | { kind: "heard"; leaderHeardMs: number | null; caughtUp: number[] }
-  | { kind: "beats"; term: number; beats: NodeBeat[] }
+  | { kind: "beats"; term: number; grantingMs: number; beats: NodeBeat[] }
   | { kind: "acking-stopped"; id: number; stopped: AckingStopped }
   | { kind: "need-checkpoint" }
   | { kind: "need-durable" }

@@ -92,14 +92,23 @@ function run(
   args.push("-serial", "stdio", "-drive", `file=${diskPath.replaceAll(",", ",,")},format=raw,if=ide`);
   return new Promise((resolve) => {
     const startedMs = performance.now();
-    const child = spawn(options.emulatorPath, args, { stdio: ["ignore", "pipe", "pipe"] });
+    // Should this process be killed meanwhile, nobody would end the guest: coreutils' timeout does, in a group of their own.
+    const guard = ["-s", "KILL", String(Math.ceil(limitMs / 1000) + 1), options.emulatorPath];
+    const child = spawn("timeout", [...guard, ...args], { stdio: ["ignore", "pipe", "pipe"], detached: true });
+    const end = (): void => {
+      try {
+        if (child.pid !== undefined) process.kill(-child.pid, "SIGKILL");
+      } catch {
+        // Both have ended by themselves.
+      }
+    };
     let printed = "";
     let said = "";
     let printedMs: number | null = null;
     let late = false;
     const timer = setTimeout(() => {
       late = true;
-      child.kill("SIGKILL");
+      end();
       // A process stuck inside /dev/kvm may outlive even SIGKILL for a while: the answer does not wait for it.
       setTimeout(done, 1_000).unref();
     }, limitMs);
@@ -108,7 +117,7 @@ function run(
       printed = (printed + chunk.toString("latin1")).slice(-200);
       if (printedMs !== null || !printed.includes(MARKER)) return;
       printedMs = Math.round(performance.now() - startedMs);
-      child.kill("SIGKILL");
+      end();
     });
     child.stderr.on("data", (chunk: Buffer) => {
       said = (said + chunk.toString("utf8")).trim().slice(0, 500);

@@ -1,7 +1,7 @@
 /** The cluster's own row: made once, then its settings. */
 import { invalid, RoostError } from "../../base/errors.ts";
 import { defaultSettings, parseSetting, settingsConflict, type Settings } from "../../model/settings.ts";
-import type { ClusterInit, SettingUpdate } from "../commands.ts";
+import type { ClaimsShorten, ClusterInit, SettingUpdate } from "../commands.ts";
 import type { CommandResult } from "../outcome.ts";
 import type { Transaction } from "../transaction.ts";
 import { newNode } from "./node.ts";
@@ -16,6 +16,7 @@ export function init(tx: Transaction, command: ClusterInit): CommandResult {
     caCertificate: command.caCertificate,
     caKey: command.caKey,
     settings: defaultSettings(),
+    longestClaimMs: defaultSettings()["ha.claimMs"],
     // The first node is peer 1: it bootstraps Raft alone.
     nextPeerId: 2,
     nextVmNumber: 1,
@@ -32,7 +33,16 @@ export function updateSetting(tx: Transaction, command: SettingUpdate): CommandR
   const settings = { ...cluster.settings, [parsed.key]: parsed.value } as Settings;
   const conflict = settingsConflict(settings);
   if (conflict !== null) throw invalid(command.key, conflict);
-  tx.put("cluster", "self", { ...cluster, settings });
+  tx.put("cluster", "self", { ...cluster, settings, longestClaimMs: Math.max(cluster.longestClaimMs, settings["ha.claimMs"]) });
   tx.emit("cluster.setting", cluster.id, command.key, `${command.key}: ${cluster.settings[parsed.key]} → ${parsed.value}`);
   return { ids: [command.key] };
+}
+
+/** The leader vouches that nothing granted by an earlier, longer `ha.claimMs` is in force any more. */
+export function shortenClaims(tx: Transaction, command: ClaimsShorten): CommandResult {
+  const cluster = tx.needCluster();
+  if (tx.envelope.term !== tx.term) throw new RoostError({ kind: "conflict", reason: `decided in term ${tx.envelope.term}, not in ${tx.term}` });
+  if (cluster.settings["ha.claimMs"] !== command.claimMs) throw new RoostError({ kind: "conflict", reason: "ha.claimMs has changed since" });
+  tx.put("cluster", "self", { ...cluster, longestClaimMs: command.claimMs });
+  return { ids: [cluster.id] };
 }

@@ -1,7 +1,7 @@
 /** Nodes: how they come, what they say, and how their rights end. */
-import { RoostError } from "../../base/errors.ts";
+import { invalid, RoostError } from "../../base/errors.ts";
 import type { Membership } from "../../model/membership.ts";
-import type { Node, NodeState } from "../../model/node.ts";
+import { type Node, type NodeState, PARK_MAX_MS } from "../../model/node.ts";
 import type { Proof } from "../../model/proof.ts";
 import type {
   JoiningNode,
@@ -33,6 +33,7 @@ export function newNode(tx: Transaction, joining: JoiningNode, peerId: number, t
     tokenId,
     info: null,
     parkedMs: 0,
+    parkRevision: 0,
     claimRevision: 0,
     revision: tx.index,
   };
@@ -88,7 +89,10 @@ export function abortJoin(tx: Transaction, command: NodeJoinAbort): CommandResul
 
 export function hello(tx: Transaction, command: NodeHello): CommandResult {
   const node = ownNode(tx, command.nodeId);
-  const row: Node = { ...node, info: command.info, apiAddress: command.apiAddress, peerAddress: command.peerAddress, parkedMs: 0 };
+  // A hello from before the park may come after it; it does not know the park, so it does not end it.
+  const parkedMs = command.parkRevision === node.parkRevision ? 0 : node.parkedMs;
+  const row: Node = { ...node, info: command.info, apiAddress: command.apiAddress, peerAddress: command.peerAddress, parkedMs };
+  rehomeCleaning(tx);
   tx.putNode(node.state === "disabled" ? row : moved(tx, row, servingState(node), `agent ${command.info.version} started`));
   return { ids: [node.id] };
 }
@@ -104,6 +108,7 @@ export function suspect(tx: Transaction, command: NodeSuspect): CommandResult {
   if (node.state !== "ready" && node.state !== "disabled") return { ids: [] };
   tx.putNode(moved(tx, node, "unreachable", `no heartbeat for ${command.silentMs} ms`));
   for (const vmId of tx.state.claimsByNode.get(node.id) ?? []) tx.putVm(loseSight(tx, tx.needVm(vmId), node));
+  rehomeCleaning(tx);
   return { ids: [node.id] };
 }
 
@@ -153,7 +158,10 @@ export function fence(tx: Transaction, command: NodeFence): CommandResult {
 
 export function park(tx: Transaction, command: NodePark): CommandResult {
   const node = ownNode(tx, command.nodeId);
-  tx.putNode({ ...node, parkedMs: command.durationMs });
+  if (!(command.durationMs > 0 && command.durationMs <= PARK_MAX_MS)) {
+    throw invalid("park_ms", `expected more than 0 and at most ${PARK_MAX_MS} ms (one hour), not ${command.durationMs}`);
+  }
+  tx.putNode({ ...node, parkedMs: command.durationMs, parkRevision: tx.index });
   tx.emit("node.state", node.id, node.name, `parked for ${Math.round(command.durationMs / 1000)} s: a planned restart`);
   return { ids: [node.id] };
 }
@@ -220,5 +228,5 @@ function endClaims(
     if (vm.claim === null || !covers(vm.claim)) continue;
     tx.putVm(afterRelease(tx, vm, { to: "recover", proof, ...times }));
   }
-  rehomeCleaning(tx, node.id);
+  rehomeCleaning(tx);
 }

@@ -6,9 +6,9 @@ import type { Proof } from "../../model/proof.ts";
 import type { Vm } from "../../model/vm.ts";
 import type { Transaction } from "../transaction.ts";
 
-/** Its node does not answer: the VM may run or not. */
+/** Its node does not answer: the VM may run or not. In `prolog` nothing of its generation has run yet. */
 export function loseSight(tx: Transaction, vm: Vm, node: Node): Vm {
-  if (vm.state === "running" || vm.state === "paused" || vm.state === "boot" || vm.state === "prolog" || vm.state === "shutdown") {
+  if (vm.state === "running" || vm.state === "paused" || vm.state === "boot" || vm.state === "shutdown") {
     return tx.moved(vm, "unknown", `node ${node.name} is unreachable`, `node ${node.name} is unreachable`);
   }
   return vm;
@@ -85,12 +85,15 @@ export function beginCleaning(tx: Transaction, vm: Vm): Vm | null {
   return tx.moved({ ...vm, homeNodeId, claim: null }, "epilog", "to be deleted", homeNodeId === vm.homeNodeId ? null : vm.reason);
 }
 
-/** VMs whose cleaning waits for a node that is gone move to another that reaches their pools. */
-export function rehomeCleaning(tx: Transaction, nodeId: string): void {
+/** VMs whose cleaning waits for a node that is away move to one that reaches their pools, if there is one now. */
+export function rehomeCleaning(tx: Transaction): void {
   for (const row of tx.state.vms.values()) {
     const vm = tx.get("vms", row.id);
-    if (vm === undefined || vm.state !== "epilog" || vm.homeNodeId !== nodeId || vm.claim !== null) continue;
-    tx.putVm({ ...vm, homeNodeId: otherHome(tx, vm) });
+    if (vm === undefined || vm.state !== "epilog" || vm.claim !== null || vm.homeNodeId === null) continue;
+    const home = tx.get("nodes", vm.homeNodeId);
+    const away = home === undefined || home.state === "fenced" || home.state === "unreachable";
+    const homeNodeId = away ? otherHome(tx, vm) : vm.homeNodeId;
+    if (homeNodeId !== vm.homeNodeId) tx.putVm({ ...vm, homeNodeId });
   }
 }
 

@@ -56,7 +56,9 @@ function running(tx: Transaction, vm: Vm, claim: Claim): Vm {
 
 function gone(tx: Transaction, vm: Vm, claim: Claim, observed: VmObservation & { kind: "gone" }): Vm {
   const detail = observed.detail === "" ? "" : `: ${observed.detail}`;
-  const failed = tx.atMs - vm.stateSinceMs > RAN_WELL_MS && vm.state === "running" ? 1 : vm.failures + 1;
+  // From the history: its last state may be `unknown` or `shutdown`, and it ran before all the same.
+  const ranSinceMs = vm.history.findLast((entry) => entry.state === "running" && entry.generation === claim.generation)?.atMs;
+  const failed = ranSinceMs !== undefined && tx.atMs - ranSinceMs > RAN_WELL_MS ? 1 : vm.failures + 1;
   switch (observed.cause) {
     case "shutdown":
       if (vm.definition.restart === "always")
