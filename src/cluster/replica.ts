@@ -66,7 +66,8 @@ export class Replica implements Store {
   readonly #effects: ReplicaEffects;
   readonly #listeners = new Set<(change: Change) => void>();
   readonly #proposals = new Map<number, WaitingProposal>();
-  readonly #proposalByRequest = new Map<string, number>();
+  /** A caller may ask again before its first call ends, so several may wait for one request. */
+  readonly #proposalsByRequest = new Map<string, Set<number>>();
   readonly #reads = new Map<number, WaitingRead>();
   readonly #stopsAcking = new Map<number, (stopped: AckingStopped) => void>();
   readonly #events = new EventLog();
@@ -88,6 +89,7 @@ export class Replica implements Store {
   });
   #stopped: () => void = () => {};
   #cancelSweep: () => void = () => {};
+  #halted = false;
 
   constructor(nodeId: string, loaded: { state: State; position: Position }, effects: ReplicaEffects) {
     this.#nodeId = nodeId;
@@ -127,12 +129,13 @@ export class Replica implements Store {
 
   /** Ends what waits, as the consensus thread is gone. */
   halt(): void {
+    this.#halted = true;
     this.#cancelSweep();
-    const gone = new RoostError({ kind: "unavailable", reason: "this node's agent is stopping" }, "ask another node");
+    const gone = stopping();
     for (const waiting of this.#proposals.values()) waiting.reject(gone);
     for (const read of this.#reads.values()) read.reject(gone);
     this.#proposals.clear();
-    this.#proposalByRequest.clear();
+    this.#proposalsByRequest.clear();
     this.#reads.clear();
   }
 
@@ -143,6 +146,7 @@ export class Replica implements Store {
   }
 
   read(limits: { timeoutMs: number }): Promise<View> {
+    if (this.#halted) return Promise.reject(stopping());
     if (this.#reads.size >= WAITING_MAX) return Promise.reject(tooMany("reads"));
     const id = ++this.#next;
     const deadlineMs = this.#effects.clock.monotonicMs() + limits.timeoutMs;
@@ -153,6 +157,7 @@ export class Replica implements Store {
   }
 
   propose(command: Command, options: ProposeOptions): Promise<CommandResult> {
+    if (this.#halted) return Promise.reject(stopping());
     if (this.#proposals.size >= WAITING_MAX) return Promise.reject(tooMany("proposals"));
     const { clock } = this.#effects;
     const envelope: Envelope = {
@@ -177,7 +182,8 @@ export class Replica implements Store {
         resolve,
         reject,
       });
-      this.#proposalByRequest.set(envelope.requestId, id);
+      const same = this.#proposalsByRequest.get(envelope.requestId) ?? new Set();
+      this.#proposalsByRequest.set(envelope.requestId, same.add(id));
       this.#post({ kind: "propose", id, data });
     });
   }
@@ -348,7 +354,7 @@ export class Replica implements Store {
     this.#state = state;
     this.#position = position;
     this.#events.beginAfter(position.index);
-    for (const requestId of this.#proposalByRequest.keys()) {
+    for (const requestId of this.#proposalsByRequest.keys()) {
       const known = state.requests.get(requestId);
       if (known !== undefined) this.#answer(requestId, known.outcome);
     }
@@ -372,13 +378,14 @@ export class Replica implements Store {
   // ---- Waiting callers -------------------------------------------------------------------------------------------
 
   #answer(requestId: string, outcome: Outcome): void {
-    const id = this.#proposalByRequest.get(requestId);
-    const waiting = id === undefined ? undefined : this.#proposals.get(id);
-    if (id === undefined || waiting === undefined) return;
-    this.#proposals.delete(id);
-    this.#proposalByRequest.delete(requestId);
-    if (outcome.ok) waiting.resolve(outcome.result);
-    else waiting.reject(new RoostError(outcome.fault, outcome.hint));
+    const ids = this.#proposalsByRequest.get(requestId) ?? [];
+    this.#proposalsByRequest.delete(requestId);
+    for (const id of ids) {
+      const waiting = this.#proposals.get(id);
+      this.#proposals.delete(id);
+      if (outcome.ok) waiting?.resolve(outcome.result);
+      else waiting?.reject(new RoostError(outcome.fault, outcome.hint));
+    }
   }
 
   #readReady(id: number, index: number): void {
@@ -402,7 +409,9 @@ export class Replica implements Store {
     for (const [id, waiting] of this.#proposals) {
       if (nowMs >= waiting.deadlineMs) {
         this.#proposals.delete(id);
-        this.#proposalByRequest.delete(waiting.envelope.requestId);
+        const same = this.#proposalsByRequest.get(waiting.envelope.requestId);
+        same?.delete(id);
+        if (same?.size === 0) this.#proposalsByRequest.delete(waiting.envelope.requestId);
         waiting.reject(this.#unavailable("the change was not confirmed in time; it may still take effect"));
       } else if (nowMs - waiting.proposedMs >= (this.#status.leaderPeerId === 0 ? 200 : REPROPOSE_MS)) {
         waiting.proposedMs = nowMs;
@@ -456,6 +465,10 @@ export class Replica implements Store {
 
 function settled(outcome: Outcome): Promise<CommandResult> {
   return outcome.ok ? Promise.resolve(outcome.result) : Promise.reject(new RoostError(outcome.fault, outcome.hint));
+}
+
+function stopping(): RoostError {
+  return new RoostError({ kind: "unavailable", reason: "this node's agent is stopping" }, "ask another node");
 }
 
 function tooMany(what: string): RoostError {

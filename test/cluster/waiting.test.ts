@@ -1,0 +1,162 @@
+/** The main thread's half alone: what it does with callers, without a consensus thread behind it. */
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import t from "tap";
+import type { Clock } from "../../src/base/clock.ts";
+import { silentLogger } from "../../src/base/log.ts";
+import type { CommittedEntry, FromConsensus, ToConsensus } from "../../src/cluster/consensus/protocol.ts";
+import { Replica } from "../../src/cluster/replica.ts";
+import { StateDb } from "../../src/cluster/state-db.ts";
+import { firstMembership } from "../../src/model/membership.ts";
+import { decodeEnvelope } from "../../src/state/codec.ts";
+import type { Command } from "../../src/state/commands.ts";
+
+const token = (id: string): Command => ({ type: "token.revoke", id });
+const actor = "test";
+
+/** A replica whose thread is the test. */
+async function setUp(t: { teardown(run: () => Promise<void>): void }) {
+  const folder = await mkdtemp(join(tmpdir(), "roost-waiting-"));
+  const db = await StateDb.open(folder);
+  t.teardown(async () => {
+    await db.close();
+    await rm(folder, { recursive: true, force: true });
+  });
+  const loaded = await db.load();
+  loaded.position = { index: 1, term: 1, membership: firstMembership(1) };
+  loaded.state.index = 1;
+  const posted: ToConsensus[] = [];
+  const fatal: unknown[] = [];
+  let say: (message: FromConsensus) => void = () => {};
+  const time = { nowMs: 0 };
+  let sweep = (): void => {};
+  const clock: Clock = {
+    monotonicMs: () => time.nowMs,
+    wallMs: () => time.nowMs,
+    after: (_delayMs, run) => {
+      sweep = run;
+      return () => {};
+    },
+  };
+  let ids = 0;
+  const worker = {
+    postMessage: (message: ToConsensus) => void posted.push(message),
+    on: (_event: string, listener: (message: FromConsensus) => void) => void (say = listener),
+  };
+  const replica = new Replica("n1", loaded, {
+    worker: worker as never,
+    db,
+    clock,
+    log: silentLogger,
+    newId: () => `id-${++ids}`,
+    fatal: (error) => void fatal.push(error),
+  });
+  const starting = replica.start();
+  say({ kind: "started" });
+  await starting;
+  let index = 1;
+  let batch = 0;
+  return {
+    replica,
+    posted,
+    fatal,
+    say: (message: FromConsensus) => say(message),
+    /** Time goes by, and the sweep looks. */
+    later(ms: number): void {
+      time.nowMs += ms;
+      sweep();
+    },
+    /** Commits data, or an entry that says nothing. */
+    commit(...all: (Uint8Array | null)[]): void {
+      const entries: CommittedEntry[] = all.map((data) => ({ index: ++index, term: 1, data, membership: null }));
+      say({ kind: "apply", batch: ++batch, entries });
+    },
+    proposed: () => posted.flatMap((message) => (message.kind === "propose" ? [message.data] : [])),
+  };
+}
+
+const settled = (promise: Promise<unknown>): Promise<string> =>
+  promise.then(
+    (value) => `ok ${JSON.stringify(value)}`,
+    (error: { fault: { kind: string } }) => error.fault.kind,
+  );
+
+t.test("each caller with the same request id gets the answer, whichever proposal was applied", async (t) => {
+  const { replica, commit, proposed, later } = await setUp(t);
+  const first = settled(replica.propose(token("x"), { actor, requestId: "same", timeoutMs: 1_000 }));
+  later(500);
+  const second = settled(replica.propose(token("x"), { actor, requestId: "same", timeoutMs: 10_000 }));
+  // The first gives up; that must not forget the second.
+  later(600);
+  t.equal(await first, "unavailable");
+  commit(proposed()[0]!);
+  t.equal(await second, "not-found");
+
+  const third = settled(replica.propose(token("y"), { actor, requestId: "both" }));
+  const fourth = settled(replica.propose(token("y"), { actor, requestId: "both" }));
+  commit(proposed().at(-1)!);
+  t.same(await Promise.all([third, fourth]), ["not-found", "not-found"]);
+  t.equal(await settled(replica.propose(token("z"), { actor, requestId: "both" })), "not-found", "and later ones at once");
+});
+
+t.test("a proposal that nobody applies is proposed again, the same bytes, until its time is over", async (t) => {
+  const { replica, later, proposed, posted } = await setUp(t);
+  const waiting = settled(replica.propose(token("x"), { actor, timeoutMs: 2_000 }));
+  later(199);
+  t.equal(proposed().length, 1);
+  later(1);
+  t.equal(proposed().length, 2, "without a leader after 200 ms");
+  later(1_799);
+  later(1);
+  t.equal(await waiting, "unavailable");
+  const count = posted.length;
+  later(5_000);
+  t.equal(posted.length, count, "it is over");
+  for (const data of proposed()) t.equal(decodeEnvelope(data).requestId, "id-1");
+});
+
+t.test("a read waits until the state has what its round says", async (t) => {
+  const { replica, say, commit, later } = await setUp(t);
+  const read = replica.read({ timeoutMs: 1_000 });
+  say({ kind: "read-ready", id: 1, index: 3 });
+  let ended = false;
+  void read.then(() => (ended = true));
+  commit(null);
+  await new Promise((resolve) => setImmediate(resolve));
+  t.notOk(ended, "index 2 is not 3");
+  commit(null);
+  t.equal((await read).index, 3);
+  const late = settled(replica.read({ timeoutMs: 1_000 }));
+  later(1_000);
+  t.equal(await late, "unavailable");
+});
+
+t.test("claims go to the thread before the batch that changed them is called applied (HA-2)", async (t) => {
+  const { replica, commit, proposed, posted } = await setUp(t);
+  const node = { id: "n1", name: "n1", zone: "", labels: {}, apiAddress: "a:1", peerAddress: "a:2" };
+  const founding = replica.propose({ type: "cluster.init", clusterId: "c", name: "c", caCertificate: "", caKey: "", node }, { actor });
+  const data = proposed().at(-1)!;
+  posted.length = 0;
+  commit(data);
+  await founding;
+  t.same(
+    posted.map((message) => message.kind),
+    ["claims", "peers", "applied"],
+  );
+});
+
+t.test("a replica that stops ends all that waits, and takes nothing new", async (t) => {
+  const { replica } = await setUp(t);
+  const waiting = [settled(replica.propose(token("x"), { actor })), settled(replica.read({ timeoutMs: 1_000 }))];
+  replica.halt();
+  t.same(await Promise.all(waiting), ["unavailable", "unavailable"]);
+  t.equal(await settled(replica.propose(token("x"), { actor })), "unavailable");
+  t.equal(await settled(replica.read({ timeoutMs: 1_000 })), "unavailable");
+});
+
+t.test("a gap in the entries is fatal", async (t) => {
+  const { say, fatal } = await setUp(t);
+  say({ kind: "apply", batch: 1, entries: [{ index: 3, term: 1, data: null, membership: null }] });
+  t.match(fatal, [{ message: "entry 3 after 1" }]);
+});
