@@ -24,7 +24,10 @@ t.test("from a revision on, that one included; gaps in the numbers are no gaps i
   ] as const) {
     t.same(revisions(log, from), expected, `from ${from}`);
   }
-  t.same(log.since(3).map((one) => one.message), ["a", "b", "", ""]);
+  t.same(
+    log.since(3).map((one) => one.message),
+    ["a", "b", "", ""],
+  );
   t.end();
 });
 
@@ -33,7 +36,10 @@ t.test("a state that begins anew forgets, and says so", (t) => {
   log.append([event(3)]);
   log.beginAfter(10);
   t.same(revisions(log, 0), []);
-  t.match(faultOf(() => log.since(10)), { kind: "precondition", reason: "events of revision 10 are not held any more: the oldest is 11" });
+  t.match(
+    faultOf(() => log.since(10)),
+    { kind: "precondition", reason: "events of revision 10 are not held any more: the oldest is 11" },
+  );
   t.same(revisions(log, 11), []);
   log.append([event(11)]);
   t.same(revisions(log, 11), [11]);
@@ -56,8 +62,15 @@ t.test("at every cut each revision is whole or refused, never a gap", (t) => {
     if (first === oldest) continue;
     cuts += 1;
     oldest = first;
-    t.same(log.since(first), made.filter((one) => one.revision >= first), `whole from ${first} on`);
-    t.match(faultOf(() => log.since(first - 1)), { kind: "precondition" });
+    t.same(
+      log.since(first),
+      made.filter((one) => one.revision >= first),
+      `whole from ${first} on`,
+    );
+    t.match(
+      faultOf(() => log.since(first - 1)),
+      { kind: "precondition" },
+    );
     t.equal(log.since(first + 1)[0]?.revision, first + 1);
     t.ok(held.length >= 20_000 - 7, "no more is cut than must be");
   }

@@ -29,7 +29,7 @@ async function setUp(nodes = 1) {
     store.origin = "n1";
   };
   const hello = (id: string, info: Partial<NodeInfo> = {}): Promise<void> =>
-    as(id, { type: "node.hello", nodeId: id, info: { ...INFO, ...info }, apiAddress: `${id}:1`, peerAddress: `${id}:2` });
+    as(id, { type: "node.hello", nodeId: id, info: { ...INFO, ...info }, parkRevision: 0, apiAddress: `${id}:1`, peerAddress: `${id}:2` });
   await as("n1", { type: "cluster.init", clusterId: "c", name: "c", caCertificate: "", caKey: "", node: joining("n1") });
   await hello("n1");
   const addNode = async (id: string, info: Partial<NodeInfo> = {}): Promise<void> => {

@@ -145,7 +145,9 @@ t.test("node.hello, info, park", (t) => {
   t.match(log.state.nodes.get("n1"), { info: { memoryMib: 8_192 }, parkedMs: 30_000 }, "a report does not unpark");
   log.hello("n1");
   t.match(log.state.nodes.get("n1"), { parkedMs: 0, apiAddress: "n1:1" });
-  t.match(log.refused({ type: "node.hello", nodeId: "none", info: INFO, parkRevision: 0, apiAddress: "", peerAddress: "" }), { kind: "not-found" });
+  t.match(log.refused({ type: "node.hello", nodeId: "none", info: INFO, parkRevision: 0, apiAddress: "", peerAddress: "" }), {
+    kind: "not-found",
+  });
   t.match(log.refused({ type: "node.info", nodeId: "none", info: INFO }), { kind: "not-found" });
   t.match(log.refused({ type: "node.park", nodeId: "none", durationMs: 1 }), { kind: "not-found" });
   t.end();

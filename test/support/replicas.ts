@@ -39,15 +39,19 @@ export class TestCluster {
   readonly #ca: Ca;
   readonly #clusterId = newId();
 
-  private constructor(root: string, ca: Ca) {
+  /** Of n1: it sends heartbeats through the keeper there. */
+  readonly #keeperDataDir: string | null;
+
+  private constructor(root: string, ca: Ca, keeperDataDir: string | null) {
+    this.#keeperDataDir = keeperDataDir;
     this.#root = root;
     this.#ca = ca;
   }
 
-  static async create(count: number): Promise<TestCluster> {
+  static async create(count: number, options: { keeperDataDir?: string } = {}): Promise<TestCluster> {
     const root = await mkdtemp(join(tmpdir(), "roost-replicas-"));
     const ca = await createCa({ clusterId: "test", nowMs: Date.now(), serial: newSecret(16) });
-    const cluster = new TestCluster(root, ca);
+    const cluster = new TestCluster(root, ca, options.keeperDataDir ?? null);
     await cluster.#bootstrap();
     for (let i = 2; i <= count; i++) await cluster.join();
     return cluster;
@@ -147,7 +151,7 @@ export class TestCluster {
       electionTicks: 10,
       heartbeatTicks: 1,
       seed: options.peerId,
-      keeperDataDir: null,
+      keeperDataDir: options.peerId === 1 ? this.#keeperDataDir : null,
       logLevel: process.env["ROOST_TEST_LOG"] === undefined ? "error" : "debug",
     };
     const worker = startWorker("consensus", config);
