@@ -67,7 +67,10 @@ async function openLog(config: ConsensusConfig): Promise<LevelLog> {
   } else if (!agrees && index > 0) {
     await raftLog.close();
     throw new RoostError(
-      { kind: "damaged", what: `the data folder (state at index ${index} of term ${term}, log from ${raftLog.firstIndex()} to ${raftLog.lastIndex()})` },
+      {
+        kind: "damaged",
+        what: `the data folder (state at index ${index} of term ${term}, log from ${raftLog.firstIndex()} to ${raftLog.lastIndex()})`,
+      },
       "state and log are not of one node: move the data folder away and join the cluster again with a fresh token",
     );
   }

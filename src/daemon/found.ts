@@ -4,7 +4,7 @@ import { DEFAULT_API_PORT, type NodeConfig, splitListen } from "../base/config.t
 import { RoostError } from "../base/errors.ts";
 import { newId, newSecret } from "../base/ids.ts";
 import { chainOf, createCa, createKeyAndRequest, issue, NODE_TTL_MS } from "../cluster/certificates.ts";
-import { confirmJoin, joinCluster, type NodeIdentity } from "../cluster/join.ts";
+import { joinCluster } from "../cluster/join.ts";
 import type { Identity } from "./identity.ts";
 
 const JOIN_LIMIT_MS = 30_000;
@@ -34,29 +34,16 @@ export async function foundCluster(config: NodeConfig, clusterName: string | nul
     tls: { ca: ca.certificatePem, cert: chainOf(leaf, ca.certificatePem), key: keyPem },
     peers: [{ peerId: 1, nodeId, address: place.peerAddress }],
     founding: { caKey: ca.keyPem },
+    joining: null,
   };
 }
 
-export interface Joined {
-  identity: Identity;
-  /** Tells the cluster that this node serves now; until then the join can be undone there. */
-  confirm: () => Promise<void>;
-}
-
-/** Asks to be let in. Nothing is written. */
-export async function joinByToken(config: NodeConfig, token: string): Promise<Joined> {
+/** Asks to be let in. Nothing is written; the node is no part of the cluster until it confirms (confirm.ts). */
+export async function joinByToken(config: NodeConfig, token: string): Promise<Identity> {
   const place = placeOf(config);
   const { name, zone, labels, apiAddress, peerAddress } = place;
-  const me: NodeIdentity = await joinCluster(token, {
-    name,
-    zone,
-    labels,
-    apiAddress,
-    peerAddress,
-    requestId: newId(),
-    timeoutMs: JOIN_LIMIT_MS,
-  });
-  const identity: Identity = {
+  const me = await joinCluster(token, { name, zone, labels, apiAddress, peerAddress, requestId: newId(), timeoutMs: JOIN_LIMIT_MS });
+  return {
     ...place,
     clusterId: me.clusterId,
     clusterName: "",
@@ -65,8 +52,8 @@ export async function joinByToken(config: NodeConfig, token: string): Promise<Jo
     tls: me.tls,
     peers: me.peers.map((peer) => ({ peerId: peer.peerId, nodeId: peer.nodeId, address: peer.peerAddress })),
     founding: null,
+    joining: { endpoints: me.endpoints },
   };
-  return { identity, confirm: () => confirmJoin(me, { timeoutMs: JOIN_LIMIT_MS }) };
 }
 
 /** Name and addresses as configured, or as the host suggests. Peers use the port after the API's. */

@@ -1,5 +1,5 @@
 /** Who this node is, minted once and kept: DATA/identity.json, readable by its owner only. */
-import { chmod, mkdir, open, readFile, rename } from "node:fs/promises";
+import { chmod, mkdir, open, readFile, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { RoostError } from "../base/errors.ts";
 import type { TlsIdentity } from "../base/rpc.ts";
@@ -23,6 +23,8 @@ export interface Identity {
   peers: Peer[];
   /** The CA's key, only on the node that founds the cluster and only until the state has it. */
   founding: { caKey: string } | null;
+  /** Where to confirm the join, until that is done; then null. */
+  joining: { endpoints: string[] } | null;
 }
 
 const FILE = "identity.json";
@@ -68,4 +70,10 @@ export async function saveIdentity(dataDir: string, identity: Identity): Promise
   } finally {
     await folder.close();
   }
+}
+
+/** Takes back what a join wrote that did not come to its end, so that the folder can join again (CLU-2). */
+export async function forgetNode(dataDir: string): Promise<void> {
+  // The identity goes last: as long as it is there the rest is known to be half of a node.
+  for (const name of ["state", "raft", "raft.acked", FILE]) await rm(join(dataDir, name), { recursive: true, force: true });
 }

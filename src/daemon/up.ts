@@ -9,9 +9,10 @@ import { asRoostError, invalid, RoostError } from "../base/errors.ts";
 import { createLogger, type Logger } from "../base/log.ts";
 import { createClient } from "../base/rpc-client.ts";
 import { IS_BINARY } from "../base/version.ts";
-import { startDaemon } from "./daemon.ts";
+import { confirmUntilTaken } from "./confirm.ts";
+import { type Daemon, startDaemon } from "./daemon.ts";
 import { foundCluster, joinByToken } from "./found.ts";
-import { loadIdentity, saveIdentity } from "./identity.ts";
+import { forgetNode, loadIdentity, saveIdentity } from "./identity.ts";
 
 export interface StartOptions {
   flags: Partial<Record<ConfigKey, string>>;
@@ -32,7 +33,7 @@ export async function up(options: StartOptions & { clusterName: string | null })
     const identity = await foundCluster(config, options.clusterName, Date.now());
     await saveIdentity(config.data, identity);
   }
-  if (options.foreground) return await runForeground(config, known === null ? "founded" : "started", async () => {});
+  if (options.foreground) return await runForeground(config, known === null ? "founded" : "started");
   await detach(config, options.configFile);
   print(known === null ? howToJoin(config) : `node is up; \`roost node list\` shows the cluster\n`);
   return 0;
@@ -48,11 +49,10 @@ export async function joinWith(token: string, options: StartOptions): Promise<nu
     );
   }
   refuseLeftovers(config.data);
-  const { identity, confirm } = await joinByToken(config, token);
+  const identity = await joinByToken(config, token);
   await saveIdentity(config.data, identity);
-  if (options.foreground) return await runForeground(config, "joined", confirm);
+  if (options.foreground) return await runForeground(config, "joined");
   await detach(config, options.configFile);
-  await confirm();
   await untilReady(config, identity.nodeId);
   print(`node ${identity.name} has joined and is ready; \`roost node list\` shows the cluster\n`);
   return 0;
@@ -60,10 +60,10 @@ export async function joinWith(token: string, options: StartOptions): Promise<nu
 
 /** The daemon proper, on a data folder that has its identity. */
 export async function daemon(options: StartOptions): Promise<number> {
-  return await runForeground(await configOf(options), "started", async () => {});
+  return await runForeground(await configOf(options), "started");
 }
 
-async function runForeground(config: NodeConfig, how: "founded" | "joined" | "started", serving: () => Promise<void>): Promise<number> {
+async function runForeground(config: NodeConfig, how: "founded" | "joined" | "started"): Promise<number> {
   const log = createLogger({
     level: config.logLevel as "info",
     nowMs: () => Date.now(),
@@ -76,14 +76,29 @@ async function runForeground(config: NodeConfig, how: "founded" | "joined" | "st
       "`roost up` starts a cluster, `roost join TOKEN` joins one",
     );
   }
-  const running = await startDaemon(config, identity, { log, fatal: (error) => fatal(log, error) });
+  let running: Daemon;
+  try {
+    running = await startDaemon(config, identity, { log, fatal: (error) => fatal(log, error) });
+  } catch (thrown) {
+    if (identity.joining !== null) await forgetNode(config.data);
+    throw thrown;
+  }
   const stop = (signal: string): void => {
     log.info("signal", { signal });
     running.stop().catch((thrown: unknown) => fatal(log, thrown));
   };
   process.once("SIGTERM", () => stop("SIGTERM"));
   process.once("SIGINT", () => stop("SIGINT"));
-  await serving();
+  if (identity.joining !== null) {
+    try {
+      await confirmUntilTaken(identity, identity.joining.endpoints, log);
+    } catch (thrown) {
+      await running.stop();
+      await forgetNode(config.data);
+      throw thrown;
+    }
+    await saveIdentity(config.data, { ...identity, joining: null });
+  }
   log.info("serving", { node: identity.name, api: identity.apiAddress, data: config.data, how });
   if (how === "founded") print(howToJoin(config));
   await running.stopped;
@@ -194,11 +209,11 @@ async function until(what: string, logPath: string, holds: () => Promise<boolean
 }
 
 function howToJoin(config: NodeConfig): string {
-  const data = config.data === "/var/lib/roost" ? "" : ` --data ${config.data}`;
+  const socket = config.data === "/var/lib/roost" ? "" : `ROOST_SOCKET=${socketPath(config.data)} `;
   return [
     "A cluster of one is up, and useful at once: `roost vm create -f vm.yaml` runs a VM.",
     "To add nodes:",
-    `  here:           roost token create${data === "" ? "" : ` --socket ${socketPath(config.data)}`}`,
+    `  here:           ${socket}roost token create`,
     "  on the others:  roost join TOKEN",
     "",
   ].join("\n");
