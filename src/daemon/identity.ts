@@ -42,13 +42,21 @@ export async function loadIdentity(dataDir: string): Promise<Identity | null> {
       "run as the user that owns the data folder",
     );
   }
+  let cause: unknown;
   try {
-    return JSON.parse(text) as Identity;
+    const value: unknown = JSON.parse(text);
+    if (isIdentity(value)) return value;
   } catch (thrown) {
-    throw new RoostError({ kind: "damaged", what: path }, "restore it, or move the data folder away and join the cluster again", {
-      cause: thrown,
-    });
+    cause = thrown;
   }
+  throw new RoostError({ kind: "damaged", what: path }, "restore it, or move the data folder away and join the cluster again", { cause });
+}
+
+/** Written whole or not at all, so a look at what everything hangs on is enough. */
+function isIdentity(value: unknown): value is Identity {
+  if (typeof value !== "object" || value === null) return false;
+  const { clusterId, nodeId, peerId, tls } = value as Record<string, unknown>;
+  return typeof clusterId === "string" && typeof nodeId === "string" && typeof peerId === "number" && typeof tls === "object";
 }
 
 /** Written whole or not at all, and on disk when it returns. */
@@ -56,7 +64,9 @@ export async function saveIdentity(dataDir: string, identity: Identity): Promise
   await mkdir(dataDir, { recursive: true, mode: 0o700 });
   await chmod(dataDir, 0o700);
   const path = join(dataDir, FILE);
-  const file = await open(`${path}.new`, "w", 0o600);
+  // What an attempt of before left may be readable by others, and would stay so.
+  await rm(`${path}.new`, { force: true });
+  const file = await open(`${path}.new`, "wx", 0o600);
   try {
     await file.writeFile(JSON.stringify(identity, null, 2));
     await file.sync();
