@@ -17,6 +17,7 @@ export function joiningService(replica: Replica, clock: Clock): LeaderService {
     async run(term) {
       const view = replica.view();
       const nowMs = clock.monotonicMs();
+      for (const id of waitingSince.keys()) if (!view.nodes.has(id)) waitingSince.delete(id);
       for (const node of view.nodes.values()) {
         if (node.state !== "joining" || node.role !== "none") {
           waitingSince.delete(node.id);

@@ -43,7 +43,10 @@ t.test("a leader whose main thread is paused", async (t) => {
     await rm(folder, { recursive: true, force: true });
   });
   const [n1] = cluster.nodes as [TestNode];
-  await until(n1.replica, () => n1.replica.leadership().leading && n1.replica.membership().voters.length === 3 && n1.replica.membership().outgoing.length === 0);
+  await until(
+    n1.replica,
+    () => n1.replica.leadership().leading && n1.replica.membership().voters.length === 3 && n1.replica.membership().outgoing.length === 0,
+  );
   await until(n1.replica, () => n1.replica.beats().some((beat) => beat.nodeId === n1.id && beat.lastAckMs !== null), 20_000);
   const { term } = n1.replica.leadership();
 

@@ -90,7 +90,10 @@ t.test("node.join, its confirmation, its undoing", (t) => {
   t.equal(log.state.tokens.get("t")?.usesLeft, 1);
 
   t.match(log.refused(join("t", joining("n2"))), { kind: "exists", what: "node", name: "n2" });
-  t.match(log.refused(join("t", { ...joining("n3"), peerAddress: "n2:2" })), { kind: "precondition", reason: "n2:2 is the address of node n2 already" });
+  t.match(log.refused(join("t", { ...joining("n3"), peerAddress: "n2:2" })), {
+    kind: "precondition",
+    reason: "n2:2 is the address of node n2 already",
+  });
   const unknown = log.refused(join("none", joining("n3")));
   t.same(unknown, log.refused(join("t", joining("n3"), "wrong")), "unknown and wrong look the same from outside");
   t.match(unknown, { kind: "denied", reason: /not known/ });
@@ -272,7 +275,10 @@ t.test("pools", (t) => {
   t.same(log.ok(pool("shared", true)), { ids: ["p-shared"] });
   t.match(log.state.pools.get("p-shared"), { name: "shared", createdAtMs: log.nowMs, revision: log.state.index });
   t.match(log.refused(pool("shared", true)), { kind: "exists", what: "pool" });
-  t.match(log.refused({ type: "pool.create", pool: { ...pool("b", true).pool, path: "/shared" } }), { kind: "precondition", reason: /is the folder of pool/ });
+  t.match(log.refused({ type: "pool.create", pool: { ...pool("b", true).pool, path: "/shared" } }), {
+    kind: "precondition",
+    reason: /is the folder of pool/,
+  });
   t.match(log.refused({ type: "pool.delete", name: "none" }), { kind: "not-found" });
   log.create("v", { disks: [diskIn("shared")] });
   t.match(log.refused({ type: "pool.delete", name: "shared" }), { kind: "precondition", reason: /used by v/ });
