@@ -223,7 +223,10 @@ export class Agent {
     }
     const info = await this.#deps.nodeInfo();
     const { nodeId, apiAddress, peerAddress } = this.#options;
-    await store.propose({ type: "node.hello", nodeId, info, parkRevision: node.parkRevision, apiAddress, peerAddress }, { actor: this.#actor });
+    await store.propose(
+      { type: "node.hello", nodeId, info, parkRevision: node.parkRevision, apiAddress, peerAddress },
+      { actor: this.#actor },
+    );
     this.#lastInfo = JSON.stringify(info);
     this.#needsHello = false;
     this.#log.info("ready", { nodeId });

@@ -100,7 +100,8 @@ function detectNode(node: Node, input: DetectorInput): Decision[] {
 
   if (input.expiring.has(node.id)) return decisions;
   const expiry = expiryOf(node, input);
-  const over = input.nowMs >= Math.max(expiry.atMs, input.graceUntilMs) && silent && input.deadlineHolders.has(node.id) && whyNoExpiry(node) === null;
+  const over =
+    input.nowMs >= Math.max(expiry.atMs, input.graceUntilMs) && silent && input.deadlineHolders.has(node.id) && whyNoExpiry(node) === null;
   if (!over) {
     if (input.stopped.has(node.id)) decisions.push({ kind: "resume-acking", nodeId: node.id });
     return decisions;

@@ -8,30 +8,15 @@ import { asRoostError } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
 import type { Membership } from "../../model/membership.ts";
 import { RaftNode } from "../../raft/core/node.ts";
-import {
-  APPEND_THREAD,
-  APPLY_THREAD,
-  type Checkpoint,
-  type Entry,
-  type HardState,
-  type LogReader,
-  type Message,
-  NONE,
-} from "../../raft/core/types.ts";
+import { APPEND_THREAD, APPLY_THREAD, type Checkpoint, type Entry, type Message, NONE } from "../../raft/core/types.ts";
 import type { LevelLog } from "../../raft/storage/level.ts";
 import type { Lane, LinkEvents, Peer, PeerLinks } from "../../raft/transport/links.ts";
 import { decodeEnvelope } from "../../state/codec.ts";
 import { Acks } from "./acks.ts";
 import { type Acknowledgement, decodeFrame, encodeFrame, type Heartbeat } from "./frames.ts";
 import type { CommittedEntry, ConsensusConfig, FromConsensus, MembershipChange, ToConsensus } from "./protocol.ts";
+import { LogView } from "./log-view.ts";
 import { Rounds } from "./rounds.ts";
-
-/** The log is cut when it holds this many applied entries, and keeps the last ones for peers that lag a little. */
-const LOG_MAX_ENTRIES = 20_000;
-const LOG_KEEP_ENTRIES = 5_000;
-
-/** A checkpoint made for a peer is good for this long; then a fresh one is made for the next. */
-const CHECKPOINT_FRESH_MS = 30_000;
 
 /** Taking over a checkpoint takes at most about this long; a peer that is slower is asked where it is. */
 const CHECKPOINT_ANSWER_MS = 3_000;
@@ -75,6 +60,7 @@ export interface DriverEffects {
 export class ConsensusDriver {
   readonly #config: ConsensusConfig;
   readonly #effects: DriverEffects;
+  readonly #log: LogView;
   readonly #node: RaftNode;
   readonly #rounds: Rounds;
   readonly #acks: Acks;
@@ -89,15 +75,12 @@ export class ConsensusDriver {
   #installedIndex = 0;
   #batch = 0;
   #membership: Membership;
-  #membershipIndex = 0;
   #appliedIndex: number;
   #appliedTerm: number;
+  #leadingTerm = 0;
   #leadingSinceMs = 0;
   #leaderHeardMs: number | null = null;
   #lastStatus = "";
-  #checkpoint: { value: Checkpoint; atMs: number } | null = null;
-  #checkpointAsked = false;
-  #durableAsked = false;
   #installed: (() => void) | null = null;
   #heartbeatMs = 500;
   #stopped = false;
@@ -108,11 +91,12 @@ export class ConsensusDriver {
     this.#appliedIndex = config.position.index;
     this.#appliedTerm = config.position.term;
     this.#membership = config.position.membership;
+    this.#log = new LogView(effects.raftLog, config.position, { clock: effects.clock, post: (message) => effects.post(message) });
     this.#node = new RaftNode({
       id: config.peerId,
       electionTicks: config.electionTicks,
       heartbeatTicks: config.heartbeatTicks,
-      storage: this.#reader(),
+      storage: this.#log,
       random: (limit) => effects.random(limit),
       applied: config.position.index,
       asyncStorageWrites: true,
@@ -159,7 +143,7 @@ export class ConsensusDriver {
       this.#node.tick();
       this.#rounds.tick(this.#effects.clock.monotonicMs());
       this.#pump();
-      this.#askForCompaction();
+      this.#log.keepShort(this.#appliedIndex);
     });
     this.#every(BEATS_EVERY_MS, () => this.#postBeats());
     if (this.#effects.keeper !== null) this.#scheduleBeat(this.#effects.keeper);
@@ -203,19 +187,14 @@ export class ConsensusDriver {
         this.#acks.resume(message.nodeId);
         break;
       case "checkpoint":
-        this.#checkpointAsked = false;
-        this.#checkpoint = {
-          value: { index: message.index, term: message.term, confState: message.membership, data: message.data },
-          atMs: this.#effects.clock.monotonicMs(),
-        };
+        this.#log.checkpointMade({ index: message.index, term: message.term, confState: message.membership, data: message.data });
         break;
       case "installed":
         this.#appliedIndex = message.index;
         this.#installed?.();
         break;
       case "durable":
-        this.#durableAsked = false;
-        this.#compact(message.index, message.membership).catch((thrown: unknown) => this.#failed(thrown));
+        this.#log.cut(message.index, message.membership).catch((thrown: unknown) => this.#failed(thrown));
         break;
       case "transfer-leadership":
         this.#transferLeadership();
@@ -369,7 +348,7 @@ export class ConsensusDriver {
     const membership = isMembership(entry) ? this.#node.applyConfEntry(entry) : null;
     if (membership !== null) {
       this.#membership = membership;
-      this.#membershipIndex = index;
+      this.#log.membershipIndex = index;
     }
     return { index, term, data: null, membership };
   }
@@ -495,10 +474,12 @@ export class ConsensusDriver {
     return this.#node.soft.role === "leader" && this.#appliedTerm === this.#node.term && this.#node.status().transferee === NONE;
   }
 
-  // ---- Status, checkpoints, compaction ---------------------------------------------------------------------------
+  // ---- Status ----------------------- ---------------------------------------------------------------------------
 
   #onRole(leading: boolean): void {
-    this.#leadingSinceMs = leading ? this.#leadingSinceMs || this.#effects.clock.monotonicMs() : 0;
+    if (leading && this.#leadingTerm === this.#node.term) return;
+    this.#leadingTerm = leading ? this.#node.term : 0;
+    this.#leadingSinceMs = leading ? this.#effects.clock.monotonicMs() : 0;
   }
 
   #postStatus(): void {
@@ -532,58 +513,6 @@ export class ConsensusDriver {
       .map((peer) => peer.id);
     this.#effects.post({ kind: "heard", leaderHeardMs: this.#effects.clock.monotonicMs(), caughtUp });
     this.#effects.post({ kind: "beats", term: this.#node.term, grantingMs: this.#acks.grantingMs, beats: this.#acks.beats() });
-  }
-
-  /** The durable log as the core reads it, with the state's own membership and checkpoints made on demand. */
-  #reader(): LogReader {
-    const { raftLog } = this.#effects;
-    return {
-      initialState: () => ({ hardState: this.#hardState(), confState: this.#config.position.membership }),
-      firstIndex: () => raftLog.firstIndex(),
-      lastIndex: () => raftLog.lastIndex(),
-      term: (index) => raftLog.term(index),
-      entries: (from, to, maxBytes) => raftLog.entries(from, to, maxBytes),
-      checkpoint: () => {
-        const made = this.#checkpoint;
-        // Without the newest membership a newcomer would not find itself in it.
-        const fresh =
-          made !== null &&
-          made.value.index >= this.#membershipIndex &&
-          this.#effects.clock.monotonicMs() - made.atMs < CHECKPOINT_FRESH_MS &&
-          made.value.index + 1 >= raftLog.firstIndex();
-        if (fresh) return made.value;
-        this.#checkpoint = null;
-        if (!this.#checkpointAsked) {
-          this.#checkpointAsked = true;
-          this.#effects.post({ kind: "need-checkpoint" });
-        }
-        return null;
-      },
-    };
-  }
-
-  /**
-   * The log's commit index is written without fsync, so the state may be ahead of it; what is applied was committed. After
-   * a checkpoint that the log never heard of, its term is at least the checkpoint's, with no vote given in it.
-   */
-  #hardState(): HardState {
-    const { hardState } = this.#effects.raftLog.initialState();
-    const { index, term } = this.#config.position;
-    const known = hardState.term >= term ? hardState : { term, vote: NONE, commit: hardState.commit };
-    return { ...known, commit: Math.max(known.commit, index) };
-  }
-
-  #askForCompaction(): void {
-    if (this.#durableAsked || this.#appliedIndex - this.#effects.raftLog.firstIndex() < LOG_MAX_ENTRIES) return;
-    this.#durableAsked = true;
-    this.#effects.post({ kind: "need-durable" });
-  }
-
-  async #compact(index: number, membership: Membership): Promise<void> {
-    const { raftLog } = this.#effects;
-    await raftLog.saveCheckpoint(index, membership);
-    const upTo = index - LOG_KEEP_ENTRIES;
-    if (upTo > raftLog.firstIndex()) await raftLog.compact(upTo);
   }
 
   #every(periodMs: number, run: () => void): void {

@@ -41,8 +41,10 @@ export function updateSetting(tx: Transaction, command: SettingUpdate): CommandR
 /** The leader vouches that nothing granted by an earlier, longer `ha.claimMs` is in force any more. */
 export function shortenClaims(tx: Transaction, command: ClaimsShorten): CommandResult {
   const cluster = tx.needCluster();
-  if (tx.envelope.term !== tx.term) throw new RoostError({ kind: "conflict", reason: `decided in term ${tx.envelope.term}, not in ${tx.term}` });
-  if (cluster.settings["ha.claimMs"] !== command.claimMs) throw new RoostError({ kind: "conflict", reason: "ha.claimMs has changed since" });
+  if (tx.envelope.term !== tx.term)
+    throw new RoostError({ kind: "conflict", reason: `decided in term ${tx.envelope.term}, not in ${tx.term}` });
+  if (cluster.settings["ha.claimMs"] !== command.claimMs)
+    throw new RoostError({ kind: "conflict", reason: "ha.claimMs has changed since" });
   tx.put("cluster", "self", { ...cluster, longestClaimMs: command.claimMs });
   return { ids: [cluster.id] };
 }

@@ -58,7 +58,10 @@ export function join(tx: Transaction, command: NodeJoin): CommandResult {
   }
   for (const other of tx.state.nodes.values()) {
     if (other.state !== "removed" && other.peerAddress === command.node.peerAddress) {
-      throw new RoostError({ kind: "precondition", reason: `${other.peerAddress} is the address of node ${other.name} already` }, "choose another with --listen or --advertise");
+      throw new RoostError(
+        { kind: "precondition", reason: `${other.peerAddress} is the address of node ${other.name} already` },
+        "choose another with --listen or --advertise",
+      );
     }
   }
   tx.put("tokens", token.id, { ...token, usesLeft: token.usesLeft - 1 });

@@ -10,7 +10,8 @@ export function create(tx: Transaction, command: PoolCreate): CommandResult {
   const { pool } = command;
   if (tx.state.poolIdByName.has(pool.name)) throw new RoostError({ kind: "exists", what: "pool", name: pool.name });
   for (const other of tx.state.pools.values()) {
-    if (other.path === pool.path) throw new RoostError({ kind: "precondition", reason: `${pool.path} is the folder of pool ${other.name} already` });
+    if (other.path === pool.path)
+      throw new RoostError({ kind: "precondition", reason: `${pool.path} is the folder of pool ${other.name} already` });
   }
   tx.put("pools", pool.id, { ...pool, createdAtMs: tx.atMs, revision: tx.index });
   tx.emit("pool.created", pool.id, pool.name, `${pool.kind} pool at ${pool.path}${pool.shared ? ", shared" : ""}`);

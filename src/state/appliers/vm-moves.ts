@@ -1,4 +1,5 @@
 /** Moves of a VM that more than one command makes: losing sight of it, and what follows when its claim ends. */
+import { formatGeneration } from "../../base/units.ts";
 import { RoostError } from "../../base/errors.ts";
 import type { Node } from "../../model/node.ts";
 import { poolsOf } from "../../model/placement.ts";
@@ -47,7 +48,13 @@ export function afterRelease(tx: Transaction, vm: Vm, afterwards: Afterwards): V
         runningMs: null,
       };
       const from = tx.get("nodes", proof.nodeId)?.name ?? proof.nodeId;
-      tx.emit("failover.proof", vm.id, vm.definition.name, `${proof.kind} of ${from}, generation ${vm.generation}`, proof.nodeId);
+      tx.emit(
+        "failover.proof",
+        vm.id,
+        vm.definition.name,
+        `${proof.kind} of ${from}, generation ${formatGeneration(vm.generation)}`,
+        proof.nodeId,
+      );
       return tx.moved({ ...released, failover, retryAtMs: 0 }, "recovering", `proof: ${proof.kind} of ${from}`);
     }
     case "restart":

@@ -1,4 +1,5 @@
 /** VMs: what users ask, what schedulers decide, what agents report. */
+import { formatGeneration } from "../../base/units.ts";
 import { invalid, RoostError } from "../../base/errors.ts";
 import { GENERATIONS_PER_CLUSTER_GENERATION } from "../../model/cluster.ts";
 import { legalActions } from "../../model/lifecycle.ts";
@@ -149,8 +150,9 @@ export function place(tx: Transaction, command: VmPlace): CommandResult {
     // A node asked for by name is asked for once: later the VM must be free to be recovered elsewhere.
     const desired = { ...vm.desired, nodeId: null };
     const row: Vm = { ...vm, desired, claim, generation: next, homeNodeId: nodeId, pendingReasons: [], failover };
-    if (vm.state === "recovering") tx.emit("failover.planned", vm.id, vm.definition.name, `to ${node.name}, generation ${next}`, nodeId);
-    tx.emit("vm.placed", vm.id, vm.definition.name, `on ${node.name}, generation ${next}`, nodeId);
+    if (vm.state === "recovering")
+      tx.emit("failover.planned", vm.id, vm.definition.name, `to ${node.name}, generation ${formatGeneration(next)}`, nodeId);
+    tx.emit("vm.placed", vm.id, vm.definition.name, `on ${node.name}, generation ${formatGeneration(next)}`, nodeId);
     tx.putVm(tx.moved(row, "prolog", `placed on ${node.name}`));
   }
   for (const nodeId of touched) tx.touchClaims(nodeId);
@@ -180,7 +182,7 @@ export function report(tx: Transaction, command: VmReport): CommandResult {
   if (vm.claim === null || vm.claim.nodeId !== command.nodeId || vm.claim.generation !== command.generation) {
     throw new RoostError({
       kind: "precondition",
-      reason: `vm ${vm.definition.name}: generation ${command.generation} on this node is not its claim (generation ${vm.generation})`,
+      reason: `vm ${vm.definition.name}: generation ${formatGeneration(command.generation)} on this node is not its claim (generation ${formatGeneration(vm.generation)})`,
     });
   }
   tx.putVm(observe(tx, vm, vm.claim, command.observed));
