@@ -47,13 +47,13 @@ t.test("a state that begins anew forgets, and says so", (t) => {
 });
 
 t.test("at every cut each revision is whole or refused, never a gap", (t) => {
-  // Revisions of 1 to 7 events each, so that a cut falls within some.
+  // Revisions of 1 to 70 events each, so that a cut falls within some.
   const log = new EventLog();
   const made: Event[] = [];
   let cuts = 0;
   let oldest = 1;
   for (let revision = 1; made.length < 100_000; revision++) {
-    const events = Array.from({ length: 1 + (revision % 7) }, (_, i) => event(revision, `${i}`));
+    const events = Array.from({ length: 1 + (revision % 70) }, (_, i) => event(revision, `${i}`));
     made.push(...events);
     log.append(events);
     const held = log.since(0);
@@ -62,17 +62,14 @@ t.test("at every cut each revision is whole or refused, never a gap", (t) => {
     if (first === oldest) continue;
     cuts += 1;
     oldest = first;
-    t.same(
-      log.since(first),
-      made.filter((one) => one.revision >= first),
-      `whole from ${first} on`,
-    );
+    const expected = made.filter((one) => one.revision >= first);
+    t.equal(JSON.stringify(log.since(first)) === JSON.stringify(expected), true, `whole from ${first} on`);
     t.match(
       faultOf(() => log.since(first - 1)),
       { kind: "precondition" },
     );
     t.equal(log.since(first + 1)[0]?.revision, first + 1);
-    t.ok(held.length >= 20_000 - 7, "no more is cut than must be");
+    t.ok(held.length >= 20_000 - 70, "no more is cut than must be");
   }
   // From 25,001 on back to 20,000: (100,000 − 25,000) ÷ 5,000.
   t.ok(cuts >= 14 && cuts <= 16, `${cuts} cuts`);

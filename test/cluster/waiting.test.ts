@@ -63,12 +63,12 @@ async function setUp(t: { teardown(run: () => Promise<void>): void }) {
     fatal,
     say: (message: FromConsensus) => say(message),
     /** Time goes by, and the sweep looks. */
-    later(ms: number): void {
+    later: (ms: number): void => {
       time.nowMs += ms;
       sweep();
     },
     /** Commits data, or an entry that says nothing. */
-    commit(...all: (Uint8Array | null)[]): void {
+    commit: (...all: (Uint8Array | null)[]): void => {
       const entries: CommittedEntry[] = all.map((data) => ({ index: ++index, term: 1, data, membership: null }));
       say({ kind: "apply", batch: ++batch, entries });
     },

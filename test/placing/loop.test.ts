@@ -58,7 +58,7 @@ async function setUp(nodes = 1) {
       });
     },
     /** One run of the loop, so much later. */
-    async run(laterMs = 0): Promise<void> {
+    run: async (laterMs = 0): Promise<void> => {
       time.monotonicMs += laterMs;
       store.nowMs += laterMs;
       await service.run(1);

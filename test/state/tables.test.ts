@@ -57,11 +57,11 @@ function describe(before: Vm | undefined, after: Vm, nowMs: number): string {
   return parts.join(", ");
 }
 
-function golden(t: Pick<typeof import("tap").default, "equal">, name: string, lines: readonly string[]): void {
+function golden(test: Pick<typeof t, "equal">, name: string, lines: readonly string[]): void {
   const path = join(import.meta.dirname, "../golden/state", `${name}.txt`);
   const text = `${lines.join("\n")}\n`;
   if (process.env["ROOST_GOLDEN"] === "write") writeFileSync(path, text);
-  t.equal(text, existsSync(path) ? readFileSync(path, "utf8") : "(no golden file: ROOST_GOLDEN=write)", name);
+  test.equal(text, existsSync(path) ? readFileSync(path, "utf8") : "(no golden file: ROOST_GOLDEN=write)", name);
 }
 
 const row = (...cells: string[]): string => {
@@ -117,6 +117,10 @@ t.test("observations", (t) => {
   for (const state of STATES) {
     for (const observed of plain) lines.push(row(state, observed.kind, report(vmIn(state), observed)));
     lines.push(row(state, "cleaned", report(vmIn(state, { home: "n2" }), { kind: "cleaned" })));
+  }
+  for (const how of ["graceful", "force"] as const) {
+    const log = vmIn("shutdown", { desired: { power: "off", how } });
+    lines.push(row("shutdown", `shutdown-ignored, off ${how}`, report(log, { kind: "shutdown-ignored", afterMs: 9 })));
   }
   lines.push(
     "",

@@ -20,11 +20,11 @@ function setUp() {
     world,
     acks,
     sent,
-    beginRound() {
+    beginRound: (): void => {
       underWay = waiting;
       waiting = [];
     },
-    endRound() {
+    endRound: (): void => {
       for (const end of underWay) end();
       underWay = [];
     },

@@ -15,8 +15,8 @@ const leader = (): GroupPeer => {
 };
 const followers = (): GroupPeer[] => group.peers.filter((peer) => peer !== leader());
 const allHave = (id: string) => (): boolean => group.peers.every((peer) => peer.applied.includes(id));
-const noneFatal = (t: Pick<typeof import("tap").default, "same">): void => {
-  t.same(
+const noneFatal = (test: Pick<typeof t, "same">): void => {
+  test.same(
     group.peers.flatMap((peer) => peer.fatal),
     [],
   );

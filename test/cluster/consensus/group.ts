@@ -97,7 +97,7 @@ export class GroupPeer {
       },
       keeper,
       random: (limit) => random.below(limit),
-      post: (message) => void queueMicrotask(() => this.#onPost(message)),
+      post: (message) => queueMicrotask(() => this.#onPost(message)),
       fatal: (error) => void this.fatal.push(error),
     });
     await this.driver.start();
@@ -204,7 +204,13 @@ export class Group {
 
   deliver(from: GroupPeer, to: number, payload: Uint8Array): boolean {
     const target = this.peers.find((peer) => peer.peer.peerId === to);
-    if (target?.events == null || this.cut.has(`${from.peer.peerId}>${to}`) || this.drop?.(from, target, payload) === true) return false;
+    if (
+      target === undefined ||
+      target.events === null ||
+      this.cut.has(`${from.peer.peerId}>${to}`) ||
+      this.drop?.(from, target, payload) === true
+    )
+      return false;
     const bytes = payload.slice();
     setImmediate(() => target.events?.frame(from.peer, bytes));
     return true;
