@@ -1,11 +1,20 @@
 /**
- * Runs simulations: `node scripts/sim.ts --seed S [--seeds N] [--scenario raft]`. Every run follows from its seed alone, so a
+ * Runs simulations: `node scripts/sim.ts --seed S [--seeds N] [--scenario raft|ha]`. Every run follows from its seed alone, so a
  * failure is repeated by giving it again.
  */
 import { parseArgs } from "node:util";
+import { runHaSeed } from "../test/sim/ha.ts";
 import { simulateRaft } from "../test/sim/raft.ts";
 
-const SCENARIOS: Record<string, (seed: number) => object> = { raft: (seed) => simulateRaft(seed) };
+/** Each throws when an invariant does not hold. */
+const SCENARIOS: Record<string, (seed: number) => object> = {
+  raft: (seed) => simulateRaft(seed),
+  ha: (seed) => {
+    const result = runHaSeed(seed);
+    if (!result.ok) throw new Error(result.detail);
+    return result;
+  },
+};
 
 const { values } = parseArgs({
   options: {
