@@ -13,7 +13,8 @@ export const MAX_FRAME_BYTES = 512 * 2 ** 20;
 /** What may wait for one peer on one lane; past it frames are dropped, which Raft repairs by itself. */
 const QUEUE_MAX_BYTES = 64 * 2 ** 20;
 
-const RECONNECT_MS = { first: 50, last: 1_000 } as const;
+/** The longest wait is for a peer that restarts while its claims run on: it has about 3 s in all to be heard and acknowledged. */
+const RECONNECT_MS = { first: 50, last: 250 } as const;
 
 /** A cut link must be noticed soon, else TCP's own back-off delays the first frames after it heals. */
 const CHANNEL_OPTIONS: grpc.ChannelOptions = {
