@@ -110,7 +110,9 @@ export async function startDaemon(config: NodeConfig, identity: Identity, effect
     "--data",
     config.data,
     "--guardian",
-    guardian.word,
+    guardian,
+    // Of the state as it was left; a new one's default is the keeper's, too.
+    ...(loaded.state.cluster === null ? [] : ["--claim", String(loaded.state.cluster.settings["ha.claimMs"])]),
   ];
   const startKeeper = async (): Promise<void> => {
     await ensureKeeper({ dataDir: config.data, command: keeperCommand, limitMs: KEEPER_START_MS, log });
@@ -154,7 +156,8 @@ export async function startDaemon(config: NodeConfig, identity: Identity, effect
           hypervisor: `${capabilities.hypervisor} ${capabilities.version}`.trim(),
           hardwareAccelerated: capabilities.hardwareAccelerated,
           arch: capabilities.arch,
-          guardian: guardian.name,
+          // The keeper's word, not the option: a watchdog that is too slow is none.
+          guardian: (await keeper.list()).guardian,
         };
       },
       serialLogPath: (vm) => join(serialFolder, `${vm.definition.name}.log`),
@@ -235,11 +238,11 @@ async function found(config: NodeConfig, identity: Identity, caKey: string, repl
   await saveIdentity(config.data, { ...identity, founding: null });
 }
 
-function chooseGuardian(config: NodeConfig): { word: string; name: string | null } {
+function chooseGuardian(config: NodeConfig): string {
   const word = config.guardian === "auto" ? (existsSync("/dev/watchdog") ? "watchdog" : "none") : config.guardian;
   if (parseGuardian(word) === null)
     throw new RoostError({ kind: "invalid", violations: [{ field: "--guardian", message: `unknown guardian ${word}` }] });
-  return { word, name: word === "none" ? null : word };
+  return word;
 }
 
 /** What comes between Node and roost's own words when the sources run as they are. */

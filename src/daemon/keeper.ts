@@ -21,7 +21,8 @@ export async function keeper(words: readonly string[]): Promise<number> {
   }
   const log = createLogger({ level: "info", nowMs: () => Date.now(), write: (line) => process.stderr.write(`${line}\n`) }, "keeper");
   const killLeadMs = Number(value("--kill-lead") ?? KILL_LEAD_MS);
-  const running = await runKeeper({ dataDir, guardian, killLeadMs }, { log });
+  const claimMs = value("--claim");
+  const running = await runKeeper({ dataDir, guardian, killLeadMs, ...(claimMs === null ? {} : { claimMs: Number(claimMs) }) }, { log });
   await running.done;
   return 0;
 }

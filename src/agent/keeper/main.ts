@@ -8,7 +8,7 @@ import { createServer } from "node:net";
 import type { Server, Socket } from "node:net";
 import { asRoostError, RoostError } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
-import { isGone, kill } from "../../hypervisor/kill.ts";
+import { isGone, kill, noteProcesses } from "../../hypervisor/kill.ts";
 import type { KillRecipe } from "../../hypervisor/driver.ts";
 import { openGuardian, PET_MS, readFeed } from "../guardian.ts";
 import type { Guardian, GuardianKind } from "../guardian.ts";
@@ -26,6 +26,8 @@ export interface KeeperOptions {
   guardian: GuardianKind;
   /** Until the agent's hello says otherwise. */
   killLeadMs: number;
+  /** How long a claim lasts (setting `ha.claimMs`): a watchdog must act within. */
+  claimMs?: number;
 }
 
 export interface KeeperEffects {
@@ -39,6 +41,10 @@ export interface KeeperEffects {
 const LIBVIRT_TIMEOUT_MS = 200;
 const KILL_LIMIT_MS = 2_000;
 const MAX_CONNECTIONS = 32;
+/** Default of `ha.claimMs`. */
+const CLAIM_MS = 4_000;
+/** How often emulators are looked at while VMs are registered, besides when one starts. */
+const NOTE_MS = 5_000;
 /** Longest sleep of the timer: bounds the harm of a wrong wake-up time, and notices a socket taken away. */
 const MAX_SLEEP_MS = 250;
 
@@ -58,7 +64,13 @@ export async function runKeeper(options: KeeperOptions, effects: KeeperEffects):
   if (await pingKeeper(options.dataDir, 1_000)) throw new RoostError({ kind: "exists", what: "keeper", name: paths.socket });
   killStaleKeeper(options.dataDir, effects.log);
   const clock = effects.clock ?? openBootClock();
-  const guardian = openGuardian(options.guardian, paths.feed, clock.bootId);
+  const guardian = openGuardian(options.guardian, {
+    feedPath: paths.feed,
+    bootId: clock.bootId,
+    usableMs: (options.claimMs ?? CLAIM_MS) - options.killLeadMs,
+    nowMs: () => clock.nowMs(),
+    log: effects.log,
+  });
   const state = startKeeper({
     bootId: clock.bootId,
     nonce: randomBytes(16).toString("hex"),
@@ -99,6 +111,7 @@ class Keeper {
   #socketInode = 0;
   #timer: NodeJS.Timeout | undefined;
   #petTimer: NodeJS.Timeout | undefined;
+  #noteTimer: NodeJS.Timeout | undefined;
   #closed = false;
 
   constructor(
@@ -132,6 +145,7 @@ class Keeper {
     this.#socketInode = statSync(this.#socketPath).ino;
     this.#server.on("error", (error) => this.#log.error("the keeper's socket failed", { reason: error.message }));
     this.#petTimer = setInterval(() => this.#pet(), PET_MS);
+    this.#noteTimer = setInterval(() => this.#note(), NOTE_MS);
     this.#log.info("keeper started", {
       nonce: this.#state.nonce.slice(0, 8),
       bootId: this.#state.bootId,
@@ -145,6 +159,7 @@ class Keeper {
     this.#closed = true;
     clearTimeout(this.#timer);
     clearInterval(this.#petTimer);
+    clearInterval(this.#noteTimer);
     for (const socket of this.#connections) socket.destroy();
     this.#server.close();
     this.#guardian.close();
@@ -159,6 +174,14 @@ class Keeper {
     }
   }
 
+  /** What runs is known by pid before its end is due: then no look at the whole of /proc comes before the signal. */
+  #note(): void {
+    if (![...this.#state.vms.values()].some(({ recipe }) => recipe.kind === "libvirt")) return;
+    noteProcesses().catch((error: unknown) =>
+      this.#log.warn("the host's processes could not be looked at", { reason: asRoostError(error).message }),
+    );
+  }
+
   #step(input: KeeperInput): KeeperAnswer | null {
     const nowMs = this.#clock.nowMs();
     const result = step(this.#state, input, nowMs);
@@ -170,7 +193,8 @@ class Keeper {
       else if (!this.#feed(effect.feed)) {
         // Tried again at the next step. What was to be armed for may not run without its guardian.
         this.#state = { ...this.#state, fed: before.fed };
-        if (answer?.ok === true && effect.feed.armed && !before.fed.armed)
+        const earlier = effect.feed.armed && before.fed.armed && effect.feed.deadlineMs < before.fed.deadlineMs;
+        if (answer?.ok === true && effect.feed.armed && (earlier || !before.fed.armed))
           answer = { ok: false, reason: "guardian", detail: "the guardian's feed could not be written" };
       }
     }
@@ -259,6 +283,8 @@ class Keeper {
       answer = { ok: true, status: statusOf(this.#state, this.#clock.nowMs(), { pid: process.pid, guardian: this.#guardian.name }) };
     } else {
       answer = this.#step({ kind: "request", request }) ?? { ok: true };
+      // Started paused or found running: its process is there by now.
+      if (answer.ok && (request.op === "confirm" || request.op === "register")) this.#note();
       if (!answer.ok) this.#log.debug("refused", { op: request.op, reason: answer.reason, detail: answer.detail });
     }
     const reply: AnswerFrame = { id, answer };
