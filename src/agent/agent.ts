@@ -63,6 +63,8 @@ export class Agent {
   /** VMs whose plan ended during the present look: what it saw of them may be old. */
   readonly #endedMeanwhile = new Set<string>();
   readonly #missingSince = new Map<string, number>();
+  /** `VM generation` in prolog → since when looks fail; emptied by one that does not. */
+  readonly #stuckSince = new Map<string, number>();
   readonly #cancels = new Set<() => void>();
   #status: { keeper: KeeperStatus; atMs: number } | null = null;
   #greeted = "";
@@ -146,8 +148,10 @@ export class Agent {
       this.#wanted = false;
       try {
         await this.#lookOnce();
+        this.#stuckSince.clear();
       } catch (error) {
         this.#log.warn("the node could not be looked at; trying again", { reason: asRoostError(error).message });
+        await this.#giveUpStuck(asRoostError(error).message);
         this.#lookIn(RETRY_MS);
         return;
       }
@@ -185,7 +189,9 @@ export class Agent {
       const kept = registered.get(domain.vmId);
       return claim?.nodeId === nodeId && claim.generation === domain.generation && kept?.generation === domain.generation;
     };
-    const clean = domains.every((domain) => domain.clusterId !== cluster.id || known(domain));
+    // A start under way may bring up what this look has not seen.
+    const starting = [...busyBefore.values()].some((goal) => goal === "start" || goal === "adopt");
+    const clean = !starting && domains.every((domain) => domain.clusterId !== cluster.id || known(domain));
     for (const plan of plans) {
       if (busyBefore.has(plan.vmId) || this.#endedMeanwhile.has(plan.vmId)) continue;
       if (!this.#waitsForEvent(plan, vms, executor, nowMs)) executor.submit(plan);
@@ -205,6 +211,34 @@ export class Agent {
     for (const vmId of this.#missingSince.keys()) if (!vms.has(vmId)) this.#missingSince.delete(vmId);
     if (clean && this.#endedMeanwhile.size === 0) await this.#whenClean(status, view.nodes.get(nodeId));
     else if (this.#endedMeanwhile.size > 0) this.#wanted = true;
+  }
+
+  /**
+   * The hypervisor does not answer: what still is in prolog here is given back, so that it is placed elsewhere. `starting` is committed
+   * before any start, so no domain of the generation has ever been; and what is noted as gone is not started any more.
+   */
+  async #giveUpStuck(reason: string): Promise<void> {
+    const { store, clock } = this.#deps;
+    const view = store.view();
+    const executor = this.#executor;
+    if (!this.#fresh || executor === null || view.cluster === null) return;
+    const limitMs = view.cluster.settings["vm.bootTimeoutMs"];
+    const { nodeId } = this.#options;
+    for (const vmId of view.claimsByNode.get(nodeId) ?? []) {
+      const vm = view.vms.get(vmId);
+      const generation = vm?.claim?.generation;
+      if (vm?.state !== "prolog" || generation === undefined || executor.busy.has(vmId)) continue;
+      const key = `${vmId} ${generation}`;
+      const sinceMs = this.#stuckSince.get(key) ?? clock.monotonicMs();
+      this.#stuckSince.set(key, sinceMs);
+      if (clock.monotonicMs() - sinceMs < limitMs) continue;
+      const observed = executor.noteNeverStarted({ vmId, generation }, `the hypervisor does not answer: ${reason}`);
+      try {
+        await within(this.#report(vmId, generation, observed), LIST_LIMIT_MS, "giving a VM back");
+      } catch (error) {
+        this.#log.warn("a VM could not be given back; trying again", { vmId, reason: asRoostError(error).message });
+      }
+    }
   }
 
   /** Everything that runs here is registered, and nothing older is left. */
@@ -363,6 +397,8 @@ export class Agent {
       const status = await this.#keeperStatus();
       // A new keeper knows none of the domains; what it ended is to be reported.
       if (status.nonce !== before?.keeper.nonce || status.vms.some((vm) => vm.phase !== "live")) this.look();
+      // Its guardian may be another one.
+      if (status.nonce !== before?.keeper.nonce) this.#background("reporting the node's information", () => this.reportInfo());
     } catch {
       this.#restoring = this.#restoreKeeper().finally(() => {
         this.#restoring = null;

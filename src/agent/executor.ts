@@ -117,6 +117,13 @@ export class Executor {
     };
   }
 
+  /** It will not be started any more, only reported, again and again if need be. For a VM without a plan under way. */
+  noteNeverStarted(ref: DomainRef, detail: string): VmObservation & { kind: "gone" } {
+    const memory = this.#remember(ref.vmId, ref.generation);
+    memory.gone ??= { kind: "gone", cause: "never-started", detail };
+    return memory.gone;
+  }
+
   /** Forgets what concerns no claim and no work any more. */
   forget(keep: (vmId: string, generation: number) => boolean): void {
     for (const [vmId, memory] of this.#memory) if (!keep(vmId, memory.generation) && !this.#working.has(vmId)) this.#memory.delete(vmId);
@@ -184,9 +191,13 @@ export class Executor {
   async #carryOut(work: Work, session: Session, log: Logger): Promise<void> {
     const { plan } = work;
     const context: Context = { plan, session, signal: work.abort.signal, attachments: null };
+    const last = plan.actions.at(-1);
     for (const action of plan.actions) {
       try {
         work.abort.signal.throwIfAborted();
+        // The keeper forgets why it ended: if the report fails, the next look makes it again from here.
+        if (action.op === "unregister" && last?.op === "report" && last.observed.kind === "gone")
+          this.#remember(plan.vmId, plan.generation).gone = last.observed;
         await this.#do(action, context);
       } catch (error) {
         if (plan.goal !== "start" && plan.goal !== "adopt") throw error;

@@ -76,7 +76,11 @@ export const SHUTDOWN_AGAIN_MS = 15_000;
 export function reconcile(input: ReconcileInput): Plan[] {
   const domains = new Map<string, DomainStatus>();
   // Only domains that carry this cluster's id are ever touched.
-  for (const domain of input.domains) if (domain.clusterId === input.clusterId && domain.state !== "gone") domains.set(domain.vmId, domain);
+  for (const domain of input.domains) {
+    if (domain.clusterId !== input.clusterId || domain.state === "gone") continue;
+    // A definition of one generation must not hide what runs of another.
+    if (domain.state !== "defined" || !domains.has(domain.vmId)) domains.set(domain.vmId, domain);
+  }
   const vmIds = new Set([...input.vms.keys(), ...domains.keys(), ...input.registered.keys()]);
   const plans: Plan[] = [];
   for (const vmId of vmIds) {

@@ -218,6 +218,16 @@ export interface VmRetry {
 
 export type CommandType = Command["type"];
 
+/** The leader's own decisions: never taken from another peer (SEC-3). */
+export const LEADERS_COMMANDS: ReadonlySet<CommandType> = new Set<CommandType>([
+  "node.join-abort",
+  "node.suspect",
+  "node.alive",
+  "node.expire",
+  "claims.shorten",
+  "vm.place",
+]);
+
 /** What is proposed: the command with everything that applying it may need from outside. */
 export interface Envelope {
   /** Repeating it returns the first answer (STA-2). */

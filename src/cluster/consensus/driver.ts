@@ -12,6 +12,7 @@ import { APPEND_THREAD, APPLY_THREAD, type Checkpoint, type Entry, type Message,
 import type { LevelLog } from "../../raft/storage/level.ts";
 import type { Lane, LinkEvents, Peer, PeerLinks } from "../../raft/transport/links.ts";
 import { decodeEnvelope } from "../../state/codec.ts";
+import { LEADERS_COMMANDS } from "../../state/commands.ts";
 import { Acks } from "./acks.ts";
 import { type Acknowledgement, decodeFrame, encodeFrame, type Heartbeat } from "./frames.ts";
 import type { CommittedEntry, ConsensusConfig, FromConsensus, MembershipChange, ToConsensus } from "./protocol.ts";
@@ -407,11 +408,8 @@ export class ConsensusDriver {
     // A peer speaks for itself only (SEC-3): it is who its certificate says, and proposes what it is the origin of.
     if (message.from !== from.peerId)
       return this.#effects.log.warn("dropped a message under another's name", { from: from.nodeId, claimed: message.from });
-    if (
-      message.type === "propose" &&
-      !message.entries.every((entry) => entry.kind === "normal" && decodeEnvelope(entry.data).origin === from.nodeId)
-    ) {
-      return this.#effects.log.warn("dropped a proposal under another's name", { from: from.nodeId });
+    if (message.type === "propose" && !message.entries.every((entry) => mayPropose(from, entry))) {
+      return this.#effects.log.warn("dropped a proposal that is not the peer's to make", { from: from.nodeId });
     }
     if (message.type === "append" || message.type === "heartbeat" || message.type === "checkpoint")
       this.#leaderHeardMs = this.#effects.clock.monotonicMs();
@@ -534,4 +532,11 @@ export class ConsensusDriver {
 
 function isMembership(entry: Entry): boolean {
   return entry.kind === "conf" || entry.kind === "conf-v1";
+}
+
+/** Its own commands, in its own name, and none that only the leader decides (SEC-3). */
+function mayPropose(from: Peer, entry: Entry): boolean {
+  if (entry.kind !== "normal") return false;
+  const { origin, command } = decodeEnvelope(entry.data);
+  return origin === from.nodeId && !LEADERS_COMMANDS.has(command.type);
 }

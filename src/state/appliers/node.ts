@@ -53,6 +53,7 @@ export function join(tx: Transaction, command: NodeJoin): CommandResult {
     throw new RoostError({ kind: "denied", reason: "this join token has expired" }, "make a new one with `roost token create`");
   if (token.usesLeft <= 0)
     throw new RoostError({ kind: "denied", reason: "this join token has been used" }, "make a new one with `roost token create`");
+  if (tx.state.nodes.has(command.node.id)) throw new RoostError({ kind: "exists", what: "node", name: command.node.id });
   if (tx.state.nodeIdByName.has(command.node.name)) {
     throw new RoostError({ kind: "exists", what: "node", name: command.node.name }, "choose another name with --name");
   }
@@ -123,6 +124,7 @@ export function alive(tx: Transaction, command: NodeAlive): CommandResult {
 
 export function expire(tx: Transaction, command: NodeExpire): CommandResult {
   const node = tx.needNode(command.nodeId);
+  if (command.proof.nodeId !== node.id) throw new RoostError({ kind: "conflict", reason: `the proof is of node ${command.proof.nodeId}` });
   if (tx.envelope.term !== tx.term || command.proof.term !== tx.term) {
     throw new RoostError({
       kind: "conflict",

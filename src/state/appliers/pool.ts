@@ -8,6 +8,7 @@ import type { Transaction } from "../transaction.ts";
 export function create(tx: Transaction, command: PoolCreate): CommandResult {
   tx.needCluster();
   const { pool } = command;
+  if (tx.state.pools.has(pool.id)) throw new RoostError({ kind: "exists", what: "pool", name: pool.id });
   if (tx.state.poolIdByName.has(pool.name)) throw new RoostError({ kind: "exists", what: "pool", name: pool.name });
   for (const other of tx.state.pools.values()) {
     if (other.path === pool.path)

@@ -17,6 +17,7 @@ export function create(tx: Transaction, command: VmCreate): CommandResult {
   const names = new Set<string>();
   let number = cluster.nextVmNumber;
   for (const { id, definition, hold, nodeId, power } of command.vms) {
+    if (tx.get("vms", id) !== undefined) throw new RoostError({ kind: "exists", what: "vm", name: id });
     if (tx.state.vmIdByName.has(definition.name) || names.has(definition.name))
       throw new RoostError({ kind: "exists", what: "vm", name: definition.name });
     if (nodeId !== null) tx.needNode(nodeId);

@@ -40,6 +40,8 @@ t.test("a peer proposes for itself only, sends under its own name only, and its 
   const bytes = (text: string): Uint8Array => new TextEncoder().encode(text);
   from.say(to, { kind: "raft", message: proposal(envelope("forged", to.peer.nodeId)) });
   from.say(to, { kind: "raft", message: proposal(envelope("other-name", from.peer.nodeId), "normal", to.peer.peerId) });
+  const suspicion = { type: "node.suspect" as const, nodeId: to.peer.nodeId, silentMs: 1 };
+  from.say(to, { kind: "raft", message: proposal(envelope("not-its-own", from.peer.nodeId, suspicion)) });
   from.say(to, { kind: "raft", message: proposal(new Uint8Array(), "conf") });
   for (const text of ["null", "{}", "x", '{"origin":"n2"}', `{"origin":"${from.peer.nodeId}","requestId":"half"}`]) {
     from.say(to, { kind: "raft", message: proposal(bytes(text)) });
@@ -49,7 +51,7 @@ t.test("a peer proposes for itself only, sends under its own name only, and its 
   from.say(to, new Uint8Array());
   from.say(to, { kind: "raft", message: proposal(envelope("honest", from.peer.nodeId)) });
   await until(allHave("honest"), "the honest one");
-  for (const id of ["forged", "other-name", "half"]) t.notOk(to.applied.includes(id), id);
+  for (const id of ["forged", "other-name", "half", "not-its-own"]) t.notOk(to.applied.includes(id), id);
   t.equal(leader(), to);
   noneFatal(t);
 });

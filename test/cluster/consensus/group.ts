@@ -2,6 +2,7 @@
  * Several ConsensusDrivers in one process: real logs on disk, links in memory that a test can cut or use to say what no
  * honest peer would, and a main thread each that only writes down what it applies.
  */
+import type { Command } from "../../../src/state/commands.ts";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -231,7 +232,7 @@ export class Group {
   }
 }
 
-export function envelope(requestId: string, origin: string): Uint8Array {
+export function envelope(requestId: string, origin: string, command: Command = { type: "vm.retry", vmId: "none" }): Uint8Array {
   const whole: Envelope = { requestId, origin, atMs: 0, actor: "", term: 0, command: { type: "vm.retry", vmId: "none" } };
   return encodeEnvelope(whole);
 }
