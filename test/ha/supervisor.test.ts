@@ -19,7 +19,10 @@ async function setUp() {
   await store.propose({ type: "token.create", id: "t", secretHash: "h", ttlMs: 60_000, uses: 9 }, actor);
   await store.propose({ type: "node.join", tokenId: "t", secretHash: "h", node: joining("n2") }, actor);
   store.origin = "n2";
-  await store.propose({ type: "node.hello", nodeId: "n2", info: nodeInfo("b"), parkRevision: 0, apiAddress: "n2:1", peerAddress: "n2:2" }, actor);
+  await store.propose(
+    { type: "node.hello", nodeId: "n2", info: nodeInfo("b"), parkRevision: 0, apiAddress: "n2:1", peerAddress: "n2:2" },
+    actor,
+  );
   store.origin = "n1";
   const { definition } = testVm("vm", {});
   await store.propose({ type: "vm.create", vms: [{ id: "vm", definition, hold: false, nodeId: null, power: "on" }] }, actor);

@@ -73,7 +73,14 @@ export async function testCluster(nodes = 1, id: () => string = newId): Promise<
     }
     store.origin = nodeId;
     await store.propose(
-      { type: "node.hello", nodeId, info: nodeInfo(), parkRevision: 0, apiAddress: joining(i).apiAddress, peerAddress: joining(i).peerAddress },
+      {
+        type: "node.hello",
+        nodeId,
+        info: nodeInfo(),
+        parkRevision: 0,
+        apiAddress: joining(i).apiAddress,
+        peerAddress: joining(i).peerAddress,
+      },
       { actor: `node:${nodeId}` },
     );
     store.origin = first;

@@ -233,7 +233,7 @@ export class Group {
 }
 
 export function envelope(requestId: string, origin: string, command: Command = { type: "vm.retry", vmId: "none" }): Uint8Array {
-  const whole: Envelope = { requestId, origin, atMs: 0, actor: "", term: 0, command: { type: "vm.retry", vmId: "none" } };
+  const whole: Envelope = { requestId, origin, atMs: 0, actor: "", term: 0, command };
   return encodeEnvelope(whole);
 }
 
