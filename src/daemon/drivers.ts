@@ -10,8 +10,10 @@ import { DEFAULT_CLIENT_OPTIONS } from "../hypervisor/libvirt/client.ts";
 import { LibvirtDriver } from "../hypervisor/libvirt/driver.ts";
 import { FileDomainStore } from "../hypervisor/simulated-files.ts";
 import { SimulatedDriver } from "../hypervisor/simulated.ts";
+import { probedAcceleration } from "./probed.ts";
 
 const PROBE_LIMIT_MS = 20_000;
+const EMULATOR = "/usr/bin/qemu-system-x86_64";
 
 /** `auto` takes libvirt where its socket is and answers; else the simulated driver, and says so. */
 export async function chooseDriver(config: NodeConfig, clusterId: string, effects: { clock: Clock; log: Logger }): Promise<Driver> {
@@ -19,7 +21,11 @@ export async function chooseDriver(config: NodeConfig, clusterId: string, effect
   if (config.driver !== "simulated") {
     const socket = DEFAULT_CLIENT_OPTIONS.socketPaths.find((path) => existsSync(path));
     if (config.driver === "libvirt" || socket !== undefined) {
-      const driver = new LibvirtDriver({ clusterId, client: { uri: config.libvirtUri }, acceleration: "probe" }, { log });
+      const probe = { path: join(config.data, "run", "acceleration.json"), emulatorPath: EMULATOR, arch: "x86_64" };
+      const driver = new LibvirtDriver(
+        { clusterId, client: { uri: config.libvirtUri }, acceleration: "probe", emulatorPath: EMULATOR },
+        { log, probe: () => probedAcceleration(probe, { nowMs: () => effects.clock.wallMs(), log }) },
+      );
       if (config.driver === "libvirt") return driver;
       try {
         await within(driver.capabilities(), PROBE_LIMIT_MS);
