@@ -70,6 +70,8 @@ export class Agent {
   #greeted = "";
   #restoring: Promise<void> | null = null;
   #lastInfo = "";
+  /** Of the keeper when the node was last described because of it: looks read its status, too. */
+  #describedNonce = "";
   #resolveReady: () => void = () => {};
   /** Resolves when the node has said hello for the first time since `start`. */
   readonly ready: Promise<void>;
@@ -398,7 +400,10 @@ export class Agent {
       // A new keeper knows none of the domains; what it ended is to be reported.
       if (status.nonce !== before?.keeper.nonce || status.vms.some((vm) => vm.phase !== "live")) this.look();
       // Its guardian may be another one.
-      if (status.nonce !== before?.keeper.nonce) this.#background("reporting the node's information", () => this.reportInfo());
+      if (status.nonce !== this.#describedNonce && !this.#needsHello) {
+        this.#describedNonce = status.nonce;
+        this.#background("reporting the node's information", () => this.reportInfo());
+      }
     } catch {
       this.#restoring = this.#restoreKeeper().finally(() => {
         this.#restoring = null;

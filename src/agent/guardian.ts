@@ -68,7 +68,7 @@ export interface GuardianOptions {
   log: Logger;
   /** Replaced in tests. */
   sysPath?: string;
-  nowMs(): number;
+  nowMs: () => number;
 }
 
 /** The file is written by every kind: a new keeper finds the deadline in it. Only kind `file` counts on somebody else reading it. */

@@ -65,6 +65,7 @@ async function setUp(t: { teardown: (end: () => Promise<void>) => void }) {
   const keeper = new TestKeeper();
   keeper.renew();
   const done: string[] = [];
+  const tuned = { skewMs: 0, prepared: Promise.resolve(), infos: 0 };
   const make = (): Agent =>
     new Agent(
       { nodeId: "n1", apiAddress: "n1:1", peerAddress: "n1:2", parallel: 4 },
@@ -72,22 +73,27 @@ async function setUp(t: { teardown: (end: () => Promise<void>) => void }) {
         store,
         driver,
         keeper,
-        clock: systemClock,
+        clock: { ...systemClock, monotonicMs: () => systemClock.monotonicMs() + tuned.skewMs },
         log: silentLogger,
         ensureKeeper: () => Promise.resolve(),
         volumes: {
           prepare: (vm) =>
-            Promise.resolve(void done.push(`prepare ${vm.id}`)).then(() => ({
-              boot: {
-                kernelPath: "/k",
-                initrdPath: null,
-                cmdline: "",
-              },
-              disks: [],
-            })),
+            tuned.prepared
+              .then(() => void done.push(`prepare ${vm.id}`))
+              .then(() => ({
+                boot: {
+                  kernelPath: "/k",
+                  initrdPath: null,
+                  cmdline: "",
+                },
+                disks: [],
+              })),
           clean: (vm) => Promise.resolve(void done.push(`clean ${vm.id}`)),
         },
-        nodeInfo: () => Promise.resolve(nodeInfo("b")),
+        nodeInfo: () => {
+          tuned.infos++;
+          return Promise.resolve(nodeInfo("b"));
+        },
         serialLogPath: () => null,
       },
     );
@@ -140,7 +146,7 @@ async function setUp(t: { teardown: (end: () => Promise<void>) => void }) {
     await session.logout();
     return list.map(({ vmId, generation, state }) => `${vmId}/${generation % 2 ** 32} ${state}`);
   };
-  return { store, driver, keeper, agent, make, until, reaches, place, create, desire, domains, done };
+  return { store, driver, keeper, agent, make, until, reaches, place, create, desire, domains, done, tuned };
 }
 
 const ID = "00000000-0000-4000-8000-00000000000a";
@@ -240,4 +246,73 @@ t.test("without acknowledged time nothing starts; it waits and does not count as
   t.equal(store.view().vms.get(ID)?.failures, 0);
   keeper.renew();
   await reaches(ID, "running");
+});
+
+const turn = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 5));
+
+t.test("a new keeper hears that all is settled only when no start is under way, and the node is described anew", limits, async (t) => {
+  const { agent, create, reaches, keeper, driver, tuned } = await setUp(t);
+  agent.start();
+  await agent.ready;
+  let prepare = (): void => {};
+  tuned.prepared = new Promise((resolve) => (prepare = resolve));
+  await create(ID);
+  await turn();
+  keeper.state = startKeeper({ bootId: "b", nonce: "n4", killLeadMs: 500, feed: null });
+  keeper.renew();
+  const infos = tuned.infos;
+  let looks = 0;
+  const login = driver.login.bind(driver);
+  driver.login = () => {
+    looks++;
+    void turn().then(() => agent.look());
+    return login();
+  };
+  agent.look();
+  while (looks < 4) await turn();
+  t.notOk(keeper.state.settled);
+  while (tuned.infos === infos) await turn();
+  prepare();
+  await reaches(ID, "running");
+  driver.login = login;
+  agent.look();
+  while (!keeper.state.settled) await turn();
+});
+
+t.test("why a VM ended is not forgotten when its report fails", limits, async (t) => {
+  const { agent, create, reaches, keeper, store, driver } = await setUp(t);
+  agent.start();
+  await agent.ready;
+  await create(ID);
+  await reaches(ID, "running");
+  const causes: string[] = [];
+  const propose = store.propose.bind(store);
+  store.propose = (command, options) => {
+    if (command.type !== "vm.report" || command.observed.kind !== "gone") return propose(command, options);
+    causes.push(command.observed.cause);
+    return causes.length === 1 ? Promise.reject(new RoostError({ kind: "timeout", what: "it", afterMs: 1 })) : propose(command, options);
+  };
+  const kept = keeper.state.vms.get(ID);
+  if (kept === undefined) throw new Error("not registered");
+  keeper.state = { ...keeper.state, vms: new Map([[ID, { ...kept, phase: "gone", why: "deadline" }]]) };
+  await driver.end({ vmId: ID, generation: kept.generation }, "crashed");
+  await reaches(ID, "pending");
+  t.strictSame(causes, ["fenced", "fenced"]);
+});
+
+t.test("a VM in prolog where the hypervisor does not answer is given back", limits, async (t) => {
+  const { agent, create, reaches, store, driver, tuned } = await setUp(t);
+  agent.start();
+  await agent.ready;
+  let logins = 0;
+  driver.login = () => {
+    logins++;
+    return Promise.reject(new RoostError({ kind: "timeout", what: "logging in", afterMs: 1 }));
+  };
+  await create(ID);
+  while (logins < 4) await turn();
+  t.equal(store.view().vms.get(ID)?.state, "prolog", "not at once");
+  tuned.skewMs = 200_000; // more than vm.bootTimeoutMs
+  await reaches(ID, "pending");
+  t.match(store.view().vms.get(ID)?.reason, /the hypervisor does not answer/);
 });

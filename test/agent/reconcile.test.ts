@@ -182,3 +182,23 @@ t.test("after a passing failure a VM is left alone for a moment", async (t) => {
   t.equal(plan({ vm: claimed("prolog"), memory: memory({ notBeforeMs: 100_001 }) }), "nothing");
   t.equal(plan({ vm: claimed("prolog"), memory: memory({ notBeforeMs: 100_000 }) }), START);
 });
+
+t.test("a definition does not hide what runs, in whatever order they are listed", async (t) => {
+  for (const domains of [
+    [domain("running"), domain("defined", 2)],
+    [domain("defined", 2), domain("running")],
+  ]) {
+    const plans = reconcile({
+      clusterId: "c",
+      nodeId: ME,
+      fresh: true,
+      nowMs: 1e5,
+      shutdownTimeoutMs: 60_000,
+      vms: new Map([["v", claimed("running")]]),
+      domains,
+      registered: new Map([["v", kept()]]),
+      memory: new Map(),
+    });
+    t.strictSame(plans, []);
+  }
+});
