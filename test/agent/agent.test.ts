@@ -280,7 +280,7 @@ t.test("a new keeper hears that all is settled only when no start is under way, 
 });
 
 t.test("why a VM ended is not forgotten when its report fails", limits, async (t) => {
-  const { agent, create, reaches, keeper, store, driver } = await setUp(t);
+  const { agent, create, reaches, keeper, store, driver, until } = await setUp(t);
   agent.start();
   await agent.ready;
   await create(ID);
@@ -296,7 +296,8 @@ t.test("why a VM ended is not forgotten when its report fails", limits, async (t
   if (kept === undefined) throw new Error("not registered");
   keeper.state = { ...keeper.state, vms: new Map([[ID, { ...kept, phase: "gone", why: "deadline" }]]) };
   await driver.end({ vmId: ID, generation: kept.generation }, "crashed");
-  await reaches(ID, "pending");
+  while (causes.length < 2) await turn();
+  await until(ID, (vm) => vm?.claim === null);
   t.strictSame(causes, ["fenced", "fenced"]);
 });
 
