@@ -310,3 +310,30 @@ t.test("Raft's membership is mirrored into the rows", (t) => {
   t.same(roles(), ["none", "voter", "learner"]);
   t.end();
 });
+
+t.test("claims.shorten: bound to its term and to the setting it was decided for", (t) => {
+  const log = CommandLog.withNodes(1);
+  log.ok({ type: "setting.update", key: "ha.claimMs", value: 8_000 });
+  log.ok({ type: "setting.update", key: "ha.claimMs", value: 5_000 });
+  t.equal(log.state.cluster?.longestClaimMs, 8_000);
+  t.match(log.refused({ type: "claims.shorten", claimMs: 5_000 }, { term: log.term + 1 }), { kind: "conflict", reason: /term/ });
+  t.match(log.refused({ type: "claims.shorten", claimMs: 4_000 }, { term: log.term }), { kind: "conflict", reason: /changed/ });
+  log.ok({ type: "claims.shorten", claimMs: 5_000 }, { term: log.term });
+  t.equal(log.state.cluster?.longestClaimMs, 5_000);
+  t.end();
+});
+
+t.test("node.hello: ends the park that it knows, no later one (HA-9)", (t) => {
+  const log = CommandLog.withNodes(1);
+  const { parkRevision: before, info } = log.state.nodes.get("n1")!;
+  const hello = (parkRevision: number): void => {
+    log.ok({ type: "node.hello", nodeId: "n1", info: info!, parkRevision, apiAddress: "n1:1", peerAddress: "n1:2" }, { origin: "n1" });
+  };
+  log.ok({ type: "node.park", nodeId: "n1", durationMs: 60_000 }, { origin: "n1" });
+  hello(before);
+  t.equal(log.state.nodes.get("n1")?.parkedMs, 60_000, "sent before the park, applied after it");
+  hello(log.state.nodes.get("n1")!.parkRevision);
+  t.equal(log.state.nodes.get("n1")?.parkedMs, 0);
+  t.match(log.refused({ type: "node.park", nodeId: "n1", durationMs: 3_600_001 }, { origin: "n1" }), { kind: "invalid" });
+  t.end();
+});
