@@ -122,7 +122,8 @@ interface Sight extends VmRow {
 
 /** The VMs by name, with the process that runs each. */
 async function sights(cluster: Cluster): Promise<Record<string, Sight>> {
-  const rows = await cluster.until("running", NAMES, (vm) => vm.state === "running");
+  // A keeper's act is known only once its agent has said so: what is called running must have a process, too.
+  const rows = await cluster.until("running", NAMES, (vm) => vm.state === "running" && cluster.lab.nodesRunning(vm.id).length === 1);
   return Object.fromEntries(rows.map((vm) => [vm.name, { ...vm, pid: cluster.qemu(vm.id).pid }]));
 }
 

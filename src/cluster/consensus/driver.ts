@@ -21,6 +21,8 @@ import { Rounds } from "./rounds.ts";
 
 /** Part of the election time that counts as passed when a peer starts. */
 const HEAD_START = 0.7;
+/** A new leader acknowledges nothing before it has applied its term's first entry; that takes it about this long. */
+const FIRST_BEAT_MS = 50;
 /** Taking over a checkpoint takes at most about this long; a peer that is slower is asked where it is. */
 const CHECKPOINT_ANSWER_MS = 3_000;
 
@@ -80,6 +82,7 @@ export class ConsensusDriver {
   #membership: Membership;
   #appliedIndex: number;
   #appliedTerm: number;
+  #lastLead = NONE;
   #leadingTerm = 0;
   #leadingSinceMs = 0;
   #leaderHeardMs: number | null = null;
@@ -229,7 +232,10 @@ export class ConsensusDriver {
     try {
       while (this.#node.hasReady()) {
         const ready = this.#node.ready();
-        if (ready.soft !== null) this.#onRole(ready.soft.role === "leader");
+        if (ready.soft !== null) {
+          this.#onRole(ready.soft.role === "leader");
+          this.#onLeader(ready.soft.lead);
+        }
         for (const message of ready.messages) this.#route(message, ready.mustSync);
         for (const read of ready.readStates) this.#rounds.confirmed(this.#effects.clock.monotonicMs(), read.context, read.index);
       }
@@ -447,6 +453,7 @@ export class ConsensusDriver {
   }
 
   async #beat(keeper: KeeperLink): Promise<void> {
+    if (this.#stopped) return;
     try {
       const beat = await keeper.beat();
       const { lead } = this.#node.soft;
@@ -478,6 +485,14 @@ export class ConsensusDriver {
   }
 
   // ---- Status ----------------------- ---------------------------------------------------------------------------
+
+  /** Claims have run on without a leader: the new one is told of this node's life at once, not with the next heartbeat. */
+  #onLeader(lead: number): void {
+    const isNew = lead !== NONE && lead !== this.#lastLead;
+    this.#lastLead = lead;
+    const { keeper, clock } = this.#effects;
+    if (isNew && keeper !== null) clock.after(FIRST_BEAT_MS, () => void this.#beat(keeper));
+  }
 
   #onRole(leading: boolean): void {
     if (leading && this.#leadingTerm === this.#node.term) return;
