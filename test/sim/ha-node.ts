@@ -1,7 +1,8 @@
 /** One simulated host: clock with a rate error, hypervisor, guardian, keeper (the real machine), agent (the real reconcile). */
 import { deadlineMs, startKeeper, step, wakeAtMs } from "../../src/agent/keeper/machine.ts";
 import type { Feed, KeeperInput, KeeperState } from "../../src/agent/keeper/machine.ts";
-import type { Acknowledgement, Beat, KeeperAnswer, KeeperRequest, RegisteredVm } from "../../src/agent/keeper/protocol.ts";
+import type { Acknowledgement } from "../../src/model/heartbeat.ts";
+import type { Beat, KeeperAnswer, KeeperRequest, RegisteredVm } from "../../src/agent/keeper/protocol.ts";
 import { planCancel, reconcile } from "../../src/agent/reconcile.ts";
 import type { Action, Plan, VmMemory } from "../../src/agent/reconcile.ts";
 import type { DomainStatus } from "../../src/hypervisor/driver.ts";

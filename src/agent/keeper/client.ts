@@ -7,17 +7,8 @@ import type { Socket } from "node:net";
 import { RoostError } from "../../base/errors.ts";
 import { LineReader } from "./lines.ts";
 import { keeperPaths } from "./process.ts";
-import type {
-  Acknowledgement,
-  AnswerFrame,
-  Beat,
-  KeeperAnswer,
-  KeeperRequest,
-  KeeperStatus,
-  RefusalReason,
-  Registration,
-  VmGeneration,
-} from "./protocol.ts";
+import type { Acknowledgement, VmGeneration } from "../../model/heartbeat.ts";
+import type { AnswerFrame, Beat, KeeperAnswer, KeeperRequest, KeeperStatus, RefusalReason, Registration } from "./protocol.ts";
 
 export type KeeperReply = { ok: true; deadlineMs: number } | { ok: false; reason: RefusalReason; detail: string };
 

@@ -4,6 +4,7 @@
  * times at which heartbeats were minted, the deadline) is the keeper's own (HA-3).
  */
 import type { KillRecipe } from "../../hypervisor/driver.ts";
+import type { Acknowledgement, Heartbeat, VmGeneration } from "../../model/heartbeat.ts";
 
 /** A line longer than this closes the connection, on both sides. 1,000 claims are about 100 KiB. */
 export const MAX_LINE_BYTES = 4 * 1024 * 1024;
@@ -12,34 +13,9 @@ export const MAX_REGISTERED = 4_096;
 /** No acknowledgement may grant more; also the upper bound of the setting `ha.claimMs`. */
 export const MAX_GRANTED_MS = 600_000;
 
-export interface VmGeneration {
-  vmId: string;
-  generation: number;
-}
-
-/** The proof of liveness that goes to the leader as it is. */
-export interface Beat {
-  bootId: string;
-  /** Minted by this keeper process at its start: acknowledgements of an earlier keeper's heartbeats are worth nothing. */
-  nonce: string;
-  seq: number;
+/** A heartbeat as the keeper mints it; the time stays on the node. */
+export interface Beat extends Heartbeat {
   mintedAtMs: number;
-  /** Revision of the newest claim set that this keeper knows. */
-  claimRevision: number;
-}
-
-/**
- * The leader's answer to a heartbeat (HA-2). `claimRevision` is the node row's, in a state that holds every
- * write committed before the quorum round; `claims` is the whole set at it, and must be there if the heartbeat's revision
- * was older, or the acknowledgement is refused.
- */
-export interface Acknowledgement {
-  bootId: string;
-  nonce: string;
-  seq: number;
-  grantedMs: number;
-  claimRevision: number;
-  claims: VmGeneration[] | null;
 }
 
 export interface Registration extends VmGeneration {

@@ -3,7 +3,7 @@
  * after a quorum round that began when the heartbeat was here already, from a leader that has applied an entry of its
  * own term; and never to a node whose expiry is being proposed (HA-4).
  */
-import type { Acknowledgement, Heartbeat } from "./frames.ts";
+import type { Acknowledgement, Heartbeat } from "../../model/heartbeat.ts";
 import type { AckingStopped, BeatSettings, ClaimSet, NodeBeat } from "./protocol.ts";
 
 export interface AckEffects {

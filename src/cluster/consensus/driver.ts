@@ -14,7 +14,8 @@ import type { Lane, LinkEvents, Peer, PeerLinks } from "../../raft/transport/lin
 import { decodeEnvelope } from "../../state/codec.ts";
 import { LEADERS_COMMANDS } from "../../state/commands.ts";
 import { Acks } from "./acks.ts";
-import { type Acknowledgement, decodeFrame, encodeFrame, type Heartbeat } from "./frames.ts";
+import type { Acknowledgement, Heartbeat } from "../../model/heartbeat.ts";
+import { decodeFrame, encodeFrame } from "./frames.ts";
 import type { CommittedEntry, ConsensusConfig, FromConsensus, MembershipChange, ToConsensus } from "./protocol.ts";
 import { LogView } from "./log-view.ts";
 import { Rounds } from "./rounds.ts";

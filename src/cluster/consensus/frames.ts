@@ -1,27 +1,8 @@
 /** What travels between peers in a frame: a Raft message, a heartbeat, or its acknowledgement. First byte: which. */
 import { RoostError } from "../../base/errors.ts";
+import type { Acknowledgement, Heartbeat } from "../../model/heartbeat.ts";
 import { decodeMessage, encodeMessage } from "../../raft/codec.ts";
 import type { Message } from "../../raft/core/types.ts";
-
-/** A node's sign of life; nonce and sequence are the keeper's, so that nothing else can renew its deadlines (HA-3). */
-export interface Heartbeat {
-  bootId: string;
-  nonce: string;
-  seq: number;
-  /** Newest claim set that the keeper knows. */
-  claimRevision: number;
-}
-
-/** A quorum knew this leader after the heartbeat had arrived (HA-2). */
-export interface Acknowledgement {
-  bootId: string;
-  nonce: string;
-  seq: number;
-  grantedMs: number;
-  /** Revision of the node's claim set, and the whole set where the node knows another. */
-  claimRevision: number;
-  claims: { vmId: string; generation: number }[] | null;
-}
 
 export type PeerFrame = { kind: "raft"; message: Message } | { kind: "beat"; beat: Heartbeat } | { kind: "ack"; ack: Acknowledgement };
 

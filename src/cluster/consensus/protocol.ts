@@ -3,6 +3,7 @@
  * to peers and the acknowledgement of heartbeats, so that a pause of the main thread stops none of them; the main
  * thread owns the state, the API and the scheduler.
  */
+import type { VmGeneration } from "../../model/heartbeat.ts";
 import type { Membership } from "../../model/membership.ts";
 import type { Position } from "../../state/state.ts";
 import type { TlsIdentity } from "../../base/rpc.ts";
@@ -49,7 +50,7 @@ export interface MembershipChange {
 /** A node's claims as the leader acknowledges them (HA-2). */
 export interface ClaimSet {
   revision: number;
-  items: { vmId: string; generation: number }[];
+  items: VmGeneration[];
 }
 
 /** Settings that the thread needs. */

@@ -1,7 +1,7 @@
 /** Which heartbeats are acknowledged, and when (HA-2, HA-4, HA-5): rule 2 and 6 of docs/never-twice.md. */
 import t from "tap";
 import { Acks } from "../../../src/cluster/consensus/acks.ts";
-import type { Acknowledgement, Heartbeat } from "../../../src/cluster/consensus/frames.ts";
+import type { Acknowledgement, Heartbeat } from "../../../src/model/heartbeat.ts";
 
 function setUp() {
   const world = { nowMs: 1_000, may: true, term: 5 };

@@ -10,7 +10,8 @@ import { systemClock } from "../../../src/base/clock.ts";
 import { silentLogger } from "../../../src/base/log.ts";
 import { seededRandom } from "../../../src/base/random.ts";
 import { ConsensusDriver, type KeeperLink } from "../../../src/cluster/consensus/driver.ts";
-import { encodeFrame, type Acknowledgement, type PeerFrame } from "../../../src/cluster/consensus/frames.ts";
+import type { Acknowledgement } from "../../../src/model/heartbeat.ts";
+import { encodeFrame, type PeerFrame } from "../../../src/cluster/consensus/frames.ts";
 import type {
   CommittedEntry,
   ConsensusConfig,
