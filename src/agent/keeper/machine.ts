@@ -8,7 +8,8 @@
 import type { KillRecipe } from "../../hypervisor/driver.ts";
 import { PARK_MAX_MS } from "../../model/node.ts";
 import { MAX_GRANTED_MS, MAX_REGISTERED } from "./protocol.ts";
-import type { Acknowledgement, KeeperAnswer, KeeperRequest, KeeperStatus, RefusalReason, Registration, VmGeneration } from "./protocol.ts";
+import type { Acknowledgement, VmGeneration } from "../../model/heartbeat.ts";
+import type { KeeperAnswer, KeeperRequest, KeeperStatus, RefusalReason, Registration } from "./protocol.ts";
 
 /** Heartbeats whose mint time is remembered. At the shortest interval (100 ms) that is 25 s of answers under way. */
 const MINTS_KEPT = 256;
