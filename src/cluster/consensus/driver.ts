@@ -21,7 +21,7 @@ import { LogView } from "./log-view.ts";
 import { Rounds } from "./rounds.ts";
 
 /** Part of the election time that counts as passed when a peer starts. */
-const HEAD_START = 0.7;
+const HEAD_START = 0.9;
 /** A new leader acknowledges nothing before it has applied its term's first entry; that takes it about this long. */
 const FIRST_BEAT_MS = 50;
 /** Taking over a checkpoint takes at most about this long; a peer that is slower is asked where it is. */
@@ -155,7 +155,7 @@ export class ConsensusDriver {
     this.#every(BEATS_EVERY_MS, () => this.#postBeats());
     if (this.#effects.keeper !== null) this.#scheduleBeat(this.#effects.keeper);
     this.#effects.post({ kind: "started" });
-    // When all agents restart at once, claims run on while there is no leader, so the first election comes early: after 0.3 to 1.3
+    // When all agents restart at once, claims run on while there is no leader, so the first election comes early: after 0.1 to 1.1
     // election times. A leader that lives loses nothing by it, its followers refuse the pre-vote.
     for (let ticks = Math.floor(this.#config.electionTicks * HEAD_START); ticks > 0; ticks--) this.#node.tickQuiesced();
     // Alone there is nobody to wait for.
