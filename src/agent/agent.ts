@@ -5,6 +5,7 @@
 import { asRoostError, RoostError } from "../base/errors.ts";
 import type { Clock } from "../base/clock.ts";
 import type { Logger } from "../base/log.ts";
+import { within } from "../base/time-limit.ts";
 import type { Change, Store } from "../cluster/store.ts";
 import type { DomainEvent, DomainStatus, Driver } from "../hypervisor/driver.ts";
 import type { Node, NodeInfo } from "../model/node.ts";
@@ -477,17 +478,5 @@ export class Agent {
     };
     again();
     this.#cancels.add(() => cancel());
-  }
-}
-
-async function within<T>(work: Promise<T>, afterMs: number, what: string): Promise<T> {
-  let timer: NodeJS.Timeout | undefined;
-  const limit = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new RoostError({ kind: "timeout", what, afterMs })), afterMs);
-  });
-  try {
-    return await Promise.race([work, limit]);
-  } finally {
-    clearTimeout(timer);
   }
 }

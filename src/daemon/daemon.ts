@@ -18,7 +18,7 @@ import { type NodeConfig, socketPath } from "../base/config.ts";
 import { asRoostError, RoostError } from "../base/errors.ts";
 import { newId, newSecret } from "../base/ids.ts";
 import type { Logger } from "../base/log.ts";
-import { IS_BINARY, VERSION } from "../base/version.ts";
+import { VERSION } from "../base/version.ts";
 import { startWorker } from "../base/worker.ts";
 import type { ConsensusConfig } from "../cluster/consensus/protocol.ts";
 import { joiningService } from "../cluster/joining.ts";
@@ -32,6 +32,7 @@ import { placingService } from "../placing/loop.ts";
 import { chooseDriver } from "./drivers.ts";
 import { type Identity, saveIdentity } from "./identity.ts";
 import { OpenPools } from "./pools.ts";
+import { ownProgram } from "./program.ts";
 
 /** Raft's clock: elections after 1–2 s without a leader's heartbeat. */
 const TICK_MS = 100;
@@ -104,8 +105,7 @@ export async function startDaemon(config: NodeConfig, identity: Identity, effect
   const guardian = chooseGuardian(config);
   const keeper = new KeeperClient({ dataDir: config.data });
   const keeperCommand: [string, ...string[]] = [
-    process.execPath,
-    ...programArguments(),
+    ...ownProgram(),
     "keeper",
     "--data",
     config.data,
@@ -243,10 +243,4 @@ function chooseGuardian(config: NodeConfig): string {
   if (parseGuardian(word) === null)
     throw new RoostError({ kind: "invalid", violations: [{ field: "--guardian", message: `unknown guardian ${word}` }] });
   return word;
-}
-
-/** What comes between Node and roost's own words when the sources run as they are. */
-function programArguments(): string[] {
-  const script = process.argv[1];
-  return IS_BINARY || script === undefined ? [] : ["--disable-warning=ExperimentalWarning", script];
 }

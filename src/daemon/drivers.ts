@@ -5,6 +5,7 @@ import type { Clock } from "../base/clock.ts";
 import type { NodeConfig } from "../base/config.ts";
 import { asRoostError } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
+import { within } from "../base/time-limit.ts";
 import type { Driver } from "../hypervisor/driver.ts";
 import { DEFAULT_CLIENT_OPTIONS } from "../hypervisor/libvirt/client.ts";
 import { LibvirtDriver } from "../hypervisor/libvirt/driver.ts";
@@ -28,7 +29,7 @@ export async function chooseDriver(config: NodeConfig, clusterId: string, effect
       );
       if (config.driver === "libvirt") return driver;
       try {
-        await within(driver.capabilities(), PROBE_LIMIT_MS);
+        await within(driver.capabilities(), PROBE_LIMIT_MS, "asking libvirt what it can do");
         return driver;
       } catch (thrown) {
         log.warn("libvirt does not answer", { reason: asRoostError(thrown).message });
@@ -41,16 +42,4 @@ export async function chooseDriver(config: NodeConfig, clusterId: string, effect
     { clusterId },
     { clock: effects.clock, log, store: new FileDomainStore(join(config.data, "simulated"), { log }) },
   );
-}
-
-async function within<T>(work: Promise<T>, limitMs: number): Promise<T> {
-  let timer: NodeJS.Timeout | undefined;
-  const limit = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`no answer within ${limitMs} ms`)), limitMs);
-  });
-  try {
-    return await Promise.race([work, limit]);
-  } finally {
-    clearTimeout(timer);
-  }
 }

@@ -8,11 +8,11 @@ import { type ConfigKey, type NodeConfig, resolveConfig, socketPath } from "../b
 import { asRoostError, invalid, RoostError } from "../base/errors.ts";
 import { createLogger, type Logger } from "../base/log.ts";
 import { createClient } from "../base/rpc-client.ts";
-import { IS_BINARY } from "../base/version.ts";
 import { confirmUntilTaken } from "./confirm.ts";
 import { type Daemon, startDaemon } from "./daemon.ts";
 import { foundCluster, joinByToken } from "./found.ts";
 import { forgetNode, loadIdentity, saveIdentity } from "./identity.ts";
+import { ownProgram } from "./program.ts";
 
 export interface StartOptions {
   flags: Partial<Record<ConfigKey, string>>;
@@ -152,7 +152,7 @@ async function detach(config: NodeConfig, configFile: string | null): Promise<vo
   await mkdir(join(config.data, "log"), { recursive: true, mode: 0o700 });
   const logPath = join(config.data, "log", "agent.log");
   const log = await open(logPath, "a", 0o600);
-  const program = IS_BINARY || process.argv[1] === undefined ? [] : ["--disable-warning=ExperimentalWarning", process.argv[1]];
+  const [program, ...before] = ownProgram();
   // Everything but name and addresses, which the identity holds, goes along as flags: the environment may differ next time.
   const flags = [
     "--data",
@@ -167,7 +167,7 @@ async function detach(config: NodeConfig, configFile: string | null): Promise<vo
     config.logLevel,
   ];
   if (config.memory !== "") flags.push("--memory", config.memory);
-  const child = spawn(process.execPath, [...program, "daemon", ...flags, ...(configFile === null ? [] : ["--config", configFile])], {
+  const child = spawn(program, [...before, "daemon", ...flags, ...(configFile === null ? [] : ["--config", configFile])], {
     detached: true,
     stdio: ["ignore", log.fd, log.fd],
     cwd: "/",

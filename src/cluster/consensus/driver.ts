@@ -58,7 +58,7 @@ export interface DriverEffects {
   keeper: KeeperLink | null;
   /** Uniform integer in [0, limit). */
   random(limit: number): number;
-  post(message: FromConsensus, transfer?: ArrayBuffer[]): void;
+  post(message: FromConsensus): void;
   /** A broken promise of disk or code: the process must end. */
   fatal(error: unknown): void;
 }
