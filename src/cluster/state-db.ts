@@ -16,8 +16,18 @@ const REQUEST_ORDER_KEY_WIDTH = 16;
 
 type Operation = { type: "put"; key: string; value: string } | { type: "del"; key: string };
 
+/** What is needed of a database: LevelDB has it, and so has the simulator's disk. */
+export interface StateDatabase {
+  /** All or nothing; with `sync` it and everything before it survives a power cut once this resolves. */
+  batch(operations: Operation[], options: { sync: boolean }): Promise<void>;
+  /** Sorted by key. */
+  iterator(): AsyncIterable<[string, string]>;
+  keys(): AsyncIterable<string>;
+  close(): Promise<void>;
+}
+
 export class StateDb {
-  readonly #db: Level<string, string>;
+  readonly #db: StateDatabase;
   readonly #path: string;
   #tail: Promise<void> = Promise.resolve();
   #pending: Operation[] = [];
@@ -29,7 +39,8 @@ export class StateDb {
   /** Newest position that was handed in; an older one must never be written over its rows. */
   #newest: Position | null = null;
 
-  private constructor(db: Level<string, string>, path: string) {
+  /** @param db open already; `path` is for messages only. */
+  constructor(db: StateDatabase, path: string) {
     this.#db = db;
     this.#path = path;
   }

@@ -10,11 +10,10 @@ import { asRoostError, RoostError } from "../base/errors.ts";
 import { createLogger } from "../base/log.ts";
 import { seededRandom } from "../base/random.ts";
 import { ConsensusDriver, type KeeperLink } from "../cluster/consensus/driver.ts";
+import { openLogFor } from "../cluster/consensus/open-log.ts";
 import type { ConsensusConfig, FromConsensus, ToConsensus } from "../cluster/consensus/protocol.ts";
 import { LevelLog } from "../raft/storage/level.ts";
 import { openGrpcLinks } from "../raft/transport/grpc.ts";
-import { NO_DATA } from "../raft/core/message.ts";
-import { NONE } from "../raft/core/types.ts";
 
 async function run(config: ConsensusConfig, port: MessagePort): Promise<void> {
   const post = (message: FromConsensus): void => port.postMessage(message);
@@ -32,7 +31,7 @@ async function run(config: ConsensusConfig, port: MessagePort): Promise<void> {
     });
   };
 
-  const raftLog = await openLog(config);
+  const raftLog = await openLogFor(config, (options) => LevelLog.open(config.logPath, options));
   const random = seededRandom(config.seed);
   const driver = new ConsensusDriver(config, {
     log,
@@ -46,35 +45,6 @@ async function run(config: ConsensusConfig, port: MessagePort): Promise<void> {
   });
   port.on("message", (message: ToConsensus) => driver.onMessage(message));
   await driver.start();
-}
-
-/**
- * Opens the log. Where the state is ahead of it (a checkpoint was taken over, or a cluster founded, then the process died
- * before the log knew) the log begins anew at the state's position. What it may hold there of an uncommitted tail was never
- * promised to be kept by more than this peer, and the checkpoint is committed.
- */
-async function openLog(config: ConsensusConfig): Promise<LevelLog> {
-  const { index, term, membership } = config.position;
-  const start = { index, term, confState: membership };
-  const raftLog = await LevelLog.open(config.logPath, config.bootstrap ? { bootstrap: start } : {});
-  const { hardState } = raftLog.initialState();
-  const found = raftLog.term(index);
-  const agrees = found === term;
-  if (!agrees && index > Math.max(hardState.commit, raftLog.firstIndex() - 1)) {
-    const vote = hardState.term >= term ? hardState.vote : NONE;
-    const beginning = { term: Math.max(hardState.term, term), vote, commit: index };
-    await raftLog.append({ entries: [], hardState: beginning, checkpoint: { ...start, data: NO_DATA } }, true);
-  } else if (!agrees && index > 0) {
-    await raftLog.close();
-    throw new RoostError(
-      {
-        kind: "damaged",
-        what: `the data folder (state at index ${index} of term ${term}, log from ${raftLog.firstIndex()} to ${raftLog.lastIndex()})`,
-      },
-      "state and log are not of one node: move the data folder away and join the cluster again with a fresh token",
-    );
-  }
-  return raftLog;
 }
 
 function keeperLink(dataDir: string): KeeperLink {

@@ -17,7 +17,7 @@ import { Acks } from "./acks.ts";
 import type { Acknowledgement, Heartbeat } from "../../model/heartbeat.ts";
 import { decodeFrame, encodeFrame } from "./frames.ts";
 import type { CommittedEntry, ConsensusConfig, FromConsensus, MembershipChange, ToConsensus } from "./protocol.ts";
-import { LogView } from "./log-view.ts";
+import { type LogLimits, LogView } from "./log-view.ts";
 import { Rounds } from "./rounds.ts";
 
 /** Part of the election time that counts as passed when a peer starts. */
@@ -54,6 +54,8 @@ export interface DriverEffects {
   log: Logger;
   clock: Clock;
   raftLog: LevelLog;
+  /** For tests, which cannot wait for a long log. */
+  logLimits?: LogLimits;
   openLinks(events: LinkEvents): Promise<PeerLinks>;
   keeper: KeeperLink | null;
   /** Uniform integer in [0, limit). */
@@ -98,7 +100,11 @@ export class ConsensusDriver {
     this.#appliedIndex = config.position.index;
     this.#appliedTerm = config.position.term;
     this.#membership = config.position.membership;
-    this.#log = new LogView(effects.raftLog, config.position, { clock: effects.clock, post: (message) => effects.post(message) });
+    this.#log = new LogView(effects.raftLog, config.position, {
+      clock: effects.clock,
+      post: (message) => effects.post(message),
+      ...(effects.logLimits === undefined ? {} : { limits: effects.logLimits }),
+    });
     this.#node = new RaftNode({
       id: config.peerId,
       electionTicks: config.electionTicks,

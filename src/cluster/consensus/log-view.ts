@@ -10,8 +10,12 @@ import type { Position } from "../../state/state.ts";
 import type { FromConsensus } from "./protocol.ts";
 
 /** The log is cut when it holds this many applied entries, and keeps the last ones for peers that lag a little. */
-const LOG_MAX_ENTRIES = 20_000;
-const LOG_KEEP_ENTRIES = 5_000;
+export interface LogLimits {
+  maxEntries: number;
+  keepEntries: number;
+}
+
+const LOG_LIMITS: LogLimits = { maxEntries: 20_000, keepEntries: 5_000 };
 
 /** A checkpoint made for a peer is good for this long; then a fresh one is made for the next. */
 const CHECKPOINT_FRESH_MS = 30_000;
@@ -21,6 +25,7 @@ export class LogView implements LogReader {
   readonly #position: Position;
   readonly #clock: Clock;
   readonly #post: (message: FromConsensus) => void;
+  readonly #limits: LogLimits;
   /** Index of the last change of membership that took effect. */
   membershipIndex = 0;
   #checkpoint: { value: Checkpoint; atMs: number } | null = null;
@@ -28,11 +33,12 @@ export class LogView implements LogReader {
   #durableAsked = false;
 
   /** @param position where the main thread's state was at the start. */
-  constructor(log: LevelLog, position: Position, effects: { clock: Clock; post: (message: FromConsensus) => void }) {
+  constructor(log: LevelLog, position: Position, effects: { clock: Clock; post: (message: FromConsensus) => void; limits?: LogLimits }) {
     this.#log = log;
     this.#position = position;
     this.#clock = effects.clock;
     this.#post = effects.post;
+    this.#limits = effects.limits ?? LOG_LIMITS;
   }
 
   /**
@@ -88,7 +94,7 @@ export class LogView implements LogReader {
 
   /** Asks the main thread to make its state durable once the log has grown too long. */
   keepShort(appliedIndex: number): void {
-    if (this.#durableAsked || appliedIndex - this.#log.firstIndex() < LOG_MAX_ENTRIES) return;
+    if (this.#durableAsked || appliedIndex - this.#log.firstIndex() < this.#limits.maxEntries) return;
     this.#durableAsked = true;
     this.#post({ kind: "need-durable" });
   }
@@ -97,7 +103,7 @@ export class LogView implements LogReader {
   async cut(index: number, membership: Membership): Promise<void> {
     this.#durableAsked = false;
     await this.#log.saveCheckpoint(index, membership);
-    const upTo = index - LOG_KEEP_ENTRIES;
+    const upTo = index - this.#limits.keepEntries;
     if (upTo > this.#log.firstIndex()) await this.#log.compact(upTo);
   }
 }

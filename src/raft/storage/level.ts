@@ -11,6 +11,7 @@ import type { Checkpoint, ConfState, Entry, EntryId, HardState, LogFault, LogRea
 import { NO_DATA } from "../core/message.ts";
 import { MemoryLog } from "./memory.ts";
 import { Acknowledged } from "./acknowledged.ts";
+import type { AcknowledgedMark, LogDatabase, LogOperation } from "./database.ts";
 import type { CheckpointMeta, LogState } from "./records.ts";
 import {
   CHECKPOINT_KEY,
@@ -42,12 +43,10 @@ export interface LevelLogOptions {
   readonly checkpointSource?: () => Checkpoint | null;
 }
 
-type Put = { type: "put"; key: Uint8Array; value: Uint8Array };
-type Operation = Put | { type: "del"; key: Uint8Array };
 /** A change that waits its turn: it adds to the batch, and shows itself in memory once the batch is durable. */
 interface Pending {
   sync: boolean;
-  prepare(batch: Operation[]): void;
+  prepare(batch: LogOperation[]): void;
   commit(): void;
   resolve(): void;
   reject(error: unknown): void;
@@ -59,10 +58,10 @@ const MAX_PENDING = 4096;
 const WRITE_BUFFER_BYTES = 8 * 1024 * 1024;
 
 export class LevelLog implements LogReader {
-  private readonly db: Level<Uint8Array, Uint8Array>;
+  private readonly db: LogDatabase;
   private readonly path: string;
   private readonly tail: MemoryLog;
-  private readonly acknowledged: Acknowledged;
+  private readonly acknowledged: AcknowledgedMark;
   private readonly checkpointSource: (() => Checkpoint | null) | undefined;
   private meta: CheckpointMeta;
   private state: LogState;
@@ -92,26 +91,33 @@ export class LevelLog implements LogReader {
     } catch (error) {
       throw openFault(path, error);
     }
+    let acknowledged: Acknowledged;
     try {
-      const acknowledged = await Acknowledged.open(`${path}.acked`);
-      try {
-        const found = (await recover(db, path, acknowledged.atOpen)) ?? (await begin(db, options.bootstrap));
-        return new LevelLog(db, path, found, acknowledged, options.checkpointSource);
-      } catch (error) {
-        await acknowledged.close();
-        throw error;
-      }
+      acknowledged = await Acknowledged.open(`${path}.acked`);
     } catch (error) {
+      await db.close();
+      throw openFault(path, error);
+    }
+    return await LevelLog.over(db, acknowledged, path, options);
+  }
+
+  /** The same over an open database; `path` is for messages only. Closes both if the log cannot be trusted. */
+  static async over(db: LogDatabase, acknowledged: AcknowledgedMark, path: string, options: LevelLogOptions = {}): Promise<LevelLog> {
+    try {
+      const found = (await recover(db, path, acknowledged.atOpen)) ?? (await begin(db, options.bootstrap));
+      return new LevelLog(db, path, found, acknowledged, options.checkpointSource);
+    } catch (error) {
+      await acknowledged.close();
       await db.close();
       throw error instanceof RoostError ? error : openFault(path, error);
     }
   }
 
   private constructor(
-    db: Level<Uint8Array, Uint8Array>,
+    db: LogDatabase,
     path: string,
     found: Recovered,
-    acknowledged: Acknowledged,
+    acknowledged: AcknowledgedMark,
     checkpointSource: (() => Checkpoint | null) | undefined,
   ) {
     this.db = db;
@@ -263,7 +269,7 @@ export class LevelLog implements LogReader {
     await this.db.close();
   }
 
-  private startAfter(batch: Operation[], checkpoint: Checkpoint): void {
+  private startAfter(batch: LogOperation[], checkpoint: Checkpoint): void {
     const { index, term, confState } = checkpoint;
     for (const { seq } of this.records) batch.push({ type: "del", key: recordKey(seq) });
     this.records = [];
@@ -291,11 +297,11 @@ export class LevelLog implements LogReader {
     while (this.queue.length > 0) {
       const taken = this.queue;
       this.queue = [];
-      const batch: Operation[] = [];
+      const batch: LogOperation[] = [];
       try {
         for (const change of taken) change.prepare(batch);
         const sync = taken.some((change) => change.sync);
-        if (batch.length > 0) await this.db.batch<Uint8Array, Uint8Array>(lastWins(batch), { sync });
+        if (batch.length > 0) await this.db.batch(lastWins(batch), { sync });
         if (sync) this.acknowledged.note(this.state.lastSeq);
         for (const change of taken) change.commit();
       } catch (error) {
@@ -312,9 +318,9 @@ export class LevelLog implements LogReader {
 }
 
 /** Joined writes put the state several times: only the last matters, and LevelDB would store them all. */
-function lastWins(batch: Operation[]): Operation[] {
+function lastWins(batch: LogOperation[]): LogOperation[] {
   let found = false;
-  const kept: Operation[] = [];
+  const kept: LogOperation[] = [];
   for (let i = batch.length - 1; i >= 0; i--) {
     const operation = batch[i]!;
     if (operation.key === STATE_KEY) {
@@ -327,7 +333,7 @@ function lastWins(batch: Operation[]): Operation[] {
 }
 
 /** A new log; `bootstrap` is its beginning. */
-async function begin(db: Level<Uint8Array, Uint8Array>, bootstrap: CheckpointMeta | undefined): Promise<Recovered> {
+async function begin(db: LogDatabase, bootstrap: CheckpointMeta | undefined): Promise<Recovered> {
   const checkpoint: CheckpointMeta = bootstrap ?? {
     index: 0,
     term: 0,
@@ -337,7 +343,7 @@ async function begin(db: Level<Uint8Array, Uint8Array>, bootstrap: CheckpointMet
   const state: LogState = { term: start.term, vote: 0, commit: start.index, lastSeq: 0, lastIndex: start.index, lastTerm: start.term };
   const tail = new MemoryLog();
   if (start.index > 0) tail.applyCheckpoint({ ...checkpoint, data: NO_DATA });
-  await db.batch<Uint8Array, Uint8Array>(
+  await db.batch(
     [
       { type: "put", key: FORMAT_KEY, value: encodeFormat() },
       { type: "put", key: STATE_KEY, value: encodeState(state) },

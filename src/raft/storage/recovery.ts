@@ -1,8 +1,8 @@
 /** Reading a log back at start: every value is checked, and so is that they fit together. In doubt it is refused. */
-import type { Level } from "level";
 import { RoostError } from "../../base/errors.ts";
 import { NO_DATA } from "../core/message.ts";
 import type { Entry, EntryId } from "../core/types.ts";
+import type { LogDatabase } from "./database.ts";
 import { MemoryLog } from "./memory.ts";
 import type { CheckpointMeta, LogState } from "./records.ts";
 import { checkFormat, decodeCheckpointMeta, decodeRecord, decodeStart, decodeState, Prefix, recordSeq } from "./records.ts";
@@ -33,7 +33,7 @@ export function damagedLog(path: string, detail: string, cause?: unknown): Roost
  * What the database holds; null if it is new. `acknowledgedSeq`: the last record known to have been promised to others.
  * @throws RoostError `damaged` or `unsupported`.
  */
-export async function recover(db: Level<Uint8Array, Uint8Array>, path: string, acknowledgedSeq: number): Promise<Recovered | null> {
+export async function recover(db: LogDatabase, path: string, acknowledgedSeq: number): Promise<Recovered | null> {
   const found = await readAll(db, path);
   if (found === null) {
     if (acknowledgedSeq > 0) throw damagedLog(path, "it is empty, but was not before");
@@ -96,7 +96,7 @@ interface Found {
   records: { seq: number; entries: Entry[] }[];
 }
 
-async function readAll(db: Level<Uint8Array, Uint8Array>, path: string): Promise<Found | null> {
+async function readAll(db: LogDatabase, path: string): Promise<Found | null> {
   let start: EntryId | undefined;
   let state: LogState | undefined;
   let checkpoint: CheckpointMeta | undefined;
