@@ -8,6 +8,7 @@ import type { Adapter, CallInfo } from "../base/rpc-server.ts";
 import { authorize, identityOf, OPEN_METHOD } from "./auth.ts";
 import type { Identity } from "./auth.ts";
 import type { CallContext, ServerContext } from "./context.ts";
+import { benchService } from "./services/bench.ts";
 import { clusterService } from "./services/cluster.ts";
 import { nodeService } from "./services/node.ts";
 import { poolService } from "./services/pool.ts";
@@ -37,6 +38,7 @@ const SERVICES = [
   [services.v1.NodeService.service, nodeService],
   [services.v1.VmService.service, vmService],
   [services.v1.PoolService.service, poolService],
+  [services.v1.Bench.service, benchService],
 ] as const;
 
 /** Starts both listeners or neither. */

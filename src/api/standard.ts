@@ -143,7 +143,7 @@ export function serveReflection(server: grpc.Server): void {
   const all = Object.entries({ ...packageDefinition, ...healthPackage });
   const shown = Object.fromEntries(all.filter(([name]) => !name.startsWith("roost.internal.")));
   const reflection = new ReflectionV1Implementation(shown, {
-    services: all.filter(([name]) => /^(?:roost\.v1\.\w+Service|grpc\.health\.v1\.Health)$/.test(name)).map(([name]) => name),
+    services: all.filter(([name]) => /^(?:roost\.v1\.(?:\w+Service|Bench)|grpc\.health\.v1\.Health)$/.test(name)).map(([name]) => name),
   });
   for (const version of ["v1", "v1alpha"]) {
     const definition = load(`grpc.reflection.${version}`, REFLECTION)[`grpc.reflection.${version}.ServerReflection`];

@@ -341,7 +341,10 @@ export class Replica implements Store {
     this.#post({ kind: "applied", batch });
     for (const answer of answers) answer();
     this.#wakeReads();
-    this.#notify(events, new Set(changes.filter((change) => change.table !== "requests").map((change) => change.key)));
+    this.#notify(
+      events,
+      new Set(changes.filter((change) => change.table !== "requests" && change.table !== "bench").map((change) => change.key)),
+    );
   }
 
   async #install(data: Uint8Array): Promise<void> {

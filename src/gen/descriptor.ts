@@ -40,6 +40,74 @@ const json: unknown = {
     },
     "v1": {
      "nested": {
+      "Bench": {
+       "methods": {
+        "Put": {
+         "requestType": "BenchPutRequest",
+         "responseType": "BenchPutResponse"
+        },
+        "Get": {
+         "requestType": "BenchGetRequest",
+         "responseType": "BenchGetResponse"
+        }
+       }
+      },
+      "BenchPutRequest": {
+       "fields": {
+        "key": {
+         "type": "string",
+         "id": 1
+        },
+        "value": {
+         "type": "bytes",
+         "id": 2
+        },
+        "requestId": {
+         "type": "string",
+         "id": 3
+        }
+       }
+      },
+      "BenchPutResponse": {
+       "fields": {
+        "index": {
+         "type": "int64",
+         "id": 1
+        }
+       }
+      },
+      "BenchGetRequest": {
+       "fields": {
+        "key": {
+         "type": "string",
+         "id": 1
+        },
+        "stale": {
+         "type": "bool",
+         "id": 2
+        }
+       }
+      },
+      "BenchGetResponse": {
+       "fields": {
+        "value": {
+         "type": "bytes",
+         "id": 1
+        },
+        "index": {
+         "type": "int64",
+         "id": 2
+        },
+        "found": {
+         "type": "bool",
+         "id": 3
+        },
+        "revision": {
+         "type": "int64",
+         "id": 4
+        }
+       }
+      },
       "ClusterService": {
        "methods": {
         "GetCluster": {

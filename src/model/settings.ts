@@ -14,6 +14,7 @@ export interface Settings {
   "scheduler.retryMs": number;
   "vm.bootTimeoutMs": number;
   "vm.shutdownTimeoutMs": number;
+  "bench.enabled": "true" | "false";
 }
 
 export type SettingKey = keyof Settings;
@@ -111,6 +112,12 @@ export const SETTING_RULES: Record<SettingKey, NumberRule | ChoiceRule> = {
     min: 1_000,
     max: 3_600_000,
     about: "How long a guest may take to shut down before the request counts as failed, ms.",
+  },
+  "bench.enabled": {
+    kind: "choice",
+    initial: "false",
+    choices: ["true", "false"],
+    about: "Serve roost.v1.Bench, the key-value store of `roost cluster bench`. Its rows stay in the state.",
   },
 };
 

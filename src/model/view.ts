@@ -1,4 +1,5 @@
 /** The read-only state at one index: what schedulers, detectors and services look at. Rows are never mutated in place. */
+import type { BenchRow } from "./bench.ts";
 import type { Cluster, JoinToken } from "./cluster.ts";
 import type { Node } from "./node.ts";
 import type { Policy, ZoneRole } from "./policy.ts";
@@ -19,6 +20,8 @@ export interface View {
   /** Roles of zones by name; absent or empty: not an active-active cluster (SCH-3). */
   readonly zoneRoles?: ReadonlyMap<string, ZoneRole>;
   readonly tokens: ReadonlyMap<string, JoinToken>;
+  /** Only roost.v1.Bench looks at them; absent: none. */
+  readonly bench?: ReadonlyMap<string, BenchRow>;
   /** Index: VM ids by the node of their claim. */
   readonly claimsByNode: ReadonlyMap<string, ReadonlySet<string>>;
   readonly vmIdByName: ReadonlyMap<string, string>;

@@ -2,6 +2,7 @@
 import { asRoostError, RoostError } from "../base/errors.ts";
 import { AssertionError } from "../base/assert.ts";
 import type { Membership } from "../model/membership.ts";
+import * as bench from "./appliers/bench.ts";
 import * as cluster from "./appliers/cluster.ts";
 import * as node from "./appliers/node.ts";
 import * as pool from "./appliers/pool.ts";
@@ -40,6 +41,7 @@ const APPLIERS: { [T in CommandType]: Applier<T> } = {
   "vm.place": vm.place,
   "vm.report": vm.report,
   "vm.retry": vm.retry,
+  "bench.put": bench.put,
 };
 
 /** Answers kept for repeated requests (STA-2). Counted, not timed: proposers' wall clocks may differ by hours. */

@@ -31,7 +31,8 @@ export type Command =
   | VmDesire
   | VmPlace
   | VmReport
-  | VmRetry;
+  | VmRetry
+  | BenchPut;
 
 export interface ClusterInit {
   type: "cluster.init";
@@ -214,6 +215,14 @@ export type VmObservation =
 export interface VmRetry {
   type: "vm.retry";
   vmId: string;
+}
+
+/** roost.v1.Bench: refused unless `bench.enabled`. */
+export interface BenchPut {
+  type: "bench.put";
+  key: string;
+  /** Base64. */
+  value: string;
 }
 
 export type CommandType = Command["type"];

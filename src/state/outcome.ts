@@ -8,6 +8,8 @@ export interface CommandResult {
   /** Ids of the rows made or touched, in the command's order. */
   ids?: string[];
   peerId?: number;
+  /** bench.put: index of the write. */
+  index?: number;
   /** vm.place: placements refused at commit, with why. */
   refused?: { vmId: string; code: string; detail: string }[];
 }

@@ -3,6 +3,7 @@
  * src/state/apply.ts. Nothing here awaits, reads a clock or draws a random number (STA-1).
  */
 import { emptyUsage, replaceVm, type Usage } from "../model/capacity.ts";
+import type { BenchRow } from "../model/bench.ts";
 import type { Cluster, JoinToken } from "../model/cluster.ts";
 import type { Membership } from "../model/membership.ts";
 import type { Node } from "../model/node.ts";
@@ -26,11 +27,12 @@ export interface Rows {
   pools: Pool;
   tokens: JoinToken;
   requests: AppliedRequest;
+  bench: BenchRow;
 }
 
 export type TableName = keyof Rows;
 
-export const TABLE_NAMES: readonly TableName[] = ["cluster", "nodes", "vms", "pools", "tokens", "requests"];
+export const TABLE_NAMES: readonly TableName[] = ["cluster", "nodes", "vms", "pools", "tokens", "requests", "bench"];
 
 /** One row put or, with null, deleted: what is made durable, hashed and sent to watchers. */
 export type RowChange = { [T in TableName]: { table: T; key: string; row: Rows[T] | null } }[TableName];
@@ -52,6 +54,7 @@ export class State implements View {
   readonly tokens = new Map<string, JoinToken>();
   /** In order of application: the oldest is evicted first. */
   readonly requests = new Map<string, AppliedRequest>();
+  readonly bench = new Map<string, BenchRow>();
   readonly claimsByNode = new Map<string, Set<string>>();
   /** Sums of what VMs take, kept with each write for the check of placements. */
   readonly usage: Usage = emptyUsage();
@@ -82,6 +85,9 @@ export class State implements View {
       case "requests":
         replace(this.requests, null, change.key, change.row, () => "");
         return;
+      case "bench":
+        replace(this.bench, null, change.key, change.row, () => "");
+        return;
     }
   }
 
@@ -92,6 +98,7 @@ export class State implements View {
     for (const key of [...this.vms.keys()].toSorted()) yield { table: "vms", key, row: this.vms.get(key) ?? null };
     for (const key of [...this.pools.keys()].toSorted()) yield { table: "pools", key, row: this.pools.get(key) ?? null };
     for (const key of [...this.tokens.keys()].toSorted()) yield { table: "tokens", key, row: this.tokens.get(key) ?? null };
+    for (const key of [...this.bench.keys()].toSorted()) yield { table: "bench", key, row: this.bench.get(key) ?? null };
     for (const [key, row] of this.requests) yield { table: "requests", key, row };
   }
 

@@ -305,3 +305,18 @@ t.test("the time line of a failover, against its budget", async (t) => {
     /\+0\.25s over/,
   );
 });
+
+t.test("cluster bench counts what was confirmed, and says what it needs", async (t) => {
+  const made = await host(t);
+  const off = await made.run(["cluster", "bench"]);
+  t.equal(off.code, 4);
+  t.match(off.err, /roost settings set bench.enabled true/);
+  await made.run(["settings", "set", "bench.enabled", "true"]);
+  for (const reads of [false, true]) {
+    const ran = await made.run(["cluster", "bench", "--clients", "2", "--seconds", "1", "-o", "json", ...(reads ? ["--reads"] : [])]);
+    const result = JSON.parse(ran.out) as { clients: number; reads: boolean; requests: number; perSecond: number };
+    t.match(result, { clients: 2, seconds: 1, sizeBytes: 100, reads });
+    t.ok(result.requests > 0 && result.perSecond > 0);
+  }
+  t.equal((await made.run(["cluster", "bench", "--clients", "0"])).code, 2);
+});

@@ -11,15 +11,16 @@ import { eventRow, poolRow, tokenRow } from "../rows.ts";
 import { eachItem, withSession } from "../session.ts";
 import type { Session } from "../session.ts";
 import { facts } from "../table.ts";
+import { addBenchCommand } from "./bench.ts";
 
 function structured(session: Session): "json" | "yaml" | null {
   return session.format === "json" || session.format === "yaml" ? session.format : null;
 }
 
 export function addClusterCommands(program: Command, io: Io): void {
-  program
-    .command("cluster")
-    .description("the cluster as a whole")
+  const cluster = program.command("cluster").description("the cluster as a whole");
+  addBenchCommand(cluster, io);
+  cluster
     .command("show")
     .description("id, leader, voters, counts")
     .action((_options: object, command: Command) =>

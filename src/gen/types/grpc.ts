@@ -4,6 +4,11 @@ import type { EnumTypeDefinition, MessageTypeDefinition } from '@grpc/proto-load
 import type { Frame as _roost_internal_v1_Frame, Frame__Output as _roost_internal_v1_Frame__Output } from './roost/internal/v1/Frame.ts';
 import type { PeerClient as _roost_internal_v1_PeerClient, PeerDefinition as _roost_internal_v1_PeerDefinition } from './roost/internal/v1/Peer.ts';
 import type { SendResponse as _roost_internal_v1_SendResponse, SendResponse__Output as _roost_internal_v1_SendResponse__Output } from './roost/internal/v1/SendResponse.ts';
+import type { BenchClient as _roost_v1_BenchClient, BenchDefinition as _roost_v1_BenchDefinition } from './roost/v1/Bench.ts';
+import type { BenchGetRequest as _roost_v1_BenchGetRequest, BenchGetRequest__Output as _roost_v1_BenchGetRequest__Output } from './roost/v1/BenchGetRequest.ts';
+import type { BenchGetResponse as _roost_v1_BenchGetResponse, BenchGetResponse__Output as _roost_v1_BenchGetResponse__Output } from './roost/v1/BenchGetResponse.ts';
+import type { BenchPutRequest as _roost_v1_BenchPutRequest, BenchPutRequest__Output as _roost_v1_BenchPutRequest__Output } from './roost/v1/BenchPutRequest.ts';
+import type { BenchPutResponse as _roost_v1_BenchPutResponse, BenchPutResponse__Output as _roost_v1_BenchPutResponse__Output } from './roost/v1/BenchPutResponse.ts';
 import type { Boot as _roost_v1_Boot, Boot__Output as _roost_v1_Boot__Output } from './roost/v1/Boot.ts';
 import type { ClusterServiceClient as _roost_v1_ClusterServiceClient, ClusterServiceDefinition as _roost_v1_ClusterServiceDefinition } from './roost/v1/ClusterService.ts';
 import type { ConfirmJoinRequest as _roost_v1_ConfirmJoinRequest, ConfirmJoinRequest__Output as _roost_v1_ConfirmJoinRequest__Output } from './roost/v1/ConfirmJoinRequest.ts';
@@ -97,6 +102,14 @@ export interface ProtoGrpcType {
       }
     }
     v1: {
+      /**
+       * Refused unless the setting bench.enabled is true. For users only, never for nodes.
+       */
+      Bench: SubtypeConstructor<typeof grpc.Client, _roost_v1_BenchClient> & { service: _roost_v1_BenchDefinition }
+      BenchGetRequest: MessageTypeDefinition<_roost_v1_BenchGetRequest, _roost_v1_BenchGetRequest__Output>
+      BenchGetResponse: MessageTypeDefinition<_roost_v1_BenchGetResponse, _roost_v1_BenchGetResponse__Output>
+      BenchPutRequest: MessageTypeDefinition<_roost_v1_BenchPutRequest, _roost_v1_BenchPutRequest__Output>
+      BenchPutResponse: MessageTypeDefinition<_roost_v1_BenchPutResponse, _roost_v1_BenchPutResponse__Output>
       Boot: MessageTypeDefinition<_roost_v1_Boot, _roost_v1_Boot__Output>
       ClusterService: SubtypeConstructor<typeof grpc.Client, _roost_v1_ClusterServiceClient> & { service: _roost_v1_ClusterServiceDefinition }
       ConfirmJoinRequest: MessageTypeDefinition<_roost_v1_ConfirmJoinRequest, _roost_v1_ConfirmJoinRequest__Output>
