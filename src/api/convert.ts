@@ -7,7 +7,7 @@ import type { Usage } from "../model/capacity.ts";
 import type { Pool } from "../model/pool.ts";
 import type { Proof } from "../model/proof.ts";
 import { SETTING_RULES } from "../model/settings.ts";
-import type { SettingKey, Settings } from "../model/settings.ts";
+import type { SettingKey, SettingRule, Settings } from "../model/settings.ts";
 import type { View } from "../model/view.ts";
 import type { Vm, VmDefinition } from "../model/vm.ts";
 import type { Event } from "../state/outcome.ts";
@@ -150,9 +150,20 @@ export function toSetting(key: SettingKey, settings: Settings): SettingMessage {
     key,
     value: String(settings[key]),
     defaultValue: String(rule.initial),
-    expected: rule.kind === "choice" ? rule.choices.join(" | ") : `${rule.min} to ${rule.max}`,
+    expected: expectedOf(rule),
     about: rule.about,
   };
+}
+
+function expectedOf(rule: SettingRule): string {
+  switch (rule.kind) {
+    case "choice":
+      return rule.choices.join(" | ");
+    case "rank":
+      return "a number over a node's values";
+    case "number":
+      return `${rule.min} to ${rule.max}`;
+  }
 }
 
 export function toEvent(event: Event): EventMessage {

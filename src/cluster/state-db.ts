@@ -10,7 +10,17 @@ import { NO_MEMBERSHIP } from "../model/membership.ts";
 import { State, type Position, type RowChange, type TableName, TABLE_NAMES } from "../state/state.ts";
 
 /** Key prefixes; a number once given is never used for anything else. */
-const PREFIX: Record<TableName, string> = { cluster: "10", nodes: "11", vms: "12", pools: "13", tokens: "14", requests: "15", bench: "90" };
+const PREFIX: Record<TableName, string> = {
+  cluster: "10",
+  nodes: "11",
+  vms: "12",
+  pools: "13",
+  tokens: "14",
+  requests: "15",
+  policies: "16",
+  zoneRoles: "17",
+  bench: "90",
+};
 const POSITION_KEY = "01";
 const REQUEST_ORDER_KEY_WIDTH = 16;
 

@@ -1,5 +1,5 @@
 /** What there is once per cluster. */
-import type { Settings } from "./settings.ts";
+import type { Settings, VdcSettings } from "./settings.ts";
 
 export interface Cluster {
   /** Minted once, never changed (CLU-11). */
@@ -12,6 +12,8 @@ export interface Cluster {
   caCertificate: string;
   caKey: string;
   settings: Settings;
+  /** Settings of single vdcs, by their names; what is absent is as in `settings`. */
+  vdcSettings?: Record<string, VdcSettings>;
   /** Longest `ha.claimMs` that an acknowledgement still in force may have granted; at least the setting. */
   longestClaimMs: number;
   nextPeerId: number;

@@ -51,6 +51,19 @@ export interface NodeInfo {
   hardwareAccelerated: boolean;
   cpus: number;
   cpuModel: string;
+  /** Which CPUs are together; absent: not found out, so nothing can be pinned here. */
+  cpuTopology?: CpuTopology;
+  /** CPU models that a guest can be given here, sorted; absent: not found out, any is let through. */
+  cpuModels?: string[];
+  /** CPU features that a guest can be given here, sorted, by libvirt's names; absent: not found out. */
+  cpuFeatures?: string[];
+  /** Measured, in coarse steps so that reports stay few: memory that nothing uses, and how busy all CPUs were of late. */
+  freeMemoryMib?: number;
+  cpuUsedPercent?: number;
+  /** What the executables of the probes folder printed, by key, sorted (CLU-7). */
+  values?: Record<string, string>;
+  /** What went wrong with them, for people: `gpu.sh: line 3 is not KEY=VALUE`. */
+  probeProblems?: string[];
   memoryMib: number;
   /** Kept for the node itself, MiB. */
   reserveMib: number;
@@ -58,6 +71,22 @@ export interface NodeInfo {
   guardian: string | null;
   pools: PoolStatus[];
   bridges: string[];
+}
+
+/** Logical CPUs by where they are. Every CPU that a VM may be given is in exactly one NUMA node. */
+export interface CpuTopology {
+  sockets: number;
+  coresPerSocket: number;
+  threadsPerCore: number;
+  /** By id. A machine without NUMA is one of them. */
+  numa: NumaNode[];
+}
+
+export interface NumaNode {
+  id: number;
+  /** Ids of logical CPUs, core by core: threads of one core are beside each other, so the first n are the fewest cores. */
+  cpus: number[];
+  memoryMib: number;
 }
 
 /** A pool as one node sees it. */

@@ -12,6 +12,8 @@ export interface Policy {
   enabled: boolean;
   /** VM ids. */
   members: string[];
+  /** VMs with all these labels are members, too; absent or empty: none by label. */
+  memberLabels?: Record<string, string>;
   /** `must-not` and `prefer-not` go with nodes only. */
   strength: "must" | "must-not" | "prefer" | "prefer-not";
   /** Of preferences: higher first, then by id. */
@@ -22,27 +24,58 @@ export interface Policy {
 
 /** Nodes or zones, never both. A zone is named, or meant by its role in an active-active pair. */
 export type PolicyTarget =
-  | { kind: "nodes"; nodeIds: string[] }
+  | {
+      kind: "nodes";
+      nodeIds: string[];
+      /** Nodes with all these labels, too; absent or empty: none by label. */ labels?: Record<string, string>;
+    }
   | { kind: "zones"; zones: string[] }
   | { kind: "vms"; rule: "same-node" | "different-nodes" };
 
 /** Role of a zone in an active-active pair (SCH-3). */
 export type ZoneRole = "primary" | "secondary";
 
-type PolicyView = Pick<View, "vms" | "nodes"> & {
-  readonly policies?: ReadonlyMap<string, Policy>;
-  readonly zoneRoles?: ReadonlyMap<string, ZoneRole>;
-};
+type PolicyView = Pick<View, "vms" | "nodes" | "policies" | "zoneRoles">;
 
 /** Where VMs are beyond the view: node by VM id, null for one that left. */
 export type Whereabouts = ReadonlyMap<string, string | null>;
 
 /** Enabled policies the VM is a member of, preferences in order of weight. */
 export function policiesOf(view: PolicyView, vmId: string): Policy[] {
-  if (view.policies === undefined || view.policies.size === 0) return [];
+  const vm = view.vms.get(vmId);
+  if (view.policies.size === 0 || vm === undefined) return [];
   return [...view.policies.values()]
-    .filter((policy) => policy.enabled && policy.members.includes(vmId))
+    .filter((policy) => policy.enabled && isMember(policy, vm))
     .sort((a, b) => b.weight - a.weight || (a.id < b.id ? -1 : 1));
+}
+
+/** Named, or chosen by its labels. */
+export function isMember(policy: Policy, vm: Vm): boolean {
+  return policy.members.includes(vm.id) || carries(vm.definition.labels, policy.memberLabels);
+}
+
+/** Ids of all members that there are, those named first; O(VMs) where members are chosen by labels. */
+export function membersOf(view: Pick<View, "vms">, policy: Policy): string[] {
+  const named = policy.members.filter((id) => view.vms.has(id));
+  if (isEmpty(policy.memberLabels)) return named;
+  const known = new Set(named);
+  for (const vm of view.vms.values()) if (!known.has(vm.id) && carries(vm.definition.labels, policy.memberLabels)) named.push(vm.id);
+  return named;
+}
+
+/** True if the target names the node, or it carries the target's labels. */
+export function isTargetNode(target: PolicyTarget & { kind: "nodes" }, node: Node): boolean {
+  return target.nodeIds.includes(node.id) || carries(node.labels, target.labels);
+}
+
+/** No wish at all is met by nobody. */
+function carries(labels: Readonly<Record<string, string>>, wanted: Readonly<Record<string, string>> | undefined): boolean {
+  if (isEmpty(wanted)) return false;
+  return Object.entries(wanted ?? {}).every(([key, value]) => labels[key] === value);
+}
+
+function isEmpty(labels: Readonly<Record<string, string>> | undefined): boolean {
+  return labels === undefined || Object.keys(labels).length === 0;
 }
 
 export function isMust(policy: Policy): boolean {
@@ -62,9 +95,9 @@ export function agrees(view: PolicyView, policy: Policy, node: Node, others: Rea
   const target = policy.target;
   switch (target.kind) {
     case "nodes":
-      return target.nodeIds.includes(node.id) === (policy.strength === "must" || policy.strength === "prefer");
+      return isTargetNode(target, node) === (policy.strength === "must" || policy.strength === "prefer");
     case "zones":
-      return target.zones.some((zone) => zone === node.zone || zone === view.zoneRoles?.get(node.zone));
+      return target.zones.some((zone) => zone === node.zone || zone === view.zoneRoles.get(node.zone));
     case "vms":
       return target.rule === "same-node" ? others.size === 0 || others.has(node.id) : !others.has(node.id);
   }
@@ -74,7 +107,7 @@ export function agrees(view: PolicyView, policy: Policy, node: Node, others: Rea
 export function nodesOfOthers(view: PolicyView, policy: Policy, vm: Vm, where?: Whereabouts): ReadonlySet<string> {
   const nodes = new Set<string>();
   if (!isBetweenVms(policy)) return nodes;
-  for (const id of policy.members) {
+  for (const id of membersOf(view, policy)) {
     if (id === vm.id) continue;
     const moved = where?.get(id);
     const nodeId = moved === undefined ? view.vms.get(id)?.claim?.nodeId : moved;
@@ -89,7 +122,7 @@ export function describePolicy(view: PolicyView, policy: Policy): string {
   const wish = policy.strength.replace("-", " ");
   switch (target.kind) {
     case "nodes":
-      return `policy ${policy.name}: ${wish} be on ${target.nodeIds.map((id) => view.nodes.get(id)?.name ?? id).join(", ")}`;
+      return `policy ${policy.name}: ${wish} be on ${describeNodes(view, target)}`;
     case "zones":
       return `policy ${policy.name}: ${wish} be in zone ${target.zones.join(" or ")}`;
     case "vms":
@@ -99,5 +132,18 @@ export function describePolicy(view: PolicyView, policy: Policy): string {
 
 /** SCH-3: in an active-active cluster, and where no zone policy says otherwise, the secondary zone is for when the primary is full. */
 export function isSecondary(view: PolicyView, node: Node): boolean {
-  return view.zoneRoles !== undefined && view.zoneRoles.size > 0 && view.zoneRoles.get(node.zone) !== "primary";
+  return view.zoneRoles.size > 0 && view.zoneRoles.get(node.zone) !== "primary";
+}
+
+/** `n1, n2 or nodes with disk=ssd`. */
+export function describeNodes(view: Pick<View, "nodes">, target: PolicyTarget & { kind: "nodes" }): string {
+  const named = target.nodeIds.map((id) => view.nodes.get(id)?.name ?? id).join(", ");
+  const labelled = isEmpty(target.labels) ? "" : `nodes with ${labelText(target.labels ?? {})}`;
+  return [named, labelled].filter((part) => part !== "").join(" or ");
+}
+
+export function labelText(labels: Readonly<Record<string, string>>): string {
+  return Object.entries(labels)
+    .map(([key, value]) => `${key}=${value}`)
+    .join(",");
 }

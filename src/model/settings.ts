@@ -1,3 +1,5 @@
+import { checkRank, printFault } from "./expression/check.ts";
+
 /** Cluster-wide settings, held in the replicated state and changed live by `roost settings set KEY VALUE`. */
 export interface Settings {
   "ha.heartbeatMs": number;
@@ -7,7 +9,10 @@ export interface Settings {
   "ha.suspectMs": number;
   "ha.restartsInPlace": number;
   "ha.maxFailures": number;
-  "scheduler.scoring": "balance" | "consolidate";
+  "scheduler.enabled": "on" | "off";
+  "scheduler.scoring": "balance" | "consolidate" | "rank";
+  /** An expression as in a VM's `rank`. */
+  "scheduler.rank": string;
   "scheduler.memoryRatio": number;
   /** 0: no limit. */
   "scheduler.cpuRatio": number;
@@ -18,6 +23,9 @@ export interface Settings {
 }
 
 export type SettingKey = keyof Settings;
+
+/** What a vdc may have for itself. */
+export type VdcSettings = Partial<Pick<Settings, "scheduler.scoring" | "scheduler.rank">>;
 
 interface NumberRule {
   kind: "number";
@@ -33,8 +41,15 @@ interface ChoiceRule {
   about: string;
 }
 
+interface RankRule {
+  kind: "rank";
+  initial: string;
+  about: string;
+}
+export type SettingRule = NumberRule | ChoiceRule | RankRule;
+
 /** One rule a key: default, bounds, and the text of `roost settings explain`. */
-export const SETTING_RULES: Record<SettingKey, NumberRule | ChoiceRule> = {
+export const SETTING_RULES: Record<SettingKey, SettingRule> = {
   "ha.heartbeatMs": { kind: "number", initial: 500, min: 100, max: 10_000, about: "Time between two heartbeats of a node, ms." },
   "ha.claimMs": {
     kind: "number",
@@ -72,11 +87,22 @@ export const SETTING_RULES: Record<SettingKey, NumberRule | ChoiceRule> = {
     max: 1_000,
     about: "Failed starts in a row after which the VM is given up as failed.",
   },
+  "scheduler.enabled": {
+    kind: "choice",
+    initial: "on",
+    choices: ["on", "off"],
+    about: "off: pending VMs wait for `roost vm deploy VM --node NODE` or an external scheduler that calls it; HA recovery goes on.",
+  },
   "scheduler.scoring": {
     kind: "choice",
     initial: "balance",
-    choices: ["balance", "consolidate"],
-    about: "balance spreads VMs, consolidate packs them.",
+    choices: ["balance", "consolidate", "rank"],
+    about: "balance spreads VMs, consolidate packs them, rank takes the node with the highest scheduler.rank. A VM's own rank goes first.",
+  },
+  "scheduler.rank": {
+    kind: "rank",
+    initial: "freeMemoryMib",
+    about: "Number that scheduler.scoring rank compares, an expression over a node's values: docs/expressions.md.",
   },
   "scheduler.memoryRatio": {
     kind: "number",
@@ -139,6 +165,10 @@ export function parseSetting(
     return rule.choices.includes(text)
       ? { ok: true, key: known, value: text }
       : { ok: false, expected: `one of ${rule.choices.join(", ")}` };
+  }
+  if (rule.kind === "rank") {
+    const checked = checkRank(text);
+    return checked.ok ? { ok: true, key: known, value: text } : { ok: false, expected: `a rank: ${printFault(text, checked.fault)}` };
   }
   const value = Number(text);
   if (text.trim() === "" || !Number.isFinite(value) || value < rule.min || value > rule.max) {

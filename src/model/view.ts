@@ -15,10 +15,11 @@ export interface View {
   readonly nodes: ReadonlyMap<string, Node>;
   readonly vms: ReadonlyMap<string, Vm>;
   readonly pools: ReadonlyMap<string, Pool>;
-  /** Placement policies by id; absent: none (SCH-2). */
-  readonly policies?: ReadonlyMap<string, Policy>;
-  /** Roles of zones by name; absent or empty: not an active-active cluster (SCH-3). */
-  readonly zoneRoles?: ReadonlyMap<string, ZoneRole>;
+  /** Placement policies by id (SCH-2). */
+  readonly policies: ReadonlyMap<string, Policy>;
+  readonly policyIdByName: ReadonlyMap<string, string>;
+  /** Roles of zones by name; empty: not an active-active cluster (SCH-3). */
+  readonly zoneRoles: ReadonlyMap<string, ZoneRole>;
   readonly tokens: ReadonlyMap<string, JoinToken>;
   /** Only roost.v1.Bench looks at them; absent: none. */
   readonly bench?: ReadonlyMap<string, BenchRow>;

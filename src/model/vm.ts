@@ -4,6 +4,8 @@ import type { Proof } from "./proof.ts";
 /** Driver-neutral, fits a page, round-trips (VM-1). Everything optional in YAML has its default filled in here. */
 export interface VmDefinition {
   name: string;
+  /** Tenant and scope of settings; absent is `default`. */
+  vdc?: string;
   cpus: number;
   memoryMib: number;
   /** CPU architecture as in `uname -m`. */
@@ -18,9 +20,27 @@ export interface VmDefinition {
   /** Condition over node values that must hold, and number that replaces the score, highest first (SCH-9). */
   requirements?: string | null;
   rank?: string | null;
+  /** Logical CPUs of the node that are this VM's alone; absent or null: it shares them (SCH-4). */
+  cpuPinning?: CpuPinning | null;
+  /** What the guest sees as its CPU; absent or null: what the driver thinks best. */
+  cpu?: CpuDefinition | null;
   restart: RestartPolicy;
   ha: HaDefinition;
 }
+
+export interface CpuPinning {
+  /** `one`: all of the VM's CPUs, and its memory, of one NUMA node. `any`: wherever they are free. */
+  numa: "any" | "one";
+}
+
+export interface CpuDefinition {
+  /** A model as libvirt names it (`qemu64`, `Skylake-Server`); `host` is the node's own; null leaves it to the driver. */
+  model: string | null;
+  /** Features the node must have and the guest gets, by libvirt's names, sorted. */
+  features: string[];
+}
+
+export const DEFAULT_VDC = "default";
 
 /** Files are volume references, `POOL/FILE`, so that no path ever leaves a pool (SEC-4). */
 export interface BootDefinition {
@@ -90,6 +110,10 @@ export interface Claim {
   deadline: boolean;
   /** Wall clock of the placement, ms. */
   sinceMs: number;
+  /** Logical CPUs of the node that are this VM's alone while it holds the claim, one a vCPU, in their order; absent: not pinned. */
+  cpus?: number[];
+  /** The VM asked for pinning and got none, with why: HA had no node with enough exclusive CPUs (SCH-4). */
+  unpinned?: string;
 }
 
 /** What the user wants; written by API commands only. */

@@ -73,6 +73,7 @@ export function viewFrom(cluster: PlanCluster, request: PlanFileRequest | null):
     vms: new Map(vms.map((vm) => [vm.id, vm])),
     pools: new Map(pools.map((pool) => [pool.id, pool])),
     policies: new Map(cluster.policies.map((policy) => [policy.name, policyRow(policy)])),
+    policyIdByName: new Map(cluster.policies.map((policy) => [policy.name, policy.name])),
     zoneRoles: new Map(cluster.zones.map(({ name, role }) => [name, role])),
     tokens: new Map(),
     claimsByNode: claims,

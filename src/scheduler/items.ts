@@ -5,13 +5,17 @@ import type { Value } from "../model/expression/evaluate.ts";
 import { hash32 } from "../model/hash.ts";
 import { agrees, isMust, nodesOfOthers } from "../model/policy.ts";
 import type { Whereabouts } from "../model/policy.ts";
+import type { Settings } from "../model/settings.ts";
 import type { View } from "../model/view.ts";
+import { DEFAULT_VDC } from "../model/vm.ts";
 import type { Vm } from "../model/vm.ts";
 import { CPUS, LIMIT_CPUS, LIMIT_MEMORY, USED_CPUS, USED_MEMORY, WIDTH } from "./arena.ts";
 import type { Arena } from "./arena.ts";
 import { classKey, groupsOf, refuseFixed, tierOf } from "./filters.ts";
 import type { FilterContext, OthersOf } from "./filters.ts";
+import { scorerFor } from "./scorers.ts";
 import type { Scorer } from "./scorers.ts";
+import type { PlanKind, Scoring } from "./types.ts";
 
 /** Equal requests as far as fixed filters and preferences go. */
 export interface RequestClass {
@@ -104,10 +108,36 @@ export function overlayFor(context: FilterContext, arena: Arena, vm: Vm, own: Re
 
 const NOWHERE: ReadonlySet<string> = new Set();
 
-/** The scorer of the VM's rank: highest rank first, so its negative; null without one, or with one that was never valid. */
-export function rankScorer(vm: Vm): Scorer | null {
-  const text = vm.definition.rank ?? null;
-  const checked = text === null ? null : checkRank(text);
+/**
+ * The scorer of each VM that is not scored as the plan is: by its own rank, or because its vdc has another scoring than
+ * the cluster and the request names none. Null for the plan's.
+ */
+export function ownScorers(context: FilterContext): (vm: Vm) => Scorer | null {
+  const byVdc = new Map<string, Scorer | null>();
+  const ofVdc = (vdc: string): Scorer | null => {
+    const own = context.request.scoring === null ? context.view.cluster?.vdcSettings?.[vdc] : undefined;
+    const settings = { ...context.settings, ...own };
+    return own === undefined ? null : scorerOf(settings["scheduler.scoring"], settings, context.request.kind);
+  };
+  return (vm) => {
+    const rank = rankScorer(vm.definition.rank ?? "");
+    if (rank !== null) return rank;
+    const vdc = vm.definition.vdc ?? DEFAULT_VDC;
+    let found = byVdc.get(vdc);
+    if (found === undefined) byVdc.set(vdc, (found = ofVdc(vdc)));
+    return found;
+  };
+}
+
+export function scorerOf(scoring: Scoring, settings: Settings, kind: PlanKind): Scorer {
+  // What was refused when the setting was written cannot be in it; the formulas stand in for it all the same.
+  if (scoring === "rank") return rankScorer(settings["scheduler.rank"]) ?? scorerFor("balance", kind);
+  return scorerFor(scoring, kind);
+}
+
+/** Highest rank first, so its negative; null without one, or with one that was never valid. */
+function rankScorer(text: string): Scorer | null {
+  const checked = text === "" ? null : checkRank(text);
   if (checked === null || !checked.ok) return null;
   const expression = checked.expression;
   return (arena, i) => -rankOf(expression, (name) => loadValue(arena, i, name));

@@ -14,11 +14,10 @@ import type { Attempt } from "./attempt.ts";
 import { reachesBound } from "./bound.ts";
 import { certify } from "./certify.ts";
 import type { FilterContext } from "./filters.ts";
-import { classesFor, haOrder, overlayFor, rankScorer, ranksByPriority, rowsOf, tieOf } from "./items.ts";
+import { classesFor, haOrder, overlayFor, ownScorers, ranksByPriority, rowsOf, scorerOf, tieOf } from "./items.ts";
 import type { Item } from "./items.ts";
 import { reasonsFor } from "./reasons.ts";
 import { DEFAULT_REPACK_STEPS, repack } from "./repack.ts";
-import { scorerFor } from "./scorers.ts";
 import type { Scorer } from "./scorers.ts";
 import { DEFAULT_SEARCH_STEPS, search } from "./search.ts";
 import type { Plan, PlanMethod, PlanRejection, PlanRequest, Scoring } from "./types.ts";
@@ -80,7 +79,7 @@ export function solve(view: View, request: PlanRequest, seed: string, usage: Usa
   const arena = arenaOf(view, { usage, inFlight: request.inFlight });
   const { vms, refused } = admit(view, request);
   const items = itemsOf(context, arena, vms, seed);
-  const score = scorerFor(scoring, request.kind);
+  const score = scorerOf(scoring, settings, request.kind);
   const outcome = request.mode === "batch" ? planBatch(arena, items, score, request) : planOneByOne(arena, items, score, request);
   return { context, arena, items, score, scoring, refused, outcome };
 }
@@ -120,6 +119,7 @@ function problemOf(vm: Vm, request: PlanRequest): { code: string; detail: string
 
 function itemsOf(context: FilterContext, arena: Arena, vms: readonly Vm[], seed: string): Item[] {
   const classOf = classesFor(context, arena);
+  const scorerFor = ownScorers(context);
   const recovery = context.request.kind === "recover";
   const rank = ranksByPriority(vms);
   const sizes = new Map<string, number>();
@@ -134,7 +134,7 @@ function itemsOf(context: FilterContext, arena: Arena, vms: readonly Vm[], seed:
       size: numberOf(sizes, `${own.id} ${vm.definition.memoryMib} ${vm.definition.cpus}`),
       rank: recovery ? (rank.get(vm.definition.ha.priority) ?? 0) : 0,
       overlay: overlayFor(context, arena, vm, own),
-      score: rankScorer(vm),
+      score: scorerFor(vm),
     };
   });
 }

@@ -50,7 +50,7 @@ function freeCpusPart(arena: Arena, i: number, cpus: number): number {
   return (arena.cells[i * WIDTH + LIMIT_CPUS]! - arena.cells[i * WIDTH + USED_CPUS]! - cpus) / arena.cells[i * WIDTH + LIMIT_CPUS]!;
 }
 
-export function scorerFor(scoring: Scoring, kind: PlanKind): Scorer {
+export function scorerFor(scoring: Exclude<Scoring, "rank">, kind: PlanKind): Scorer {
   if (scoring === "consolidate") return scoreConsolidate;
   return kind === "start" ? scoreStopped : scoreRunning;
 }

@@ -2,7 +2,7 @@
 import type { Reservation } from "../model/capacity.ts";
 import type { PendingReason } from "../model/vm.ts";
 
-export type Scoring = "balance" | "consolidate";
+export type Scoring = "balance" | "consolidate" | "rank";
 
 /** `start`: does not run now (SCH-7). `recover`: HA recovery, in HA order. `migrate`: runs now and must leave its node (both SCH-6). */
 export type PlanKind = "start" | "recover" | "migrate";
@@ -28,6 +28,9 @@ export interface PlanRequest {
 export interface PlannedPlacement {
   vmId: string;
   nodeId: string;
+  /** As in the claim: CPUs that are the VM's alone, or why it gets none though it asked. */
+  cpus?: number[];
+  unpinned?: string;
 }
 
 export interface PlanRejection {

@@ -7,6 +7,7 @@ import type { BenchRow } from "../model/bench.ts";
 import type { Cluster, JoinToken } from "../model/cluster.ts";
 import type { Membership } from "../model/membership.ts";
 import type { Node } from "../model/node.ts";
+import type { Policy, ZoneRole } from "../model/policy.ts";
 import type { Pool } from "../model/pool.ts";
 import type { View } from "../model/view.ts";
 import type { Vm } from "../model/vm.ts";
@@ -25,6 +26,9 @@ export interface Rows {
   nodes: Node;
   vms: Vm;
   pools: Pool;
+  policies: Policy;
+  /** By the zone's name. */
+  zoneRoles: ZoneRole;
   tokens: JoinToken;
   requests: AppliedRequest;
   bench: BenchRow;
@@ -32,7 +36,17 @@ export interface Rows {
 
 export type TableName = keyof Rows;
 
-export const TABLE_NAMES: readonly TableName[] = ["cluster", "nodes", "vms", "pools", "tokens", "requests", "bench"];
+export const TABLE_NAMES: readonly TableName[] = [
+  "cluster",
+  "nodes",
+  "vms",
+  "pools",
+  "policies",
+  "zoneRoles",
+  "tokens",
+  "requests",
+  "bench",
+];
 
 /** One row put or, with null, deleted: what is made durable, hashed and sent to watchers. */
 export type RowChange = { [T in TableName]: { table: T; key: string; row: Rows[T] | null } }[TableName];
@@ -51,6 +65,8 @@ export class State implements View {
   readonly nodes = new Map<string, Node>();
   readonly vms = new Map<string, Vm>();
   readonly pools = new Map<string, Pool>();
+  readonly policies = new Map<string, Policy>();
+  readonly zoneRoles = new Map<string, ZoneRole>();
   readonly tokens = new Map<string, JoinToken>();
   /** In order of application: the oldest is evicted first. */
   readonly requests = new Map<string, AppliedRequest>();
@@ -61,6 +77,7 @@ export class State implements View {
   readonly vmIdByName = new Map<string, string>();
   readonly nodeIdByName = new Map<string, string>();
   readonly poolIdByName = new Map<string, string>();
+  readonly policyIdByName = new Map<string, string>();
 
   /** Puts or deletes one row and keeps the indexes in step. */
   write(change: RowChange): void {
@@ -78,6 +95,12 @@ export class State implements View {
         return;
       case "pools":
         replace(this.pools, this.poolIdByName, change.key, change.row, (row) => row.name);
+        return;
+      case "policies":
+        replace(this.policies, this.policyIdByName, change.key, change.row, (row) => row.name);
+        return;
+      case "zoneRoles":
+        replace(this.zoneRoles, null, change.key, change.row, () => "");
         return;
       case "tokens":
         replace(this.tokens, null, change.key, change.row, () => "");
@@ -97,6 +120,8 @@ export class State implements View {
     for (const key of [...this.nodes.keys()].toSorted()) yield { table: "nodes", key, row: this.nodes.get(key) ?? null };
     for (const key of [...this.vms.keys()].toSorted()) yield { table: "vms", key, row: this.vms.get(key) ?? null };
     for (const key of [...this.pools.keys()].toSorted()) yield { table: "pools", key, row: this.pools.get(key) ?? null };
+    for (const key of [...this.policies.keys()].toSorted()) yield { table: "policies", key, row: this.policies.get(key) ?? null };
+    for (const key of [...this.zoneRoles.keys()].toSorted()) yield { table: "zoneRoles", key, row: this.zoneRoles.get(key) ?? null };
     for (const key of [...this.tokens.keys()].toSorted()) yield { table: "tokens", key, row: this.tokens.get(key) ?? null };
     for (const key of [...this.bench.keys()].toSorted()) yield { table: "bench", key, row: this.bench.get(key) ?? null };
     for (const [key, row] of this.requests) yield { table: "requests", key, row };
