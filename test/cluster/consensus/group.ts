@@ -9,7 +9,8 @@ import { join } from "node:path";
 import { systemClock } from "../../../src/base/clock.ts";
 import { silentLogger } from "../../../src/base/log.ts";
 import { seededRandom } from "../../../src/base/random.ts";
-import { ConsensusDriver, type KeeperLink } from "../../../src/cluster/consensus/driver.ts";
+import { ConsensusDriver } from "../../../src/cluster/consensus/driver.ts";
+import type { KeeperLink } from "../../../src/cluster/consensus/effects.ts";
 import type { Acknowledgement } from "../../../src/model/heartbeat.ts";
 import { encodeFrame, type PeerFrame } from "../../../src/cluster/consensus/frames.ts";
 import type {

@@ -1,0 +1,76 @@
+/**
+ * The way of what is committed into the state: batches go to the main thread in order and come back applied; a checkpoint takes
+ * the place of all that came before it. Knows where the state is, and who votes there.
+ */
+import { assert } from "../../base/assert.ts";
+import type { Membership } from "../../model/membership.ts";
+import type { Checkpoint } from "../../raft/core/types.ts";
+import type { Position } from "../../state/state.ts";
+import type { CommittedEntry, FromConsensus } from "./protocol.ts";
+
+interface Batch {
+  last: { index: number; term: number } | null;
+  done: () => void;
+}
+
+export class Applying {
+  readonly #post: (message: FromConsensus) => void;
+  readonly #batches = new Map<number, Batch>();
+  #batch = 0;
+  #installed: (() => void) | null = null;
+  /** What the state has. */
+  appliedIndex: number;
+  appliedTerm: number;
+  /** As of what was handed out last, which the state may not have yet. */
+  membership: Membership;
+  /** Of the last checkpoint that was taken over; 0: none. What is older is in it. */
+  installedIndex = 0;
+
+  /** @param position where the main thread's state is at the start. */
+  constructor(position: Position, post: (message: FromConsensus) => void) {
+    this.#post = post;
+    this.appliedIndex = position.index;
+    this.appliedTerm = position.term;
+    this.membership = position.membership;
+  }
+
+  /** `done` is called when the state has them all. */
+  handOut(entries: CommittedEntry[], done: () => void): void {
+    for (const { membership } of entries) if (membership !== null) this.membership = membership;
+    const batch = ++this.#batch;
+    this.#batches.set(batch, { last: entries.at(-1) ?? null, done });
+    this.#post({ kind: "apply", batch, entries });
+  }
+
+  /** The main thread's answer. */
+  applied(id: number): void {
+    const batch = this.#batches.get(id);
+    assert(batch !== undefined, `batch ${id} was applied twice`);
+    this.#batches.delete(id);
+    if (batch.last !== null && batch.last.index > this.appliedIndex) {
+      this.appliedIndex = batch.last.index;
+      this.appliedTerm = batch.last.term;
+    }
+    batch.done();
+  }
+
+  /** Resolves when the state is the checkpoint's, durably. */
+  async install(checkpoint: Checkpoint): Promise<void> {
+    const { index, term, confState, data } = checkpoint;
+    await new Promise<void>((resolve) => {
+      this.#installed = resolve;
+      this.#post({ kind: "install", index, term, membership: confState, data });
+    });
+    this.#installed = null;
+    this.installedIndex = index;
+    this.membership = confState;
+    this.appliedIndex = index;
+    this.appliedTerm = term;
+  }
+
+  /** The main thread's answer. */
+  installed(index: number): void {
+    this.appliedIndex = index;
+    this.#installed?.();
+  }
+}

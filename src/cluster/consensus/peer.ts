@@ -1,0 +1,270 @@
+/**
+ * This node as a Raft peer: the pump. Ticks and messages go into the core, and what comes out goes to the rooms around it, in
+ * asynchronous-storage mode so that disk, network and the main thread's applying overlap.
+ */
+import type { Clock } from "../../base/clock.ts";
+import type { Logger } from "../../base/log.ts";
+import { RaftNode } from "../../raft/core/node.ts";
+import { APPEND_THREAD, APPLY_THREAD, type Message, NONE } from "../../raft/core/types.ts";
+import type { LevelLog } from "../../raft/storage/level.ts";
+import type { Lane, Peer } from "../../raft/transport/links.ts";
+import type { Position } from "../../state/state.ts";
+import type { Applying } from "./applying.ts";
+import { Lifetime } from "./effects.ts";
+import type { PeerFrame } from "./frames.ts";
+import { HandingOut } from "./handing-out.ts";
+import { type LogLimits, LogView } from "./log-view.ts";
+import type { ConsensusConfig, FromConsensus, MembershipChange, ToConsensus } from "./protocol.ts";
+import { type RoundEnd, Rounds } from "./rounds.ts";
+import { refusalOf } from "./speaking.ts";
+import type { Status } from "./status.ts";
+import { Writing } from "./writing.ts";
+
+/** Part of the election time that counts as passed when a peer starts. */
+const HEAD_START = 0.9;
+/** Taking over a checkpoint takes at most about this long; a peer that is slower is asked where it is. */
+const CHECKPOINT_ANSWER_MS = 3_000;
+/** A learner this close to the leader's last entry may vote. */
+const CAUGHT_UP_ENTRIES = 1_000;
+
+/** Messages that must not queue behind appends. */
+const BEAT_LANE: ReadonlySet<Message["type"]> = new Set([
+  "heartbeat",
+  "heartbeat-reply",
+  "vote",
+  "vote-reply",
+  "pre-vote",
+  "pre-vote-reply",
+  "timeout-now",
+  "read-index",
+  "read-index-reply",
+]);
+
+export interface PeerEffects {
+  log: Logger;
+  clock: Clock;
+  raftLog: LevelLog;
+  logLimits?: LogLimits;
+  applying: Applying;
+  status: Status;
+  random: (limit: number) => number;
+  post: (message: FromConsensus) => void;
+  send: (to: number, lane: Lane, frame: PeerFrame) => boolean;
+  leaderIs: (lead: number) => void;
+  fatal: (error: unknown) => void;
+}
+
+export class RaftPeer {
+  readonly #config: ConsensusConfig;
+  readonly #effects: PeerEffects;
+  readonly #log: LogView;
+  readonly #node: RaftNode;
+  readonly #rounds: Rounds;
+  readonly #writing: Writing;
+  readonly #handingOut: HandingOut;
+  readonly #lifetime: Lifetime;
+
+  /** @param position where the state is; the log holds what comes after, or begins there. */
+  constructor(config: ConsensusConfig, position: Position, effects: PeerEffects) {
+    const { applying, clock, log, random, raftLog } = effects;
+    this.#config = config;
+    this.#effects = effects;
+    this.#lifetime = new Lifetime(clock);
+    this.#log = new LogView(raftLog, position, {
+      clock,
+      post: effects.post,
+      ...(effects.logLimits === undefined ? {} : { limits: effects.logLimits }),
+    });
+    this.#node = new RaftNode({
+      id: config.peerId,
+      electionTicks: config.electionTicks,
+      heartbeatTicks: config.heartbeatTicks,
+      storage: this.#log,
+      random,
+      applied: position.index,
+      asyncStorageWrites: true,
+      maxSizePerMessage: 1 << 20,
+      maxCommittedSizePerReady: 4 << 20,
+      maxUncommittedSize: 64 << 20,
+      maxInflightMessages: 256,
+      maxInflightBytes: 32 << 20,
+      checkQuorum: true,
+      preVote: true,
+      stepDownOnRemoval: true,
+      log: (level, text) => log[level === "warn" ? "warn" : "debug"](text),
+    });
+    this.#rounds = new Rounds((context) => this.#node.readIndex(context), random(2 ** 20));
+    const over = (): boolean => this.#lifetime.over;
+    const failed = (thrown: unknown): void => {
+      // Writes under way when the log closes are refused: nobody waits for them any more.
+      if (!over()) effects.fatal(thrown);
+    };
+    this.#writing = new Writing({
+      raftLog,
+      install: async (checkpoint) => {
+        log.info("installing a checkpoint", { index: checkpoint.index, bytes: checkpoint.data.length });
+        await applying.install(checkpoint);
+      },
+      written: (responses) => this.#routeAll(responses),
+      failed,
+      over,
+    });
+    this.#handingOut = new HandingOut({
+      node: this.#node,
+      applying,
+      commitTo: (index) => raftLog.commitTo(index),
+      membershipAt: (index) => (this.#log.membershipIndex = index),
+      applied: (message) => this.#routeAll(message.responses),
+      failed,
+      over,
+    });
+  }
+
+  start(): void {
+    this.#lifetime.every(this.#config.tickMs, () => {
+      this.#node.tick();
+      this.#rounds.tick(this.#effects.clock.monotonicMs());
+      this.pump();
+      this.#log.keepShort(this.#effects.applying.appliedIndex);
+    });
+    // When all agents restart at once, claims run on while there is no leader, so the first election comes early: after 0.1 to 1.1
+    // election times. A leader that lives loses nothing by it, its followers refuse the pre-vote.
+    for (let ticks = Math.floor(this.#config.electionTicks * HEAD_START); ticks > 0; ticks--) this.#node.tickQuiesced();
+    // Alone there is nobody to wait for.
+    const { voters } = this.#effects.applying.membership;
+    if (voters.length === 1 && voters[0] === this.#config.peerId) this.#node.campaign();
+    this.pump();
+  }
+
+  stop(): void {
+    this.#lifetime.end();
+  }
+
+  /** Takes work from the core until it has none. */
+  pump(): void {
+    if (this.#lifetime.over) return;
+    const { applying, clock, fatal, leaderIs, status } = this.#effects;
+    try {
+      while (this.#node.hasReady()) {
+        const ready = this.#node.ready();
+        if (ready.soft !== null) leaderIs(ready.soft.lead);
+        for (const message of ready.messages) this.#route(message, ready.mustSync);
+        for (const read of ready.readStates) this.#rounds.confirmed(clock.monotonicMs(), read.context, read.index);
+      }
+      const { lead, role } = this.#node.soft;
+      status.update({ term: this.#node.term, leading: role === "leader", role, lead, membership: applying.membership });
+    } catch (thrown) {
+      fatal(thrown);
+    }
+  }
+
+  // ---- In --------------------------------------------------------------------------------------------------------
+
+  /** False: not even passed on. */
+  propose(data: Uint8Array): boolean {
+    return this.#node.propose(data) === null;
+  }
+
+  /** `end` is called after a quorum round that begins now or later. @throws RoostError `exhausted` if too many wait. */
+  round(end: RoundEnd): void {
+    this.#rounds.join(this.#effects.clock.monotonicMs(), end);
+  }
+
+  changeMembership(changes: readonly MembershipChange[]): void {
+    const refusal = this.#node.proposeConfChange({
+      v1: false,
+      transition: "auto",
+      changes: changes.map((change) => ({ kind: change.kind, peer: change.peerId })),
+      context: null,
+    });
+    if (refusal !== null) this.#effects.log.debug("membership change not taken", { refusal });
+  }
+
+  transferLeadership(): void {
+    const { progress } = this.#node.status();
+    const target = progress
+      .filter((peer) => peer.id !== this.#config.peerId && !peer.learner && peer.recentActive)
+      .toSorted((a, b) => b.match - a.match)[0];
+    if (target !== undefined) this.#node.transferLeader(target.id);
+  }
+
+  checkpointMade({ index, term, membership, data }: ToConsensus & { kind: "checkpoint" }): void {
+    this.#log.checkpointMade({ index, term, confState: membership, data });
+  }
+
+  durable({ index, membership }: ToConsensus & { kind: "durable" }): void {
+    this.#log.cut(index, membership).catch((thrown: unknown) => {
+      if (!this.#lifetime.over) this.#effects.fatal(thrown);
+    });
+  }
+
+  /** @throws RoostError `damaged` on rubbish. */
+  step(from: Peer, message: Message): void {
+    const refusal = refusalOf(from, message);
+    if (refusal !== null) return this.#effects.log.warn(refusal, { from: from.nodeId, claimed: message.from });
+    if (message.type === "append" || message.type === "heartbeat" || message.type === "checkpoint") this.#effects.status.leaderHeard();
+    this.#node.step(message);
+  }
+
+  unreachable(peerId: number): void {
+    this.#node.reportUnreachable(peerId);
+    this.pump();
+  }
+
+  // ---- What others ask of it --------------------------------------------------------------------------------------
+
+  /** NONE: unknown. */
+  get lead(): number {
+    return this.#node.soft.lead;
+  }
+
+  /** 0 unless this peer leads. */
+  get leadingTerm(): number {
+    return this.#node.soft.role === "leader" ? this.#node.term : 0;
+  }
+
+  /** HA-2: a leader that has applied the first entry of its own term and has no transfer pending. */
+  mayAcknowledge(): boolean {
+    return this.leadingTerm !== 0 && this.#effects.applying.appliedTerm === this.leadingTerm && this.#node.status().transferee === NONE;
+  }
+
+  /** Learners whose logs have caught up; null unless this peer leads. */
+  caughtUp(): number[] | null {
+    if (this.leadingTerm === 0) return null;
+    const { progress, lastIndex } = this.#node.status();
+    return progress
+      .filter((peer) => peer.learner && peer.state === "replicate" && peer.match + CAUGHT_UP_ENTRIES >= lastIndex)
+      .map((peer) => peer.id);
+  }
+
+  // ---- Out -------------------------------------------------------------------------------------------------------
+
+  #routeAll(messages: readonly Message[]): void {
+    for (const message of messages) this.#route(message, false);
+    this.pump();
+  }
+
+  #route(message: Message, sync: boolean): void {
+    if (message.to === APPEND_THREAD) {
+      this.#writing.add(message, sync);
+    } else if (message.to === APPLY_THREAD) {
+      this.#handingOut.add(message);
+    } else if (message.to === this.#config.peerId) {
+      this.#node.step(message);
+    } else {
+      const lane: Lane = BEAT_LANE.has(message.type) ? "beat" : "log";
+      const sent = this.#effects.send(message.to, lane, { kind: "raft", message });
+      if (message.type === "checkpoint") this.#followCheckpoint(message.to, sent);
+      else if (!sent && message.type === "append") this.#node.reportUnreachable(message.to);
+    }
+  }
+
+  /** A checkpoint on its way holds the peer's log back; if its own answer does not come, the log is probed again. */
+  #followCheckpoint(peerId: number, sent: boolean): void {
+    // Later in any case: the core must not be called from within its own work.
+    this.#lifetime.after(sent ? CHECKPOINT_ANSWER_MS : this.#config.tickMs, () => {
+      this.#node.reportCheckpoint(peerId, sent);
+      this.pump();
+    });
+  }
+}

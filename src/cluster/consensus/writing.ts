@@ -1,0 +1,50 @@
+/**
+ * Raft's writes on their way to the disk, in order; the log joins those that wait into one fsync. What a write promises to
+ * others leaves only after it (RAFT-3), and a checkpoint is recorded only once the state has it.
+ */
+import { type Checkpoint, type Message, NONE } from "../../raft/core/types.ts";
+import type { LevelLog } from "../../raft/storage/level.ts";
+
+export interface WritingEffects {
+  raftLog: Pick<LevelLog, "append">;
+  /** Resolves when the state is the checkpoint's. */
+  install: (checkpoint: Checkpoint) => Promise<void>;
+  /** The write is durable: what it promises may leave. */
+  written: (responses: readonly Message[]) => void;
+  failed: (thrown: unknown) => void;
+  over: () => boolean;
+}
+
+export class Writing {
+  readonly #effects: WritingEffects;
+  #queue: { message: Message; sync: boolean }[] = [];
+  #running = false;
+
+  constructor(effects: WritingEffects) {
+    this.#effects = effects;
+  }
+
+  /** @param message `storage-append`. */
+  add(message: Message, sync: boolean): void {
+    this.#queue.push({ message, sync });
+    if (!this.#running) void this.#run();
+  }
+
+  async #run(): Promise<void> {
+    const { raftLog, install, written, failed, over } = this.#effects;
+    this.#running = true;
+    try {
+      for (let next = this.#queue.shift(); next !== undefined && !over(); next = this.#queue.shift()) {
+        const { message, sync } = next;
+        if (message.checkpoint !== null) await install(message.checkpoint);
+        const { term, vote, commit, entries, checkpoint } = message;
+        const hardState = term === 0 && vote === NONE && commit === 0 ? null : { term, vote, commit };
+        raftLog.append({ entries, hardState, checkpoint }, sync || checkpoint !== null).then(() => written(message.responses), failed);
+      }
+    } catch (thrown) {
+      failed(thrown);
+    } finally {
+      this.#running = false;
+    }
+  }
+}
