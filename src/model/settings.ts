@@ -177,6 +177,17 @@ export function parseSetting(
   return { ok: true, key: known, value };
 }
 
+/** What a vdc can have for itself. */
+export const VDC_SETTING_KEYS: readonly SettingKey[] = ["scheduler.scoring", "scheduler.rank"];
+const VDC_NAME = /^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/;
+
+/** Why a setting cannot be had by a vdc of that name, or null. */
+export function vdcSettingFault(key: SettingKey, vdc: string): { field: string; message: string } | null {
+  if (!VDC_SETTING_KEYS.includes(key))
+    return { field: "key", message: `${key} is the cluster's alone; a vdc can have ${VDC_SETTING_KEYS.join(", ")}` };
+  return VDC_NAME.test(vdc) ? null : { field: "vdc", message: `expected the name of a vdc, not ${JSON.stringify(vdc)}` };
+}
+
 /** Rules between settings; the first that does not hold, in words, or null. */
 export function settingsConflict(settings: Settings): string | null {
   const claim = settings["ha.claimMs"];

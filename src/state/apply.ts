@@ -5,6 +5,7 @@ import type { Membership } from "../model/membership.ts";
 import * as bench from "./appliers/bench.ts";
 import * as cluster from "./appliers/cluster.ts";
 import * as node from "./appliers/node.ts";
+import * as policy from "./appliers/policy.ts";
 import * as pool from "./appliers/pool.ts";
 import * as token from "./appliers/token.ts";
 import * as vm from "./appliers/vm.ts";
@@ -20,6 +21,7 @@ type Applier<T extends CommandType> = (tx: Transaction, command: CommandOf<T>) =
 const APPLIERS: { [T in CommandType]: Applier<T> } = {
   "cluster.init": cluster.init,
   "setting.update": cluster.updateSetting,
+  "setting.reset": cluster.resetSetting,
   "claims.shorten": cluster.shortenClaims,
   "node.join": node.join,
   "node.join-confirm": node.confirmJoin,
@@ -32,12 +34,19 @@ const APPLIERS: { [T in CommandType]: Applier<T> } = {
   "node.park": node.park,
   "node.enable": node.enable,
   "node.fence": node.fence,
+  "node.edit": node.edit,
+  "policy.create": policy.create,
+  "policy.update": policy.update,
+  "policy.enable": policy.enable,
+  "policy.delete": policy.remove,
+  "zone.set": policy.setZone,
   "token.create": token.create,
   "token.revoke": token.revoke,
   "pool.create": pool.create,
   "pool.delete": pool.remove,
   "vm.create": vm.create,
   "vm.desire": vm.desire,
+  "vm.rehome": vm.rehome,
   "vm.place": vm.place,
   "vm.report": vm.report,
   "vm.retry": vm.retry,

@@ -3,6 +3,7 @@
  * applying is pure (STA-1). A new command is added here and in src/state/apply.ts; the compiler finds the rest.
  */
 import type { NodeInfo } from "../model/node.ts";
+import type { Policy, ZoneRole } from "../model/policy.ts";
 import type { Pool } from "../model/pool.ts";
 import type { Proof } from "../model/proof.ts";
 import type { SettingKey } from "../model/settings.ts";
@@ -26,9 +27,17 @@ export type Command =
   | PoolCreate
   | PoolDelete
   | SettingUpdate
+  | SettingReset
   | ClaimsShorten
+  | PolicyCreate
+  | PolicyUpdate
+  | PolicyEnable
+  | PolicyDelete
+  | ZoneSet
+  | NodeEdit
   | VmCreate
   | VmDesire
+  | VmRehome
   | VmPlace
   | VmReport
   | VmRetry
@@ -159,6 +168,55 @@ export interface SettingUpdate {
   type: "setting.update";
   key: SettingKey;
   value: string | number;
+  /** Only for this vdc; absent is the cluster. */
+  vdc?: string;
+}
+
+/** A vdc has the cluster's value again. */
+export interface SettingReset {
+  type: "setting.reset";
+  key: SettingKey;
+  vdc: string;
+}
+
+export interface PolicyCreate {
+  type: "policy.create";
+  policy: Omit<Policy, "revision">;
+}
+
+/** Everything of it but whether it is on. */
+export interface PolicyUpdate {
+  type: "policy.update";
+  policy: Omit<Policy, "revision" | "enabled">;
+}
+
+export interface PolicyEnable {
+  type: "policy.enable";
+  policyId: string;
+  enabled: boolean;
+}
+
+export interface PolicyDelete {
+  type: "policy.delete";
+  policyId: string;
+}
+
+/** The role of a zone in an active-active cluster; null takes it away. */
+export interface ZoneSet {
+  type: "zone.set";
+  zone: string;
+  role: ZoneRole | null;
+}
+
+/** What an operator may change of a node while it works. */
+export interface NodeEdit {
+  type: "node.edit";
+  nodeId: string;
+  /** null takes a label away. */
+  labels: Record<string, string | null>;
+  /** null leaves it as it is. */
+  zone: string | null;
+  partition: string | null;
 }
 
 /** After `ha.claimMs` was made smaller: nothing that the longer one granted is in force any more. Bound to its term. */
@@ -181,11 +239,25 @@ export interface VmDesire {
   nodeId: string | null;
 }
 
+/** Cold migration: a stopped VM is at home elsewhere. */
+export interface VmRehome {
+  type: "vm.rehome";
+  vmId: string;
+  nodeId: string;
+}
+
 /** A scheduler's plan. Each placement is checked again here; what does not fit is answered, not placed (SCH-20). */
 export interface VmPlace {
   type: "vm.place";
   /** `claim`: generation of the VM when the plan was made; a VM placed since is skipped. */
-  placements: { vmId: string; nodeId: string; generation: number }[];
+  placements: {
+    vmId: string;
+    nodeId: string;
+    generation: number;
+    /** As in the claim: CPUs that are the VM's alone, or why it gets none though it asked. */
+    cpus?: number[];
+    unpinned?: string;
+  }[];
   rejections: { vmId: string; generation: number; reasons: PendingReason[] }[];
 }
 

@@ -1,7 +1,7 @@
 /** The cluster's own row: made once, then its settings. */
 import { invalid, RoostError } from "../../base/errors.ts";
-import { defaultSettings, parseSetting, settingsConflict, type Settings } from "../../model/settings.ts";
-import type { ClaimsShorten, ClusterInit, SettingUpdate } from "../commands.ts";
+import { defaultSettings, parseSetting, settingsConflict, vdcSettingFault, type Settings, type VdcSettings } from "../../model/settings.ts";
+import type { ClaimsShorten, ClusterInit, SettingReset, SettingUpdate } from "../commands.ts";
 import type { CommandResult } from "../outcome.ts";
 import type { Transaction } from "../transaction.ts";
 import { newNode } from "./node.ts";
@@ -30,12 +30,38 @@ export function updateSetting(tx: Transaction, command: SettingUpdate): CommandR
   const cluster = tx.needCluster();
   const parsed = parseSetting(command.key, String(command.value));
   if (!parsed.ok) throw invalid(command.key, `expected ${parsed.expected}`);
+  if (command.vdc !== undefined) {
+    const fault = vdcSettingFault(parsed.key, command.vdc);
+    if (fault !== null) throw invalid(fault.field, fault.message);
+    const before = cluster.vdcSettings?.[command.vdc];
+    const own: VdcSettings = { ...before, [parsed.key]: parsed.value };
+    tx.put("cluster", "self", { ...cluster, vdcSettings: sorted({ ...cluster.vdcSettings, [command.vdc]: own }) });
+    tx.emit("cluster.setting", cluster.id, command.key, `${command.key} of vdc ${command.vdc}: ${parsed.value}`);
+    return { ids: [command.key] };
+  }
   const settings = { ...cluster.settings, [parsed.key]: parsed.value } as Settings;
   const conflict = settingsConflict(settings);
   if (conflict !== null) throw invalid(command.key, conflict);
   tx.put("cluster", "self", { ...cluster, settings, longestClaimMs: Math.max(cluster.longestClaimMs, settings["ha.claimMs"]) });
   tx.emit("cluster.setting", cluster.id, command.key, `${command.key}: ${cluster.settings[parsed.key]} → ${parsed.value}`);
   return { ids: [command.key] };
+}
+
+export function resetSetting(tx: Transaction, command: SettingReset): CommandResult {
+  const cluster = tx.needCluster();
+  const before = cluster.vdcSettings?.[command.vdc];
+  if (before === undefined || !Object.hasOwn(before, command.key)) return { ids: [command.key] };
+  const own = Object.fromEntries(Object.entries(before).filter(([key]) => key !== command.key)) as VdcSettings;
+  const others = Object.entries(cluster.vdcSettings ?? {}).filter(([vdc]) => vdc !== command.vdc);
+  const left = Object.keys(own).length === 0 ? others : [...others, [command.vdc, own] as const];
+  tx.put("cluster", "self", { ...cluster, vdcSettings: sorted(Object.fromEntries(left)) });
+  tx.emit("cluster.setting", cluster.id, command.key, `${command.key} of vdc ${command.vdc}: as the cluster's`);
+  return { ids: [command.key] };
+}
+
+/** The same rows are the same bytes, in whatever order they were made. */
+function sorted(rows: Record<string, VdcSettings>): Record<string, VdcSettings> {
+  return Object.fromEntries(Object.entries(rows).toSorted(([a], [b]) => (a < b ? -1 : 1)));
 }
 
 /** The leader vouches that nothing granted by an earlier, longer `ha.claimMs` is in force any more. */

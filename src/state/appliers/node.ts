@@ -1,11 +1,13 @@
 /** Nodes: how they come, what they say, and how their rights end. */
 import { invalid, RoostError } from "../../base/errors.ts";
+import { isName, labelFaults, NAME_RULE } from "../../model/definition.ts";
 import type { Membership } from "../../model/membership.ts";
 import { type Node, type NodeState, PARK_MAX_MS } from "../../model/node.ts";
 import type { Proof } from "../../model/proof.ts";
 import type {
   JoiningNode,
   NodeAlive,
+  NodeEdit,
   NodeEnable,
   NodeExpire,
   NodeFence,
@@ -19,6 +21,7 @@ import type {
 } from "../commands.ts";
 import type { CommandResult } from "../outcome.ts";
 import type { Transaction } from "../transaction.ts";
+import { forgetNode } from "./policy.ts";
 import { afterRelease, loseSight, rehomeCleaning } from "./vm-moves.ts";
 
 export function newNode(tx: Transaction, joining: JoiningNode, peerId: number, tokenId: string | null): Node {
@@ -85,6 +88,7 @@ export function abortJoin(tx: Transaction, command: NodeJoinAbort): CommandResul
   if (node.state !== "joining" || node.role !== "none")
     throw new RoostError({ kind: "precondition", reason: `node ${node.name} has joined` });
   tx.put("nodes", node.id, null);
+  forgetNode(tx, node.id);
   const token = node.tokenId === null ? undefined : tx.token(node.tokenId);
   if (token !== undefined) tx.put("tokens", token.id, { ...token, usesLeft: token.usesLeft + 1 });
   tx.emit("node.state", node.id, node.name, "join not confirmed in time: undone");
@@ -183,6 +187,41 @@ export function enable(tx: Transaction, command: NodeEnable): CommandResult {
     );
   }
   tx.putNode({ ...moved(tx, node, to, tx.envelope.actor), disabled: !command.enabled });
+  return { ids: [node.id] };
+}
+
+/** Labels, zone and partition, from the next placement on; what runs there stays. */
+export function edit(tx: Transaction, command: NodeEdit): CommandResult {
+  const node = tx.needNode(command.nodeId);
+  if (node.state === "removed") throw new RoostError({ kind: "precondition", reason: `node ${node.name} was removed` });
+  const changed = Object.entries({ ...node.labels, ...command.labels }).filter((entry): entry is [string, string] => entry[1] !== null);
+  const labels = Object.fromEntries(changed.toSorted(([a], [b]) => (a < b ? -1 : 1)));
+  const faults = labelFaults(labels, "labels");
+  for (const [field, value] of [
+    ["zone", command.zone],
+    ["partition", command.partition],
+  ] as const) {
+    if (value !== null && value !== "" && !isName(value)) faults.push({ field, message: `expected ${NAME_RULE}` });
+  }
+  if (faults.length > 0) throw new RoostError({ kind: "invalid", violations: faults });
+  const partition = command.partition ?? node.partition ?? "";
+  const strangers = [...(tx.state.claimsByNode.get(node.id) ?? [])]
+    .map((id) => tx.needVm(id).definition)
+    .filter((definition) => (definition.partition ?? "") !== partition)
+    .map((definition) => definition.name);
+  if (partition !== (node.partition ?? "") && strangers.length > 0) {
+    throw new RoostError(
+      { kind: "precondition", reason: `node ${node.name} has VMs of another partition: ${strangers.slice(0, 5).join(", ")}` },
+      "a VM of one partition never runs in another: move or stop them first",
+    );
+  }
+  tx.putNode({ ...node, labels, zone: command.zone ?? node.zone, partition });
+  const parts = [
+    ...Object.entries(command.labels).map(([key, value]) => (value === null ? `${key} removed` : `${key}=${value}`)),
+    ...(command.zone === null ? [] : [`zone ${command.zone === "" ? "none" : command.zone}`]),
+    ...(command.partition === null ? [] : [`partition ${command.partition === "" ? "none" : command.partition}`]),
+  ];
+  tx.emit("node.edited", node.id, node.name, parts.join(", "), node.id);
   return { ids: [node.id] };
 }
 

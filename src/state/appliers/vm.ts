@@ -5,10 +5,11 @@ import { GENERATIONS_PER_CLUSTER_GENERATION } from "../../model/cluster.ts";
 import { legalActions } from "../../model/lifecycle.ts";
 import { checkPlacement } from "../../model/placement.ts";
 import type { Reservation } from "../../model/capacity.ts";
-import type { Vm } from "../../model/vm.ts";
-import type { VmCreate, VmDesire, VmPlace, VmReport, VmRetry } from "../commands.ts";
+import type { Claim, Vm } from "../../model/vm.ts";
+import type { VmCreate, VmDesire, VmPlace, VmRehome, VmReport, VmRetry } from "../commands.ts";
 import type { CommandResult } from "../outcome.ts";
 import type { Transaction } from "../transaction.ts";
+import { forgetVm } from "./policy.ts";
 import { beginCleaning, localPools } from "./vm-moves.ts";
 import { observe } from "./vm-report.ts";
 
@@ -122,7 +123,7 @@ export function place(tx: Transaction, command: VmPlace): CommandResult {
   const refused: NonNullable<CommandResult["refused"]> = [];
   const inFlight = new Map<string, Reservation>();
   const touched = new Set<string>();
-  for (const { vmId, nodeId, generation } of command.placements) {
+  for (const { vmId, nodeId, generation, cpus, unpinned } of command.placements) {
     const vm = tx.get("vms", vmId);
     const node = tx.get("nodes", nodeId);
     const waits =
@@ -145,7 +146,14 @@ export function place(tx: Transaction, command: VmPlace): CommandResult {
     touched.add(nodeId);
     placed.push(vmId);
     const next = vm.generation + 1;
-    const claim = { nodeId, generation: next, deadline: vm.underHa && vm.definition.ha.onQuorumLoss === "stop", sinceMs: tx.atMs };
+    const claim: Claim = {
+      nodeId,
+      generation: next,
+      deadline: vm.underHa && vm.definition.ha.onQuorumLoss === "stop",
+      sinceMs: tx.atMs,
+      ...(cpus === undefined ? {} : { cpus }),
+      ...(unpinned === undefined ? {} : { unpinned }),
+    };
     const failover =
       vm.state === "recovering" && vm.failover !== null ? { ...vm.failover, toNodeId: nodeId, plannedMs: tx.atMs } : vm.failover;
     // A node asked for by name is asked for once: later the VM must be free to be recovered elsewhere.
@@ -197,7 +205,31 @@ export function retry(tx: Transaction, command: VmRetry): CommandResult {
   return { ids: [vm.id] };
 }
 
+/** Only for a VM that holds nothing but volumes: one that runs moves by live migration. */
+export function rehome(tx: Transaction, command: VmRehome): CommandResult {
+  const vm = tx.needVm(command.vmId);
+  const node = tx.needNode(command.nodeId);
+  const { name } = vm.definition;
+  if (vm.state !== "stopped" || vm.claim !== null) {
+    throw new RoostError(
+      {
+        kind: "precondition",
+        reason: `vm ${name} is ${vm.state}: only a stopped VM moves by cold migration`,
+        legal: [...legalActions(vm.state)],
+      },
+      "shut it down first",
+    );
+  }
+  if (vm.homeNodeId === node.id) return { ids: [vm.id] };
+  const refusal = checkPlacement(tx.state, { ...vm, desired: { ...vm.desired, nodeId: null } }, node, { usage: tx.state.usage });
+  if (refusal !== null) throw new RoostError({ kind: "precondition", reason: refusal.detail });
+  tx.putVm({ ...vm, homeNodeId: node.id });
+  tx.emit("vm.rehomed", vm.id, name, `at home on ${node.name}`, node.id);
+  return { ids: [vm.id] };
+}
+
 function remove(tx: Transaction, vm: Vm): void {
+  forgetVm(tx, vm.id);
   tx.put("vms", vm.id, null);
   tx.emit("vm.deleted", vm.id, vm.definition.name, "deleted");
 }
