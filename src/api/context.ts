@@ -1,9 +1,10 @@
 /** What services get beside the request. Everything with an effect comes in here, so services run in tests without a network. */
-import { RoostError } from "../base/errors.ts";
+import { invalid, RoostError } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
 import type { Store } from "../cluster/store.ts";
 import type { View } from "../model/view.ts";
 import type { Command } from "../state/commands.ts";
+import { requestTime } from "../state/requests.ts";
 import type { CommandResult } from "../state/outcome.ts";
 import type { Consistency__Output } from "../gen/types/roost/v1/Consistency.ts";
 import type { ReadInfo } from "../gen/types/roost/v1/ReadInfo.ts";
@@ -73,12 +74,18 @@ export async function readState(context: CallContext, consistency: Consistency__
 
 /** Proposes in the name of the caller. `requestId` comes from the request; empty mints one, so nothing is shared between calls. */
 export function propose(context: CallContext, command: Command, requestId: string): Promise<CommandResult> {
-  if (requestId.length > 128) {
-    throw new RoostError({ kind: "invalid", violations: [{ field: "request_id", message: "expected at most 128 characters" }] });
+  if (requestId.length > 128) throw invalid("request_id", "expected at most 128 characters");
+  // What begins so is the nodes' own.
+  if (requestId.startsWith("#") || (requestId !== "" && requestTime(requestId) === null)) {
+    throw invalid(
+      "request_id",
+      `expected an id that says when it was made, a UUIDv7 or TEXT@UNIX_MS, not ${JSON.stringify(requestId)}`,
+      "repeats of an id without a time could be told from new requests for a while only (STA-2); empty mints one",
+    );
   }
   return context.store.propose(command, {
     actor: actorOf(context.identity),
-    requestId: requestId === "" ? context.newId() : requestId,
+    ...(requestId === "" ? {} : { requestId }),
     timeoutMs: timeLeftMs(context),
   });
 }

@@ -15,6 +15,7 @@ export const STATUS: Record<Fault["kind"], grpc.status> = {
   conflict: grpc.status.ABORTED,
   denied: grpc.status.PERMISSION_DENIED,
   unsupported: grpc.status.UNIMPLEMENTED,
+  expired: grpc.status.FAILED_PRECONDITION,
   damaged: grpc.status.DATA_LOSS,
   internal: grpc.status.INTERNAL,
 };

@@ -1,5 +1,4 @@
 /** Following the store from a stream: the newest view of one object, or every event, each with a bounded memory. */
-import { RoostError } from "../base/errors.ts";
 import type { Store } from "../cluster/store.ts";
 import type { View } from "../model/view.ts";
 import type { Event } from "../state/outcome.ts";
@@ -21,44 +20,39 @@ export async function* changesOf(store: Store, id: string, signal: AbortSignal):
   }
 }
 
-/** Events that a slow reader may be behind; above it the stream ends and says where to go on. */
-const MAX_BEHIND = 10_000;
+/** Events taken from the store at once: what a stream holds in memory for a slow reader. */
+const PAGE_EVENTS = 500;
+/** Without events a reader still learns after so many revisions how far it is. */
+const MARK_EVERY = 1_000;
 
-/** Events from a revision on (0: from now on), in order and without a gap. With `follow` false it ends with the newest. */
-export async function* eventsFrom(store: Store, revision: number, follow: boolean, signal: AbortSignal): AsyncGenerator<Event> {
+/** Either an event, or the revision up to and with which everything has been told. */
+export type Told = { event: Event } | { upTo: number };
+
+/**
+ * Events from a revision on (0: from now on), in order and without a gap, also over an installed checkpoint: each page is read
+ * from the state when the reader has taken the one before, so a slow one costs nothing but its page. One so slow that its next
+ * revision is compacted gets that as an error. With `follow` false it ends with the newest.
+ */
+export async function* eventsFrom(store: Store, revision: number, follow: boolean, signal: AbortSignal): AsyncGenerator<Told> {
   const bell = new Bell(signal);
-  let queue: Event[] = [];
-  let lastSeen = revision - 1;
-  let overflow = false;
-  // Between these two calls nothing is applied: what the first misses, the second tells.
-  const past = revision > 0 || !follow ? store.eventsSince(revision) : [];
-  const stop = follow
-    ? store.subscribe((change) => {
-        if (queue.length + change.events.length > MAX_BEHIND) overflow = true;
-        else queue.push(...change.events);
-        bell.ring();
-      })
-    : (): void => {};
+  const stop = store.subscribe(() => bell.ring());
+  let next = revision === 0 && follow ? store.view().index + 1 : revision;
+  let marked = -1;
   try {
-    for (const event of past) {
-      lastSeen = event.revision;
-      yield event;
-    }
-    if (!follow) return;
     for (;;) {
-      const batch = queue;
-      queue = [];
-      for (const event of batch) {
-        lastSeen = event.revision;
-        yield event;
+      const now = store.view().index;
+      const page = store.eventsSince(next, PAGE_EVENTS);
+      for (const event of page) yield { event };
+      const isWhole = page.length < PAGE_EVENTS;
+      const upTo = isWhole ? now : (page.at(-1)?.revision ?? now);
+      if (marked < 0 || page.length > 0 || upTo >= marked + MARK_EVERY) {
+        marked = upTo;
+        yield { upTo };
       }
-      if (overflow) {
-        throw new RoostError(
-          { kind: "exhausted", reason: `the reader is more than ${MAX_BEHIND} events behind` },
-          `go on with from_revision ${lastSeen + 1}`,
-        );
-      }
-      if (queue.length === 0 && !(await bell.rung())) return;
+      next = Math.max(next, upTo + 1);
+      if (isWhole && !follow) return;
+      if (isWhole && !(await bell.rung())) return;
+      if (signal.aborted) return;
     }
   } finally {
     stop();

@@ -13,6 +13,8 @@ export type Fault =
   | { kind: "conflict"; reason: string }
   | { kind: "denied"; reason: string }
   | { kind: "unsupported"; what: string }
+  /** Never executed again: what it was is forgotten. */
+  | { kind: "expired"; what: string }
   | { kind: "damaged"; what: string }
   | { kind: "internal"; reason: string };
 
@@ -56,6 +58,8 @@ export function describe(fault: Fault): string {
       return `${fault.what} took longer than ${fault.afterMs} ms${fault.setting === undefined ? "" : ` (setting ${fault.setting})`}`;
     case "unsupported":
       return `${fault.what} is not supported`;
+    case "expired":
+      return `${fault.what} has expired`;
     case "damaged":
       return `${fault.what} is damaged`;
     case "exhausted":

@@ -21,6 +21,7 @@ const REASONS: Record<Fault["kind"], string> = {
   conflict: "CONFLICT",
   denied: "DENIED",
   unsupported: "UNSUPPORTED",
+  expired: "EXPIRED",
   damaged: "DAMAGED",
   internal: "INTERNAL",
 };
@@ -85,6 +86,8 @@ function faultOf(detail: ErrorDetail__Output): Fault {
       return { kind: "timeout", what: detail.what, afterMs: detail.afterMs, ...(detail.setting === "" ? {} : { setting: detail.setting }) };
     case "UNSUPPORTED":
       return { kind: "unsupported", what: detail.what };
+    case "EXPIRED":
+      return { kind: "expired", what: detail.what };
     case "DAMAGED":
       return { kind: "damaged", what: detail.what };
     case "EXHAUSTED":

@@ -6,6 +6,12 @@ export function newId(): string {
   return randomUUID();
 }
 
+/** A new id of a request: a UUID that says when it was made (RFC 9562, version 7), as proposals need it (STA-2). `nowMs`: wall clock. */
+export function newRequestId(nowMs: number): string {
+  const time = Math.floor(nowMs).toString(16).padStart(12, "0");
+  return `${time.slice(0, 8)}-${time.slice(8)}-7${randomUUID().slice(15)}`;
+}
+
 /** Fresh random bytes from the system, for secrets. */
 export function newSecret(bytes: number): Uint8Array {
   return new Uint8Array(randomBytes(bytes));

@@ -29,6 +29,7 @@ const CODE: Record<Fault["kind"], number> = {
   timeout: EXIT.timeout,
   denied: EXIT.denied,
   unsupported: EXIT.failed,
+  expired: EXIT.precondition,
   damaged: EXIT.failed,
   internal: EXIT.failed,
 };

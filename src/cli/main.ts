@@ -1,8 +1,8 @@
 /** The command line on the real process: the one place of the CLI that touches it. */
-import { randomUUID } from "node:crypto";
 import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { homedir } from "node:os";
 import { dirname } from "node:path";
+import { newRequestId } from "../base/ids.ts";
 import type { Handlers } from "./handlers.ts";
 import type { Io } from "./io.ts";
 import { runProgram } from "./program.ts";
@@ -28,7 +28,7 @@ export async function runCli(argv: readonly string[], handlers: Handlers): Promi
     isTerminal: process.stdout.isTTY,
     isErrTerminal: process.stderr.isTTY,
     nowMs: () => Date.now(),
-    newId: () => randomUUID(),
+    newId: () => newRequestId(Date.now()),
     readFile: (path) => readFile(path, "utf8"),
     writeFile: async (path, text) => {
       await mkdir(dirname(path), { recursive: true, mode: 0o700 });

@@ -12,7 +12,8 @@ import { apply, applyMembership, applyNothing } from "../state/apply.ts";
 import { decodeCheckpoint, decodeEnvelope, encodeCheckpoint, encodeEnvelope } from "../state/codec.ts";
 import type { Command, Envelope } from "../state/commands.ts";
 import type { CommandResult, Event, Outcome } from "../state/outcome.ts";
-import { State, type Position, type RowChange } from "../state/state.ts";
+import { firstAnswer, ownRequestId } from "../state/requests.ts";
+import { changedObjects, State, type Position, type RowChange } from "../state/state.ts";
 import type {
   AckingStopped,
   CommittedEntry,
@@ -23,7 +24,6 @@ import type {
   ToConsensus,
 } from "./consensus/protocol.ts";
 import { ClaimFeed } from "./claim-feed.ts";
-import { EventLog } from "./event-log.ts";
 import type { StateDb } from "./state-db.ts";
 import type { Change, Leadership, ProposeOptions, Store } from "./store.ts";
 
@@ -70,7 +70,8 @@ export class Replica implements Store {
   readonly #proposalsByRequest = new Map<string, Set<number>>();
   readonly #reads = new Map<number, WaitingRead>();
   readonly #stopsAcking = new Map<number, (stopped: AckingStopped) => void>();
-  readonly #events = new EventLog();
+  /** Tells this process's own proposals from those of all others. */
+  readonly #session: string;
   readonly #claimFeed = new ClaimFeed();
   #state: State;
   #position: Position;
@@ -96,7 +97,7 @@ export class Replica implements Store {
     this.#effects = effects;
     this.#state = loaded.state;
     this.#position = loaded.position;
-    this.#events.beginAfter(loaded.position.index);
+    this.#session = effects.newId();
     this.#status = {
       term: 0,
       leading: false,
@@ -161,15 +162,15 @@ export class Replica implements Store {
     if (this.#proposals.size >= WAITING_MAX) return Promise.reject(tooMany("proposals"));
     const { clock } = this.#effects;
     const envelope: Envelope = {
-      requestId: options.requestId ?? this.#effects.newId(),
+      requestId: options.requestId ?? this.#ownRequestId(),
       origin: this.#nodeId,
       atMs: clock.wallMs(),
       actor: options.actor,
       term: options.term ?? 0,
       command,
     };
-    const known = this.#state.requests.get(envelope.requestId);
-    if (known !== undefined) return settled(known.outcome);
+    const known = firstAnswer(this.#state, envelope.requestId);
+    if (known !== undefined) return settled(known);
     const id = ++this.#next;
     const nowMs = clock.monotonicMs();
     return new Promise((resolve, reject) => {
@@ -193,8 +194,8 @@ export class Replica implements Store {
     return () => this.#listeners.delete(listener);
   }
 
-  eventsSince(revision: number): Event[] {
-    return this.#events.since(revision);
+  eventsSince(revision: number, limit?: number): Event[] {
+    return this.#state.events.since(revision, limit ?? Infinity);
   }
 
   leadership(): Leadership {
@@ -335,31 +336,25 @@ export class Replica implements Store {
     }
     this.#effects.db.write(changes, this.#position);
     if (this.#effects.db.failure !== null) throw this.#effects.db.failure;
-    this.#events.append(events);
     // The claims go before the acknowledgement of the batch, so that a leader never acknowledges with older ones than its own term's first entry (HA-2).
     if (changes.length > 0) this.#postClaims();
     this.#post({ kind: "applied", batch });
     for (const answer of answers) answer();
     this.#wakeReads();
-    this.#notify(
-      events,
-      new Set(changes.filter((change) => change.table !== "requests" && change.table !== "bench").map((change) => change.key)),
-    );
+    this.#notify(events, changedObjects(changes));
   }
 
   async #install(data: Uint8Array): Promise<void> {
     const { position, rows } = decodeCheckpoint(data);
     const state = new State();
     for (const row of rows) state.write(row);
-    state.index = position.index;
-    state.term = position.term;
+    state.moveTo(position);
     await this.#effects.db.replace(state, position);
     this.#state = state;
     this.#position = position;
-    this.#events.beginAfter(position.index);
     for (const requestId of this.#proposalsByRequest.keys()) {
-      const known = state.requests.get(requestId);
-      if (known !== undefined) this.#answer(requestId, known.outcome);
+      const known = firstAnswer(state, requestId);
+      if (known !== undefined) this.#answer(requestId, known);
     }
     this.#postClaims();
     this.#post({ kind: "installed", index: position.index });
@@ -380,7 +375,12 @@ export class Replica implements Store {
 
   // ---- Waiting callers -------------------------------------------------------------------------------------------
 
+  #ownRequestId(): string {
+    return ownRequestId(this.#state.index, `${this.#session}.${++this.#next}`);
+  }
+
   #answer(requestId: string, outcome: Outcome): void {
+    if (!outcome.ok && outcome.fault.kind === "expired" && requestId.includes(this.#session)) return this.#mintAgain(requestId);
     const ids = this.#proposalsByRequest.get(requestId) ?? [];
     this.#proposalsByRequest.delete(requestId);
     for (const id of ids) {
@@ -388,6 +388,23 @@ export class Replica implements Store {
       this.#proposals.delete(id);
       if (outcome.ok) waiting?.resolve(outcome.result);
       else waiting?.reject(new RoostError(outcome.fault, outcome.hint));
+    }
+  }
+
+  /**
+   * This node's state was so far behind that its new request looked old. Had it been applied before, the answer would have come
+   * first: so it was not, never will be, and may go out under an id of now.
+   */
+  #mintAgain(requestId: string): void {
+    const ids = this.#proposalsByRequest.get(requestId) ?? new Set();
+    this.#proposalsByRequest.delete(requestId);
+    for (const id of ids) {
+      const waiting = this.#proposals.get(id);
+      if (waiting === undefined) continue;
+      waiting.envelope = { ...waiting.envelope, requestId: this.#ownRequestId() };
+      waiting.data = encodeEnvelope(waiting.envelope);
+      this.#proposalsByRequest.set(waiting.envelope.requestId, new Set([id]));
+      this.#post({ kind: "propose", id, data: waiting.data });
     }
   }
 

@@ -7,6 +7,7 @@ import { crc32 } from "node:zlib";
 import { Level } from "level";
 import { asRoostError, RoostError } from "../base/errors.ts";
 import { NO_MEMBERSHIP } from "../model/membership.ts";
+import { type AppliedRequest, OWN_KEPT_REVISIONS } from "../state/requests.ts";
 import { State, type Position, type RowChange, type TableName, TABLE_NAMES } from "../state/state.ts";
 
 /** Key prefixes; a number once given is never used for anything else. */
@@ -19,10 +20,11 @@ const PREFIX: Record<TableName, string> = {
   requests: "15",
   policies: "16",
   zoneRoles: "17",
+  callers: "81",
+  events: "82",
   bench: "90",
 };
 const POSITION_KEY = "01";
-const REQUEST_ORDER_KEY_WIDTH = 16;
 
 type Operation = { type: "put"; key: string; value: string } | { type: "del"; key: string };
 
@@ -42,10 +44,8 @@ export class StateDb {
   #tail: Promise<void> = Promise.resolve();
   #pending: Operation[] = [];
   #failure: unknown = null;
-  /** Requests are kept in order of application: their keys begin with the index that wrote them. */
-  readonly #requestKeys = new Map<string, string>();
-  /** What the newest such key begins with. It only grows: the order decides whose answer is forgotten next, so it must survive (STA-2). */
-  #lastOrder = 0;
+  /** Answers to own proposals of revisions up to here are deleted. */
+  #forgotten = 0;
   /** Newest position that was handed in; an older one must never be written over its rows. */
   #newest: Position | null = null;
 
@@ -85,21 +85,20 @@ export class StateDb {
       const table = TABLE_NAMES.find((name) => PREFIX[name] === key.slice(0, 2));
       if (table === undefined) throw damaged(this.#path, `key ${JSON.stringify(key)} belongs to no table`);
       const row: unknown = JSON.parse(this.#open(key, value));
-      const id = table === "requests" ? key.slice(3 + REQUEST_ORDER_KEY_WIDTH + 1) : key.slice(3);
-      if (table === "requests") {
-        this.#requestKeys.set(id, key);
-        this.#lastOrder = Number.parseInt(key.slice(3, 3 + REQUEST_ORDER_KEY_WIDTH), 16);
-      }
+      // The position is the first key.
+      const id = table === "requests" ? (row as AppliedRequest).requestId : key.slice(3);
       state.write({ table, key: id, row } as RowChange);
     }
-    state.index = position.index;
-    state.term = position.term;
+    state.moveTo(position);
+    this.#forgotten = Math.max(0, position.index - OWN_KEPT_REVISIONS);
     return { state, position };
   }
 
   /** Queues one applied batch; writes are joined while an earlier one is under way. */
   write(changes: readonly RowChange[], position: Position): void {
-    for (const change of changes) this.#pending.push(this.#operation(change, position.index));
+    for (const change of changes) this.#pending.push(this.#operation(change));
+    for (; this.#forgotten < position.index - OWN_KEPT_REVISIONS; this.#forgotten++)
+      this.#pending.push({ type: "del", key: requestKey(this.#forgotten + 1) });
     this.#pending.push(this.#positionOperation(position));
     this.#tail = this.#tail.then(() => this.#flush(false));
   }
@@ -115,9 +114,9 @@ export class StateDb {
     try {
       const stale: Operation[] = [];
       for await (const key of this.#db.keys()) stale.push({ type: "del", key });
-      this.#requestKeys.clear();
+      this.#forgotten = Math.max(0, position.index - OWN_KEPT_REVISIONS);
       this.#newest = null;
-      const rows = [...state.rows()].map((change) => this.#operation(change, position.index));
+      const rows = [...state.rows()].map((change) => this.#operation(change));
       this.#pending = [...stale, ...rows, this.#positionOperation(position)];
     } catch (thrown) {
       this.#failure = thrown;
@@ -151,21 +150,9 @@ export class StateDb {
     return { type: "put", key: POSITION_KEY, value: seal(POSITION_KEY, JSON.stringify(this.#newest)) };
   }
 
-  #operation(change: RowChange, index: number): Operation {
-    const key = this.#key(change, index);
+  #operation(change: RowChange): Operation {
+    const key = keyOf(change);
     return change.row === null ? { type: "del", key } : { type: "put", key, value: seal(key, JSON.stringify(change.row)) };
-  }
-
-  #key(change: RowChange, index: number): string {
-    const prefix = PREFIX[change.table];
-    if (change.table !== "requests") return `${prefix}!${change.key}`;
-    const known = this.#requestKeys.get(change.key);
-    if (change.row === null) this.#requestKeys.delete(change.key);
-    if (known !== undefined) return known;
-    this.#lastOrder = Math.max(this.#lastOrder + 1, index * 2 ** 15);
-    const key = `${prefix}!${this.#lastOrder.toString(16).padStart(REQUEST_ORDER_KEY_WIDTH, "0")}!${change.key}`;
-    this.#requestKeys.set(change.key, key);
-    return key;
   }
 
   async #flush(sync: boolean): Promise<void> {
@@ -192,6 +179,16 @@ export class StateDb {
     if (seal(key, text) !== value) throw damaged(this.#path, `the checksum of ${JSON.stringify(key)} is wrong`);
     return text;
   }
+}
+
+function keyOf(change: RowChange): string {
+  // By revision, for that is the order in which they are forgotten; an entry of the log is one request.
+  if (change.table === "requests" && change.row !== null) return requestKey(change.row.revision);
+  return `${PREFIX[change.table]}!${change.key}`;
+}
+
+function requestKey(revision: number): string {
+  return `${PREFIX.requests}!${String(revision).padStart(16, "0")}`;
 }
 
 /** CRC-32 (zlib's) of key and text in hex, a space, the text: a row under another's key is damage too. */

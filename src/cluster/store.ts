@@ -22,13 +22,17 @@ export interface Store {
   propose(command: Command, options: ProposeOptions): Promise<CommandResult>;
   /** Calls back after each batch of applied commands, with the events they emitted; returns the way to stop. */
   subscribe(listener: (change: Change) => void): () => void;
-  /** Events from a revision on, exact and without a gap; throws `precondition` if that revision is compacted (STA-3). 0 asks for all that are kept. */
-  eventsSince(revision: number): Event[];
+  /**
+   * Events from a revision on, exact and without a gap; throws `precondition` if that revision is compacted (STA-3). 0 asks for all
+   * that are kept. Whole revisions, about `limit` events (default: all).
+   */
+  eventsSince(revision: number, limit?: number): Event[];
   leadership(): Leadership;
 }
 
 export interface ProposeOptions {
   actor: string;
+  /** In a form of src/state/requests.ts; left out, one is minted. */
   requestId?: string;
   /** Gives up after this; default 10 s. */
   timeoutMs?: number;

@@ -232,7 +232,7 @@ async function found(config: NodeConfig, identity: Identity, caKey: string, repl
   if (replica.view().cluster === null) {
     await replica.propose(
       { type: "cluster.init", clusterId, name: clusterName, caCertificate: tls.ca, caKey, node },
-      { actor: `node:${nodeId}`, requestId: `cluster.init/${clusterId}` },
+      { actor: `node:${nodeId}` },
     );
   }
   await saveIdentity(config.data, { ...identity, founding: null });

@@ -2,7 +2,7 @@
 import { hostname, networkInterfaces } from "node:os";
 import { DEFAULT_API_PORT, type NodeConfig, splitListen } from "../base/config.ts";
 import { RoostError } from "../base/errors.ts";
-import { newId, newSecret } from "../base/ids.ts";
+import { newId, newRequestId, newSecret } from "../base/ids.ts";
 import { chainOf, createCa, createKeyAndRequest, issue, NODE_TTL_MS } from "../cluster/certificates.ts";
 import { joinCluster } from "../cluster/join.ts";
 import type { Identity } from "./identity.ts";
@@ -42,7 +42,15 @@ export async function foundCluster(config: NodeConfig, clusterName: string | nul
 export async function joinByToken(config: NodeConfig, token: string): Promise<Identity> {
   const place = placeOf(config);
   const { name, zone, labels, apiAddress, peerAddress } = place;
-  const me = await joinCluster(token, { name, zone, labels, apiAddress, peerAddress, requestId: newId(), timeoutMs: JOIN_LIMIT_MS });
+  const me = await joinCluster(token, {
+    name,
+    zone,
+    labels,
+    apiAddress,
+    peerAddress,
+    requestId: newRequestId(Date.now()),
+    timeoutMs: JOIN_LIMIT_MS,
+  });
   return {
     ...place,
     clusterId: me.clusterId,

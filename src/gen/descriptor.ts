@@ -500,6 +500,10 @@ const json: unknown = {
         "event": {
          "type": "Event",
          "id": 1
+        },
+        "bookmark": {
+         "type": "int64",
+         "id": 2
         }
        }
       },
@@ -536,6 +540,10 @@ const json: unknown = {
         "actor": {
          "type": "string",
          "id": 8
+        },
+        "position": {
+         "type": "int32",
+         "id": 9
         }
        }
       },

@@ -8,6 +8,7 @@ import type { Logger } from "../base/log.ts";
 import type { Leadership, Store } from "../cluster/store.ts";
 import type { Cluster } from "../model/cluster.ts";
 import type { View } from "../model/view.ts";
+import { ownRequestId } from "../state/requests.ts";
 import { detect, nextLookMs, waitMs } from "./detector.ts";
 import type { Decision, DetectorInput, NodeBeat } from "./detector.ts";
 
@@ -215,7 +216,7 @@ export class Supervisor {
         const wallMs = this.#deps.clock.wallMs();
         const node = view.nodes.get(nodeId);
         const suspectMs = node?.state === "unreachable" ? node.stateSinceMs : wallMs;
-        const requestId = `expire/${term}/${nodeId}/${view.index}`;
+        const requestId = ownRequestId(view.index, `expire/${term}/${nodeId}`);
         this.#expiring.set(nodeId, requestId);
         this.#log.warn("claims ran out", { nodeId, term, sinceAckMs: Math.round(decision.proof.sinceAckMs) });
         this.#once(decision, term, async () => {

@@ -17,6 +17,7 @@ export interface Settings {
   /** 0: no limit. */
   "scheduler.cpuRatio": number;
   "scheduler.retryMs": number;
+  "state.eventsKept": number;
   "vm.bootTimeoutMs": number;
   "vm.shutdownTimeoutMs": number;
   "bench.enabled": "true" | "false";
@@ -124,6 +125,13 @@ export const SETTING_RULES: Record<SettingKey, SettingRule> = {
     min: 100,
     max: 600_000,
     about: "Pending VMs are tried again at the latest after this, ms (SCH-14).",
+  },
+  "state.eventsKept": {
+    kind: "number",
+    initial: 20_000,
+    min: 100,
+    max: 1_000_000,
+    about: "The newest events that are kept for watchers; one that comes back later has to begin at the oldest.",
   },
   "vm.bootTimeoutMs": {
     kind: "number",

@@ -40,7 +40,7 @@ export function placingService(store: Store, effects: PlacingEffects): LeaderSer
     for (const { vmId } of made.rejections) waiting.set(vmId, { untilMs, asked: askedMark(view.vms.get(vmId)), capacity });
     const command = commandOf(view, made);
     if (command === null) return;
-    await store.propose(command, { actor: "scheduler", requestId: seed, term });
+    await store.propose(command, { actor: "scheduler", term });
   };
 
   return {

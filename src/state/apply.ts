@@ -1,8 +1,9 @@
 /** Applies one committed command. Synchronous and pure but for the state it is given (STA-1). */
-import { asRoostError, RoostError } from "../base/errors.ts";
+import { RoostError } from "../base/errors.ts";
 import { AssertionError } from "../base/assert.ts";
 import type { Membership } from "../model/membership.ts";
 import * as bench from "./appliers/bench.ts";
+import { defaultSettings } from "../model/settings.ts";
 import * as cluster from "./appliers/cluster.ts";
 import * as node from "./appliers/node.ts";
 import * as policy from "./appliers/policy.ts";
@@ -11,6 +12,8 @@ import * as token from "./appliers/token.ts";
 import * as vm from "./appliers/vm.ts";
 import type { Command, CommandType, Envelope } from "./commands.ts";
 import type { CommandResult, Event, Outcome } from "./outcome.ts";
+import { eventKey } from "./events.ts";
+import { firstAnswer, remembered, whyExpired } from "./requests.ts";
 import type { RowChange, State } from "./state.ts";
 import { Transaction } from "./transaction.ts";
 
@@ -53,9 +56,6 @@ const APPLIERS: { [T in CommandType]: Applier<T> } = {
   "bench.put": bench.put,
 };
 
-/** Answers kept for repeated requests (STA-2). Counted, not timed: proposers' wall clocks may differ by hours. */
-export const REQUESTS_KEPT = 20_000;
-
 export interface Applied {
   outcome: Outcome;
   events: Event[];
@@ -70,10 +70,11 @@ export interface Applied {
  *   because going on would let it drift from the others.
  */
 export function apply(state: State, envelope: Envelope, position: { index: number; term: number }): Applied {
-  state.index = position.index;
-  state.term = position.term;
-  const before = state.requests.get(envelope.requestId);
-  if (before !== undefined) return { outcome: before.outcome, events: [], changes: [], repeated: true };
+  state.moveTo(position);
+  const before = firstAnswer(state, envelope.requestId);
+  if (before !== undefined) return { outcome: before, events: [], changes: [], repeated: true };
+  const expired = whyExpired(state, envelope.requestId, envelope.atMs);
+  if (expired !== null) return { outcome: refusal(expired), events: [], changes: [], repeated: false };
 
   const applier = APPLIERS[envelope.command.type] as Applier<CommandType> | undefined;
   if (applier === undefined)
@@ -87,14 +88,17 @@ export function apply(state: State, envelope: Envelope, position: { index: numbe
     outcome = { ok: true, result: applier(tx, envelope.command) };
   } catch (thrown) {
     if (!(thrown instanceof RoostError)) throw thrown;
-    const error = asRoostError(thrown);
-    outcome = error.hint === undefined ? { ok: false, fault: error.fault } : { ok: false, fault: error.fault, hint: error.hint };
+    outcome = refusal(thrown);
   }
   const changes = outcome.ok ? tx.changes() : [];
-  changes.push({ table: "requests", key: envelope.requestId, row: { requestId: envelope.requestId, atMs: envelope.atMs, outcome } });
-  changes.push(...evictions(state));
+  const events = outcome.ok ? tx.events : [];
+  changes.push(...remembered(state, envelope, position.index, outcome), ...kept(state, position.index, events));
   for (const change of changes) state.write(change);
-  return { outcome, events: outcome.ok ? tx.events : [], changes, repeated: false };
+  return { outcome, events, changes, repeated: false };
+}
+
+function refusal(error: RoostError): Outcome {
+  return error.hint === undefined ? { ok: false, fault: error.fault } : { ok: false, fault: error.fault, hint: error.hint };
 }
 
 /** A configuration entry of Raft: its membership, mirrored into the nodes' rows. */
@@ -103,8 +107,7 @@ export function applyMembership(
   membership: Membership,
   position: { index: number; term: number },
 ): Omit<Applied, "outcome" | "repeated"> {
-  state.index = position.index;
-  state.term = position.term;
+  state.moveTo(position);
   // No clock speaks here, so events of it carry the time of nobody.
   const envelope: Envelope = {
     requestId: "",
@@ -116,24 +119,23 @@ export function applyMembership(
   };
   const tx = new Transaction(state, envelope, position);
   node.mirrorMembership(tx, membership);
-  const changes = tx.changes();
+  const changes = [...tx.changes(), ...kept(state, position.index, tx.events)];
   for (const change of changes) state.write(change);
   return { events: tx.events, changes };
 }
 
 /** An entry that changes nothing: only the position moves. */
 export function applyNothing(state: State, position: { index: number; term: number }): void {
-  state.index = position.index;
-  state.term = position.term;
+  state.moveTo(position);
 }
 
-/** The oldest answers past the limit; at most a few a command, so that no command pays for a backlog. */
-function evictions(state: State): RowChange[] {
-  const out: RowChange[] = [];
-  for (const key of state.requests.keys()) {
-    const surplus = state.requests.size + 1 - out.length - REQUESTS_KEPT;
-    if (out.length >= 4 || surplus <= 0) break;
-    out.push({ table: "requests", key, row: null });
-  }
-  return out;
+/** The row that keeps a revision's events, and those that go for it. */
+function kept(state: State, revision: number, events: readonly Event[]): RowChange[] {
+  if (events.length === 0) return [];
+  const limit = (state.cluster?.settings ?? defaultSettings())["state.eventsKept"];
+  const changes: RowChange[] = [];
+  for (const row of state.events.surplus(limit, events.length)) changes.push({ table: "events", key: eventKey(row.revision), row: null });
+  const previous = state.events.newest;
+  changes.push({ table: "events", key: eventKey(revision), row: { revision, previous, events: [...events] } });
+  return changes;
 }

@@ -17,6 +17,8 @@ export interface CommandResult {
 /** One thing that happened (IF-5). Ordered by revision, then position. */
 export interface Event {
   revision: number;
+  /** Among the events of its revision, from 0. */
+  position: number;
   atMs: number;
   kind: EventKind;
   subjectId: string;

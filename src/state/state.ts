@@ -11,14 +11,8 @@ import type { Policy, ZoneRole } from "../model/policy.ts";
 import type { Pool } from "../model/pool.ts";
 import type { View } from "../model/view.ts";
 import type { Vm } from "../model/vm.ts";
-import type { Outcome } from "./outcome.ts";
-
-/** A proposal that was applied, kept so that repeating it returns the first answer (STA-2). */
-export interface AppliedRequest {
-  requestId: string;
-  atMs: number;
-  outcome: Outcome;
-}
+import { eventKey, EventRing, type EventRow } from "./events.ts";
+import { type AppliedRequest, type CallerRequest, OWN_KEPT_REVISIONS } from "./requests.ts";
 
 /** What each table holds; the keys are ids, `self` for the one row of `cluster`. */
 export interface Rows {
@@ -31,6 +25,8 @@ export interface Rows {
   zoneRoles: ZoneRole;
   tokens: JoinToken;
   requests: AppliedRequest;
+  callers: CallerRequest;
+  events: EventRow;
   bench: BenchRow;
 }
 
@@ -45,8 +41,18 @@ export const TABLE_NAMES: readonly TableName[] = [
   "zoneRoles",
   "tokens",
   "requests",
+  "callers",
+  "events",
   "bench",
 ];
+
+/** Tables that follow from applying as such, and the benchmark's; what changes in them is no object's change. */
+const BOOKKEEPING: ReadonlySet<TableName> = new Set<TableName>(["requests", "callers", "events", "bench"]);
+
+/** Keys of the objects that changed, for who follows single ones. */
+export function changedObjects(changes: readonly RowChange[]): Set<string> {
+  return new Set(changes.filter((change) => !BOOKKEEPING.has(change.table)).map((change) => change.key));
+}
 
 /** One row put or, with null, deleted: what is made durable, hashed and sent to watchers. */
 export type RowChange = { [T in TableName]: { table: T; key: string; row: Rows[T] | null } }[TableName];
@@ -68,9 +74,13 @@ export class State implements View {
   readonly policies = new Map<string, Policy>();
   readonly zoneRoles = new Map<string, ZoneRole>();
   readonly tokens = new Map<string, JoinToken>();
-  /** In order of application: the oldest is evicted first. */
+  /** Answers to nodes' own proposals, in order of application; `moveTo` forgets the oldest. */
   readonly requests = new Map<string, AppliedRequest>();
   readonly bench = new Map<string, BenchRow>();
+  readonly callers = new Map<string, CallerRequest>();
+  /** Times and ids of `callers`, the oldest first. */
+  readonly callerTimes: { madeMs: number; requestId: string }[] = [];
+  readonly events = new EventRing();
   readonly claimsByNode = new Map<string, Set<string>>();
   /** Sums of what VMs take, kept with each write for the check of placements. */
   readonly usage: Usage = emptyUsage();
@@ -78,6 +88,16 @@ export class State implements View {
   readonly nodeIdByName = new Map<string, string>();
   readonly poolIdByName = new Map<string, string>();
   readonly policyIdByName = new Map<string, string>();
+
+  /** The index and term that all tables are at from now on. */
+  moveTo(position: { index: number; term: number }): void {
+    this.index = position.index;
+    this.term = position.term;
+    for (const [key, { revision }] of this.requests) {
+      if (revision > position.index - OWN_KEPT_REVISIONS) break;
+      this.requests.delete(key);
+    }
+  }
 
   /** Puts or deletes one row and keeps the indexes in step. */
   write(change: RowChange): void {
@@ -108,6 +128,14 @@ export class State implements View {
       case "requests":
         replace(this.requests, null, change.key, change.row, () => "");
         return;
+      case "callers":
+        sortIn(this.callerTimes, this.callers.get(change.key), change.row);
+        replace(this.callers, null, change.key, change.row, () => "");
+        return;
+      case "events":
+        if (change.row === null) this.events.drop(change.key);
+        else this.events.append(change.row);
+        return;
       case "bench":
         replace(this.bench, null, change.key, change.row, () => "");
         return;
@@ -125,6 +153,8 @@ export class State implements View {
     for (const key of [...this.tokens.keys()].toSorted()) yield { table: "tokens", key, row: this.tokens.get(key) ?? null };
     for (const key of [...this.bench.keys()].toSorted()) yield { table: "bench", key, row: this.bench.get(key) ?? null };
     for (const [key, row] of this.requests) yield { table: "requests", key, row };
+    for (const { requestId } of this.callerTimes) yield { table: "callers", key: requestId, row: this.callers.get(requestId) ?? null };
+    for (const row of this.events.rows()) yield { table: "events", key: eventKey(row.revision), row };
   }
 
   #moveClaim(vmId: string, from: string | undefined, to: string | undefined): void {
@@ -157,4 +187,19 @@ function replace<Row>(
   }
   table.set(key, row);
   names?.set(nameOf(row), key);
+}
+
+/** Keeps the times in order. Ids come nearly in order, so their place is near the end. */
+function sortIn(times: { madeMs: number; requestId: string }[], before: CallerRequest | undefined, row: CallerRequest | null): void {
+  const isBefore = (a: { madeMs: number; requestId: string }, b: { madeMs: number; requestId: string }): boolean =>
+    a.madeMs < b.madeMs || (a.madeMs === b.madeMs && a.requestId < b.requestId);
+  if (before !== undefined) {
+    const at = times[0]?.requestId === before.requestId ? 0 : times.findIndex(({ requestId }) => requestId === before.requestId);
+    times.splice(at, 1);
+  }
+  if (row === null) return;
+  const entry = { madeMs: row.madeMs, requestId: row.requestId };
+  let at = times.length;
+  while (at > 0 && isBefore(entry, times[at - 1] as typeof entry)) at -= 1;
+  times.splice(at, 0, entry);
 }

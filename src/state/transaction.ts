@@ -103,6 +103,16 @@ export class Transaction {
   }
 
   emit(kind: EventKind, subjectId: string, subjectName: string, message: string, nodeId = ""): void {
-    this.events.push({ revision: this.index, atMs: this.atMs, kind, subjectId, subjectName, nodeId, message, actor: this.envelope.actor });
+    this.events.push({
+      revision: this.index,
+      position: this.events.length,
+      atMs: this.atMs,
+      kind,
+      subjectId,
+      subjectName,
+      nodeId,
+      message,
+      actor: this.envelope.actor,
+    });
   }
 }

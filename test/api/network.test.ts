@@ -199,7 +199,7 @@ t.test("join: token to identity, confirmed by the node itself, one use", async (
     peerAddress: "10.0.0.2:7711",
     zone: "",
     labels: { rack: "a" },
-    requestId: "join-1",
+    requestId: "join-1@000001000000",
     timeoutMs: 5_000,
   };
   const me = await joinCluster(dialled, options);
@@ -213,7 +213,7 @@ t.test("join: token to identity, confirmed by the node itself, one use", async (
   const again = await joinCluster(dialled, options);
   t.equal(again.nodeId, me.nodeId, "the same request is the same join");
   t.match(
-    await faultOf(joinCluster(dialled, { ...options, name: "n3", requestId: "join-2" })),
+    await faultOf(joinCluster(dialled, { ...options, name: "n3", requestId: "join-2@000001000000" })),
     { kind: /denied|precondition|not-found/ },
     "one use",
   );
@@ -240,7 +240,7 @@ t.test("join: a wrong fingerprint, a wrong secret, nobody there", async (t) => {
     peerAddress: "10.0.0.2:7711",
     zone: "",
     labels: {},
-    requestId: "j",
+    requestId: "j@000001000000",
     timeoutMs: 5_000,
   };
   t.match(await faultOf(joinCluster(formatToken({ ...parts, caFingerprint: "0".repeat(64) }), options)), {

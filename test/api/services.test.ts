@@ -54,11 +54,11 @@ t.test("create answers at once, with defaults filled in", async (t) => {
 
 t.test("a repeated request gets its first answer, and creates nothing", async (t) => {
   const cluster = await testCluster();
-  const first = await create(cluster, ["a"], { requestId: "r1" });
-  const again = await create(cluster, ["a"], { requestId: "r1" });
+  const first = await create(cluster, ["a"], { requestId: "r1@000001000000" });
+  const again = await create(cluster, ["a"], { requestId: "r1@000001000000" });
   t.equal(again.vms?.[0]?.id, first.vms?.[0]?.id);
   t.equal(cluster.store.view().vms.size, 1);
-  t.match(await faultOf(create(cluster, ["a"], { requestId: "r2" })), { kind: "exists", name: "a" });
+  t.match(await faultOf(create(cluster, ["a"], { requestId: "r2@000001000000" })), { kind: "exists", name: "a" });
 });
 
 t.test("faults of all definitions at once, nothing created", async (t) => {
@@ -154,9 +154,9 @@ t.test("names, ids and beginnings of ids", async (t) => {
   const ids = ["aaaa1111", "aaaa2222", "bbbb1111"].map((head) => `${head}-0000-4000-8000-000000000000`);
   const cluster = await testCluster();
   cluster.server.newId = () => ids[count++] ?? `cccc${count}`;
-  await create(cluster, ["x"], { requestId: "1" });
-  await create(cluster, ["y"], { requestId: "2" });
-  await create(cluster, ["bbbb"], { requestId: "3" });
+  await create(cluster, ["x"], { requestId: "1@000001000000" });
+  await create(cluster, ["y"], { requestId: "2@000001000000" });
+  await create(cluster, ["bbbb"], { requestId: "3@000001000000" });
   const get = async (vm: string): Promise<string | undefined> =>
     (await vmService.GetVm({ vm, consistency: "CONSISTENCY_STALE" }, cluster.as())).vm?.name;
   t.equal(await get("x"), "x");
@@ -216,29 +216,37 @@ t.test("events: all kept, then on, with no gap and none twice", async (t) => {
   const context = { ...cluster.as(), signal: abort.signal };
   const past: number[] = [];
   for await (const { event } of clusterService.WatchEvents({ fromRevision: 0, subjectIds: [], noFollow: true }, cluster.as()))
-    past.push(event?.revision ?? 0);
+    if (event !== null && event !== undefined) past.push(event.revision ?? 0);
   t.ok(past.length >= 2);
   const followed: string[] = [];
-  for await (const { event } of clusterService.WatchEvents({ fromRevision: 1, subjectIds: [], noFollow: false }, context)) {
-    followed.push(`${event?.revision}`);
+  const marks: number[] = [];
+  for await (const { event, bookmark } of clusterService.WatchEvents({ fromRevision: 1, subjectIds: [], noFollow: false }, context)) {
+    if (event === undefined || event === null) {
+      marks.push(bookmark ?? 0);
+      if (followed.length === past.length + 2) abort.abort();
+      continue;
+    }
+    followed.push(`${event.revision}`);
     // While the reader is busy with old ones, new ones come.
     if (followed.length === 1) await create(cluster, ["a", "b"]);
-    if (followed.length === past.length + 2) abort.abort();
   }
   const last = cluster.store.view().index;
   t.same(followed, [...past, last, last].map(String));
+  t.same(marks.at(-1), last, "a bookmark says that all of it was told");
 });
 
 t.test("tokens: the text is shown once, and says whom to call", async (t) => {
   const cluster = await testCluster(2);
-  const made = await clusterService.CreateToken({ ttlMs: 0, uses: 0, requestId: "r" }, cluster.as());
+  const made = await clusterService.CreateToken({ ttlMs: 0, uses: 0, requestId: "r@000001000000" }, cluster.as());
   const text = parseToken(made.token ?? "");
   t.same(text.addresses, ["10.0.0.1:7710", "10.0.0.2:7710"], "the node that answers comes first");
   t.equal((made.info?.expiresAtMs ?? 0) - (made.info?.createdAtMs ?? 0), 3_600_000);
   const kept = JSON.stringify([...cluster.store.view().tokens.values()]);
   t.notOk(kept.includes(text.secret), "only a hash is kept");
   t.notOk(JSON.stringify(cluster.store.eventsSince(0)).includes(text.secret));
-  t.match(await faultOf(clusterService.CreateToken({ ttlMs: 0, uses: 0, requestId: "r" }, cluster.as())), { kind: "conflict" });
+  t.match(await faultOf(clusterService.CreateToken({ ttlMs: 0, uses: 0, requestId: "r@000001000000" }, cluster.as())), {
+    kind: "conflict",
+  });
   t.match(await faultOf(clusterService.CreateToken({ ttlMs: 8 * 86_400_000, uses: 1_001, requestId: "" }, cluster.as())), {
     kind: "invalid",
     violations: [{ field: "ttl_ms" }, { field: "uses" }],

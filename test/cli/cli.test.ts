@@ -144,7 +144,7 @@ t.test("events --follow and vm watch print one object a line until they are inte
   const id = store.view().vmIdByName.get("a") ?? "";
   const revision = store.view().index;
   for (const words of [
-    ["events", "--follow", "--since", String(revision)],
+    ["events", "--follow", "--from", String(revision)],
     ["vm", "watch", "a"],
   ]) {
     const abort = new AbortController();

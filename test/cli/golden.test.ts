@@ -109,7 +109,7 @@ t.test("a first cluster", async (t) => {
       "node disable n2",
       "node list",
       "node enable n2",
-      "events --since 1",
+      "events --from 1",
     ]),
   );
 });

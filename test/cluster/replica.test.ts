@@ -51,14 +51,15 @@ t.test("three replicas", async (t) => {
     }
   });
 
+  const once = `r1@${Date.now()}`;
   await t.test("a repeated request id returns the first answer and applies once (STA-2)", async (t) => {
     const first = await n2.replica.propose(
       { type: "token.create", id: "once", secretHash: "x", ttlMs: 60_000, uses: 1 },
-      { actor, requestId: "r1" },
+      { actor, requestId: once },
     );
     const again = await n3.replica.propose(
       { type: "token.create", id: "twice", secretHash: "x", ttlMs: 60_000, uses: 1 },
-      { actor, requestId: "r1" },
+      { actor, requestId: once },
     );
     t.strictSame(again, first);
     t.notOk(n3.replica.view().tokens.has("twice"));
@@ -75,6 +76,12 @@ t.test("three replicas", async (t) => {
     const leader = leaderOf(cluster.nodes)!;
     await leader.kill();
     const rest = cluster.nodes.filter((node) => node !== leader);
+    t.strictSame(
+      await rest[1]!.replica.propose(token("thrice"), { actor, requestId: once, timeoutMs: 20_000 }),
+      { ids: ["once"] },
+      "also over a change of the leader",
+    );
+    t.notOk(rest[1]!.replica.view().tokens.has("thrice"));
     const written = await rest[0]!.replica.propose(token("after"), { actor, timeoutMs: 20_000 });
     t.strictSame(written, { ids: ["after"] });
     const view = await rest[1]!.replica.read({ timeoutMs: 10_000 });

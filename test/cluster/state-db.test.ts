@@ -32,10 +32,10 @@ async function play(db: StateDb, state: State, log: CommandLog, batchSize: numbe
 function logWithEvictions(): CommandLog {
   const log = CommandLog.withNodes(2);
   log.running("v", "n2");
-  for (let i = 0; i < 20; i++) log.ok({ type: "vm.retry", vmId: "v" }, { requestId: `a${i}` });
+  for (let i = 0; i < 20; i++) log.ok({ type: "vm.retry", vmId: "v" }, { requestId: `a${i}@000001000000` });
   log.nowMs += 601_000;
   // Ids against the order of the alphabet, so that an order by key would show.
-  for (let i = 9; i >= 0; i--) log.ok({ type: "vm.retry", vmId: "v" }, { requestId: `b${i}` });
+  for (let i = 9; i >= 0; i--) log.ok({ type: "vm.retry", vmId: "v" }, { requestId: `b${i}@000001000000` });
   return log;
 }
 
@@ -53,14 +53,14 @@ t.test("what is opened again is what was written, indexes and order of answers t
     t.same(loaded.position, at(log.state.index));
     t.equal(checkpointText(loaded.state), checkpointText(log.state), `batches of ${batchSize}`);
     t.same(
-      [...loaded.state.requests.keys()],
-      [...log.state.requests.keys()],
+      [...loaded.state.requests.keys(), ...loaded.state.callers.keys()].toSorted(),
+      [...log.state.requests.keys(), ...log.state.callers.keys()].toSorted(),
       "the order decides who is forgotten next, so it must be the same on all",
     );
     t.same([...loaded.state.claimsByNode], [...log.state.claimsByNode]);
 
     // And on from there: a reopened replica must not part from one that went on.
-    for (let i = 0; i < 10; i++) log.ok({ type: "vm.retry", vmId: "v" }, { requestId: `c${9 - i}` });
+    for (let i = 0; i < 10; i++) log.ok({ type: "vm.retry", vmId: "v" }, { requestId: `c${9 - i}@000001000000` });
     await play(again, loaded.state, log, batchSize);
     await again.close();
     const third = await StateDb.open(path);
@@ -87,7 +87,7 @@ t.test("replaced by a checkpoint: nothing of before is left, what follows is kep
 
     const other = CommandLog.withNodes(3);
     for (let i = 0; i < 50; i++)
-      other.ok({ type: "token.create", id: `t${i}`, secretHash: "", ttlMs: 1, uses: 1 }, { requestId: `z${99 - i}` });
+      other.ok({ type: "token.create", id: `t${i}`, secretHash: "", ttlMs: 1, uses: 1 }, { requestId: `z${99 - i}@000001000000` });
     const replaced = db.replace(other.state, at(other.state.index));
     for (let i = 0; i < turns; i++) await new Promise((resolve) => setImmediate(resolve));
     await Promise.all([replaced, db.sync(at(before.state.index))]);
@@ -99,7 +99,7 @@ t.test("replaced by a checkpoint: nothing of before is left, what follows is kep
     t.equal(checkpointText(loaded.state), checkpointText(other.state));
     t.same([...loaded.state.requests.keys()], [...other.state.requests.keys()]);
     t.notOk(loaded.state.vms.has("v"));
-    other.ok({ type: "token.revoke", id: "t49" }, { requestId: "a" });
+    other.ok({ type: "token.revoke", id: "t49" }, { requestId: "a@000001000000" });
     await play(again, loaded.state, other, 1);
     await again.close();
     const third = await StateDb.open(path);

@@ -6,6 +6,7 @@
 import { apply, applyNothing } from "../../src/state/apply.ts";
 import type { Command, Envelope } from "../../src/state/commands.ts";
 import type { Outcome } from "../../src/state/outcome.ts";
+import { ownRequestId } from "../../src/state/requests.ts";
 import { State } from "../../src/state/state.ts";
 import { Process } from "./ha-world.ts";
 import type { World } from "./ha-world.ts";
@@ -167,7 +168,7 @@ export class Consensus {
 
   /** Asks whoever leads; no answer is an answer too. */
   propose(peer: Peer, command: Command, options: { term?: number; requestId?: string }, done: (outcome: Outcome) => void): string {
-    const requestId = options.requestId ?? `r${++this.#requests}`;
+    const requestId = options.requestId ?? ownRequestId(peer.state.index, `r${++this.#requests}`);
     const envelope: Envelope = {
       requestId,
       origin: peer.nodeId,

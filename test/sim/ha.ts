@@ -7,6 +7,7 @@ import type { Decision, DetectorInput, NodeBeat } from "../../src/ha/detector.ts
 import { recoveryBatch } from "../../src/placing/due.ts";
 import type { Beat } from "../../src/agent/keeper/protocol.ts";
 import type { Command } from "../../src/state/commands.ts";
+import { ownRequestId } from "../../src/state/requests.ts";
 import { Consensus, Peer } from "./ha-consensus.ts";
 import { CLAIM_MS, SimHost } from "./ha-node.ts";
 import type { Mutation, Shared } from "./ha-node.ts";
@@ -317,7 +318,10 @@ function found(consensus: Consensus): void {
   }));
   commands.push({ type: "setting.update", key: "ha.maxFailures", value: 1_000 }, { type: "vm.create", vms });
   commands.forEach((command, i) => {
-    consensus.log.push({ term: 0, envelope: { requestId: `found${i}`, origin: "n1", atMs: 0, actor: "sim", term: 0, command } });
+    consensus.log.push({
+      term: 0,
+      envelope: { requestId: ownRequestId(0, `found${i}`), origin: "n1", atMs: 0, actor: "sim", term: 0, command },
+    });
   });
   for (const peer of consensus.peers) {
     consensus.applyTo(peer, consensus.log.length);

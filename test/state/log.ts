@@ -7,7 +7,8 @@ import { asRoostError, type Fault } from "../../src/base/errors.ts";
 import { NO_MEMBERSHIP } from "../../src/model/membership.ts";
 import type { NodeInfo } from "../../src/model/node.ts";
 import type { Vm, VmDefinition } from "../../src/model/vm.ts";
-import { State } from "../../src/state/state.ts";
+import { ownRequestId } from "../../src/state/requests.ts";
+import { changedObjects, State } from "../../src/state/state.ts";
 
 export interface Said {
   origin?: string;
@@ -28,7 +29,7 @@ export class CommandLog {
 
   apply(command: Command, said: Said = {}): Applied {
     const envelope: Envelope = {
-      requestId: said.requestId ?? `r${++this.#requests}`,
+      requestId: said.requestId ?? ownRequestId(this.state.index, `r${++this.#requests}`),
       origin: said.origin ?? "n1",
       atMs: this.nowMs,
       actor: said.actor ?? "user:test",
@@ -56,7 +57,7 @@ export class CommandLog {
     const { outcome, events, changes } = this.apply(command, said);
     if (outcome.ok) throw new Error(`${command.type} was not refused`);
     if (tables(this.state) !== before || events.length > 0) throw new Error(`${command.type} was refused and changed something`);
-    if (changes.some((change) => change.table !== "requests")) throw new Error(`${command.type} was refused with changes`);
+    if (changedObjects(changes).size > 0) throw new Error(`${command.type} was refused with changes`);
     return outcome.fault;
   }
 
@@ -200,9 +201,12 @@ export function fencing(nodeId: string): Extract<Command, { type: "node.fence" }
   return { type: "node.fence", nodeId, proof: { kind: "operator", nodeId, user: "root" } };
 }
 
+/** Answers and events are kept beside what a command changes. */
+export const KEPT: ReadonlySet<string> = new Set(["requests", "callers", "events"]);
+
 /** The tables as text, without the kept answers and the position. */
 export function tables(state: State): string {
-  return JSON.stringify([...state.rows()].filter((row) => row.table !== "requests"));
+  return JSON.stringify([...state.rows()].filter((row) => !KEPT.has(row.table)));
 }
 
 /** Everything that replicas at one index must agree on, as text. */

@@ -68,7 +68,7 @@ export async function cliHost(nodes = 1): Promise<CliHost> {
     isTerminal: false,
     isErrTerminal: false,
     nowMs: () => LATER_MS,
-    newId: () => `cli-${++requests}`,
+    newId: () => `cli-${++requests}@000001000000`,
     readFile: async (path) => files.get(path) ?? (await readFile(path, "utf8")),
     writeFile: async (path, text) => void files.set(path, text),
     readStdin: async () => files.get("-") ?? "",

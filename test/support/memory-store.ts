@@ -4,8 +4,8 @@ import type { View } from "../../src/model/view.ts";
 import { apply } from "../../src/state/apply.ts";
 import type { Command } from "../../src/state/commands.ts";
 import type { CommandResult, Event } from "../../src/state/outcome.ts";
-import { State } from "../../src/state/state.ts";
-import { EventLog } from "../../src/cluster/event-log.ts";
+import { ownRequestId } from "../../src/state/requests.ts";
+import { changedObjects, State } from "../../src/state/state.ts";
 import type { Change, Leadership, ProposeOptions, Store } from "../../src/cluster/store.ts";
 
 export class MemoryStore implements Store {
@@ -16,7 +16,6 @@ export class MemoryStore implements Store {
   /** Wall clock of proposals, ms. */
   nowMs = 1_000_000;
   leads: Leadership;
-  readonly #events = new EventLog();
   readonly #listeners = new Set<(change: Change) => void>();
   #requests = 0;
 
@@ -35,7 +34,7 @@ export class MemoryStore implements Store {
   }
 
   propose(command: Command, options: ProposeOptions): Promise<CommandResult> {
-    const requestId = options.requestId ?? `request-${++this.#requests}`;
+    const requestId = options.requestId ?? ownRequestId(this.state.index, `request-${++this.#requests}`);
     // Through the codec's form, so that nothing survives here that would not survive replication.
     const envelope = structuredClone({
       requestId,
@@ -46,8 +45,7 @@ export class MemoryStore implements Store {
       command,
     });
     const applied = apply(this.state, envelope, { index: this.state.index + 1, term: this.term });
-    this.#events.append(applied.events);
-    const changedIds = new Set(applied.changes.filter((change) => change.table !== "requests").map((change) => change.key));
+    const changedIds = changedObjects(applied.changes);
     for (const listener of this.#listeners) listener({ view: this.state, events: applied.events, changedIds });
     const { outcome } = applied;
     return outcome.ok ? Promise.resolve(outcome.result) : Promise.reject(new RoostError(outcome.fault, outcome.hint));
@@ -58,8 +56,8 @@ export class MemoryStore implements Store {
     return () => this.#listeners.delete(listener);
   }
 
-  eventsSince(revision: number): Event[] {
-    return this.#events.since(revision);
+  eventsSince(revision: number, limit?: number): Event[] {
+    return this.state.events.since(revision, limit ?? Infinity);
   }
 
   leadership(): Leadership {

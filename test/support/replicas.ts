@@ -75,7 +75,7 @@ export class TestCluster {
         caKey: this.#ca.keyPem,
         node: { id: node.id, name: "n1", zone: "", labels: {}, apiAddress: "127.0.0.1:1", peerAddress: node.address },
       },
-      { actor: "test", requestId: "cluster.init" },
+      { actor: "test" },
     );
     await sayHello(node);
   }

@@ -125,7 +125,7 @@ export const clusterService: ServiceMethods<"ClusterService", CallContext> = {
     if (identity.kind !== "node" || identity.nodeId !== request.nodeId) {
       throw new RoostError({ kind: "denied", reason: `only node ${request.nodeId} itself may confirm its join, not ${actorOf(identity)}` });
     }
-    await propose(context, { type: "node.join-confirm", nodeId: request.nodeId }, `confirm:${request.nodeId}`);
+    await propose(context, { type: "node.join-confirm", nodeId: request.nodeId }, "");
     return {};
   },
 
@@ -222,8 +222,9 @@ export const clusterService: ServiceMethods<"ClusterService", CallContext> = {
     await readState(context, "CONSISTENCY_LINEARIZABLE");
     if (request.fromRevision < 0) throw invalid("from_revision", "expected 0 or a revision");
     const wanted = new Set(request.subjectIds);
-    for await (const event of eventsFrom(context.store, request.fromRevision, !request.noFollow, context.signal)) {
-      if (wanted.size === 0 || wanted.has(event.subjectId)) yield { event: toEvent(event) };
+    for await (const told of eventsFrom(context.store, request.fromRevision, !request.noFollow, context.signal)) {
+      if ("upTo" in told) yield { bookmark: told.upTo };
+      else if (wanted.size === 0 || wanted.has(told.event.subjectId)) yield { event: toEvent(told.event) };
     }
   },
 

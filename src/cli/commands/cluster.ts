@@ -1,4 +1,4 @@
-/** roost cluster, token, pool, settings, events. */
+/** roost cluster, token, pool, settings. */
 import type { Command } from "commander";
 import { invalid, RoostError } from "../../base/errors.ts";
 import { formatBytes, formatDuration, parseDuration } from "../../base/units.ts";
@@ -6,8 +6,8 @@ import { didYouMean } from "../../base/suggest.ts";
 import type { Setting__Output } from "../../gen/types/roost/v1/Setting.ts";
 import { paint } from "../io.ts";
 import type { Io } from "../io.ts";
-import { printList, printValue, timeText } from "../output.ts";
-import { eventRow, poolRow, tokenRow } from "../rows.ts";
+import { printList, printValue } from "../output.ts";
+import { poolRow, tokenRow } from "../rows.ts";
 import { eachItem, withSession } from "../session.ts";
 import type { Session } from "../session.ts";
 import { facts } from "../table.ts";
@@ -264,38 +264,6 @@ export function addSettingsCommands(program: Command, io: Io): void {
             ["Expected", row.expected],
           ])}`,
         );
-      }),
-    );
-}
-
-export function addEventCommands(program: Command, io: Io): void {
-  program
-    .command("events")
-    .description("what happened, oldest first")
-    .option("-f, --follow", "go on with what happens")
-    .option("--since <revision>", "begin with this revision")
-    .action((options: { follow?: boolean; since?: string }, command: Command) =>
-      withSession(io, command, async (session) => {
-        const fromRevision = options.since === undefined ? 0 : Number(options.since);
-        if (!Number.isSafeInteger(fromRevision) || fromRevision < 0)
-          throw invalid("--since", `expected a revision, not ${JSON.stringify(options.since)}`);
-        const noFollow = options.follow !== true;
-        const limits = noFollow ? { signal: io.signal, timeoutMs: session.limits.timeoutMs } : { signal: io.signal };
-        const rows: object[] = [];
-        for await (const { event } of session.client.watch("ClusterService", "WatchEvents", { fromRevision, noFollow }, limits)) {
-          if (event === null) continue;
-          // Followed, each line is one object; else the whole is one array, like every list.
-          if (session.format === "json" && !noFollow) io.out(`${JSON.stringify(eventRow(event))}\n`);
-          else if (structured(session) !== null) rows.push(eventRow(event));
-          else {
-            const subject = event.subjectName === "" ? event.subjectId : event.subjectName;
-            io.out(
-              `${timeText(event.atMs)}  ${paint(io, "cyan", event.kind)}  ${subject}  ${event.message}  ${paint(io, "dim", `[${event.actor} @${event.revision}]`)}\n`,
-            );
-          }
-        }
-        const form = structured(session);
-        if (form !== null && (noFollow || form === "yaml")) await printValue(io, form, rows);
       }),
     );
 }

@@ -16,6 +16,10 @@ export interface Event {
   'nodeId'?: (string) | undefined;
   'message'?: (string) | undefined;
   'actor'?: (string) | undefined;
+  /**
+   * Among the events of its revision, from 0: with the revision it tells an event from all others.
+   */
+  'position'?: (number) | undefined;
 }
 
 export interface Event__Output {
@@ -33,4 +37,8 @@ export interface Event__Output {
   'nodeId': (string);
   'message': (string);
   'actor': (string);
+  /**
+   * Among the events of its revision, from 0: with the revision it tells an event from all others.
+   */
+  'position': (number);
 }

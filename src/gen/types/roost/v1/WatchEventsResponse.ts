@@ -3,9 +3,23 @@
 import type { Event as _roost_v1_Event, Event__Output as _roost_v1_Event__Output } from '../../roost/v1/Event.ts';
 
 export interface WatchEventsResponse {
+  /**
+   * Absent in a bookmark.
+   */
   'event'?: (_roost_v1_Event | null) | undefined;
+  /**
+   * Everything up to and with this revision has been sent: a watcher goes on from the next, on any node. 0 with an event.
+   */
+  'bookmark'?: (number) | undefined;
 }
 
 export interface WatchEventsResponse__Output {
+  /**
+   * Absent in a bookmark.
+   */
   'event': (_roost_v1_Event__Output | null);
+  /**
+   * Everything up to and with this revision has been sent: a watcher goes on from the next, on any node. 0 with an event.
+   */
+  'bookmark': (number);
 }
