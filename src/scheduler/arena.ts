@@ -4,6 +4,8 @@
  */
 import { limitsOf, nodeUsage, placeOf, usageOf } from "../model/capacity.ts";
 import type { Reservation, Usage } from "../model/capacity.ts";
+import { sizeKey } from "./waste.ts";
+import type { SizeCount } from "./waste.ts";
 import { hash32 } from "../model/hash.ts";
 import type { Node } from "../model/node.ts";
 import { settingsOf } from "../model/placement.ts";
@@ -37,6 +39,17 @@ export interface Arena {
   /** Node by VM, of the VMs with policies between them that the plan has moved so far. */
   readonly where: Map<string, string | null>;
   readonly journal: Journal;
+  readonly undo: Undo;
+  /** Sizes of the VMs that have a node, by `sizeKey`. */
+  readonly sizes: () => ReadonlyMap<string, SizeCount>;
+}
+
+/** What was changed since the first mark that is still open, to be taken back in reverse order. Sums are whole numbers, so that is exact. */
+interface Undo {
+  /** Five numbers a change: node, and what was added to its four sums. */
+  values: Float64Array;
+  count: number;
+  marks: number;
 }
 
 /** Which nodes changed, for indexes that follow. */
@@ -67,6 +80,8 @@ export function arenaOf(
     hash: new Uint32Array(n),
     totalCpus: usage.totalCpus,
     where: new Map(),
+    sizes: () => sizesOf(view),
+    undo: { values: new Float64Array(5 * 64), count: 0, marks: 0 },
     journal: { ring: new Int32Array(2 ** Math.ceil(Math.log2(Math.max(n, 64)))), count: 0, epoch: 0 },
   };
   for (const [i, node] of nodes.entries()) {
@@ -86,22 +101,41 @@ export function arenaOf(
   return arena;
 }
 
-/** All that placements change. */
+/** O(VMs). */
+function sizesOf(view: View): ReadonlyMap<string, SizeCount> {
+  const sizes = new Map<string, SizeCount>();
+  for (const vm of view.vms.values()) {
+    if (vm.claim === null) continue;
+    const { memoryMib: memory, cpus } = vm.definition;
+    const key = sizeKey(memory, cpus);
+    sizes.set(key, { memory, cpus, count: (sizes.get(key)?.count ?? 0) + 1 });
+  }
+  return sizes;
+}
+
+/** A moment to come back to; each is rewound once, the last one first. */
 export interface ArenaMark {
-  readonly cells: Float64Array;
-  readonly where: ReadonlyMap<string, string | null>;
+  readonly count: number;
+  readonly where: ReadonlyMap<string, string | null> | null;
 }
 
 export function mark(arena: Arena): ArenaMark {
-  return { cells: arena.cells.slice(), where: new Map(arena.where) };
+  arena.undo.marks++;
+  return { count: arena.undo.count, where: arena.where.size === 0 ? null : new Map(arena.where) };
 }
 
+/** O(changes since the mark). */
 export function rewind(arena: Arena, to: ArenaMark): void {
-  arena.cells.set(to.cells);
-  arena.journal.epoch++;
-  if (arena.where.size === 0 && to.where.size === 0) return;
+  const { undo } = arena;
+  while (undo.count > to.count) {
+    const at = --undo.count * 5;
+    const i = undo.values[at]!;
+    for (let k = 0; k < 4; k++) arena.cells[i * WIDTH + USED_MEMORY + k]! -= undo.values[at + 1 + k]!;
+    note(arena, i);
+  }
+  undo.marks--;
   arena.where.clear();
-  for (const [vmId, nodeId] of to.where) arena.where.set(vmId, nodeId);
+  for (const [vmId, nodeId] of to.where ?? []) arena.where.set(vmId, nodeId);
 }
 
 /** One column, copied out. */
@@ -119,29 +153,39 @@ export function freeRoom(arena: Arena): { memory: Float64Array; cpus: Float64Arr
 
 /** What of the VM is in the sums now: added with `sign` 1, taken out with -1. */
 export function shiftOwn(arena: Arena, vm: Vm, sign: 1 | -1): void {
-  const { memoryMib, cpus } = vm.definition;
+  const memory = sign * vm.definition.memoryMib;
+  const cpus = sign * vm.definition.cpus;
   const claimed = vm.claim === null ? undefined : arena.indexOf.get(vm.claim.nodeId);
-  if (claimed !== undefined) {
-    arena.cells[claimed * WIDTH + USED_MEMORY]! += sign * memoryMib;
-    arena.cells[claimed * WIDTH + USED_CPUS]! += sign * cpus;
-    note(arena, claimed);
-  }
+  if (claimed !== undefined) change(arena, claimed, memory, cpus, 0, 0);
   const place = placeOf(vm);
   const placed = place === null ? undefined : arena.indexOf.get(place);
-  if (placed !== undefined) {
-    arena.cells[placed * WIDTH + PLACED_MEMORY]! += sign * memoryMib;
-    arena.cells[placed * WIDTH + PLACED_CPUS]! += sign * cpus;
-    note(arena, placed);
-  }
+  if (placed !== undefined) change(arena, placed, 0, 0, memory, cpus);
 }
 
 /** A VM of this size takes (1) or leaves (-1) node `i`. */
 export function shift(arena: Arena, i: number, memoryMib: number, cpus: number, sign: 1 | -1): void {
-  arena.cells[i * WIDTH + USED_MEMORY]! += sign * memoryMib;
-  arena.cells[i * WIDTH + USED_CPUS]! += sign * cpus;
-  arena.cells[i * WIDTH + PLACED_MEMORY]! += sign * memoryMib;
-  arena.cells[i * WIDTH + PLACED_CPUS]! += sign * cpus;
+  change(arena, i, sign * memoryMib, sign * cpus, sign * memoryMib, sign * cpus);
+}
+
+function change(arena: Arena, i: number, usedMemory: number, usedCpus: number, placedMemory: number, placedCpus: number): void {
+  const { cells, undo } = arena;
+  cells[i * WIDTH + USED_MEMORY]! += usedMemory;
+  cells[i * WIDTH + USED_CPUS]! += usedCpus;
+  cells[i * WIDTH + PLACED_MEMORY]! += placedMemory;
+  cells[i * WIDTH + PLACED_CPUS]! += placedCpus;
   note(arena, i);
+  if (undo.marks === 0) return;
+  const at = undo.count++ * 5;
+  if (at === undo.values.length) {
+    const wider = new Float64Array(at * 2);
+    wider.set(undo.values);
+    undo.values = wider;
+  }
+  undo.values[at] = i;
+  undo.values[at + 1] = usedMemory;
+  undo.values[at + 2] = usedCpus;
+  undo.values[at + 3] = placedMemory;
+  undo.values[at + 4] = placedCpus;
 }
 
 function note(arena: Arena, i: number): void {

@@ -2,9 +2,10 @@
 import { mark, rewind, shift, shiftOwn } from "./arena.ts";
 import type { Arena } from "./arena.ts";
 import type { Item } from "./items.ts";
+import { Packing } from "./packing.ts";
+import { scoreConsolidate } from "./scorers.ts";
 import type { Scorer } from "./scorers.ts";
 import { pickerFor } from "./tree.ts";
-import type { Picker } from "./tree.ts";
 import type { PlanKind } from "./types.ts";
 
 export interface Attempt {
@@ -12,6 +13,8 @@ export interface Attempt {
   readonly order: readonly number[];
   /** Node by item, -1 for none. */
   readonly node: Int32Array;
+  /** By item, the score it was placed by where that is neither its own nor the plan's. */
+  readonly scorers: readonly (Scorer | undefined)[];
   /** VMs placed, by rank: compared from the first on. */
   readonly value: readonly number[];
 }
@@ -20,18 +23,25 @@ export interface Attempt {
 export function greedy(arena: Arena, items: readonly Item[], order: readonly number[], score: Scorer, kind: PlanKind): Attempt {
   const before = mark(arena);
   const node = new Int32Array(items.length).fill(-1);
+  const scorers: (Scorer | undefined)[] = [];
   const picker = pickerFor(arena);
-  for (const k of order) node[k] = decide(arena, items[k]!, score, kind, picker);
+  const packed = items.filter((item) => (item.score ?? score) === scoreConsolidate);
+  const packing = packed.length === 0 ? null : new Packing(arena, packed);
+  for (const k of order) {
+    const item = items[k]!;
+    let own = item.score ?? score;
+    lift(arena, item, kind);
+    if (packing !== null && own === scoreConsolidate) scorers[k] = own = packing.scorer(item);
+    node[k] = picker(item, own);
+    settle(arena, item, node[k]!, kind);
+  }
   rewind(arena, before);
-  return { order, node, value: valueOf(items, node) };
+  return { order, node, scorers, value: valueOf(items, node) };
 }
 
-/** Picks for one item and writes the placement into the arena; -1 if nothing is left. */
-export function decide(arena: Arena, item: Item, score: Scorer, kind: PlanKind, picker: Picker): number {
-  lift(arena, item, kind);
-  const i = picker(item, item.score ?? score);
-  settle(arena, item, i, kind);
-  return i;
+/** The score that item `k` was, or is to be, placed by. */
+export function scorerOfItem(items: readonly Item[], attempt: Attempt, k: number, planScore: Scorer): Scorer {
+  return attempt.scorers[k] ?? items[k]!.score ?? planScore;
 }
 
 /** After `lift`: writes where the item went, or back where it was for -1. */

@@ -2,7 +2,7 @@
 import { fits } from "../model/capacity.ts";
 import { LIMIT_CPUS, LIMIT_MEMORY, USED_CPUS, USED_MEMORY, WIDTH, mark, rewind } from "./arena.ts";
 import type { Arena } from "./arena.ts";
-import { lift, settle } from "./attempt.ts";
+import { lift, scorerOfItem, settle } from "./attempt.ts";
 import type { Attempt } from "./attempt.ts";
 import { FILTERS } from "./filters.ts";
 import type { Item } from "./items.ts";
@@ -30,14 +30,14 @@ export function playback(arena: Arena, items: readonly Item[], attempt: Attempt,
 export function certify(arena: Arena, items: readonly Item[], attempt: Attempt, planScore: Scorer, kind: PlanKind): Decision[] {
   const decisions: Decision[] = [];
   playback(arena, items, attempt, kind, (position, item) => {
-    const score = item.score ?? planScore;
+    const score = scorerOfItem(items, attempt, attempt.order[position]!, planScore);
     const winner = attempt.node[attempt.order[position]!]!;
     decisions.push({
       vmId: item.vm.id,
       nodeId: winner === -1 ? null : arena.nodes[winner]!.id,
       score: winner === -1 ? null : score(arena, winner, item.memory, item.cpus),
       refused: refusedNow(arena, item),
-      top: first(arena, item, score, TOP, false).map((one) => ({ nodeId: arena.nodes[one.node]!.id, score: one.score })),
+      top: first(arena, item, score, TOP).map((one) => ({ nodeId: arena.nodes[one.node]!.id, score: one.score })),
     });
   });
   return decisions;

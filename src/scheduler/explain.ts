@@ -9,6 +9,7 @@ import type { Refusal } from "../model/placement.ts";
 import type { Node } from "../model/node.ts";
 import type { View } from "../model/view.ts";
 import type { PendingReason, Vm } from "../model/vm.ts";
+import { scorerOfItem } from "./attempt.ts";
 import { playback } from "./certify.ts";
 import { FILTERS, tierOf } from "./filters.ts";
 import type { FilterContext } from "./filters.ts";
@@ -59,7 +60,10 @@ export function explain(view: View, request: PlanRequest, seed: string, vmId: st
         nodeId: node.id,
         nodeName: node.name,
         chosen: i === winner,
-        score: refusals.length === 0 ? (item.score ?? score)(arena, i, item.memory, item.cpus) : null,
+        score:
+          refusals.length === 0
+            ? scorerOfItem(items, outcome.attempt, outcome.attempt.order[position]!, score)(arena, i, item.memory, item.cpus)
+            : null,
         tier: tierOf(context, item.vm, node),
         refusals,
       };

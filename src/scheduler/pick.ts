@@ -3,7 +3,6 @@ import { fits } from "../model/capacity.ts";
 import { LIMIT_CPUS, LIMIT_MEMORY, USED_CPUS, USED_MEMORY, WIDTH } from "./arena.ts";
 import type { Arena } from "./arena.ts";
 import type { Item } from "./items.ts";
-import { scoreConsolidate, unevenness } from "./scorers.ts";
 import type { Scorer } from "./scorers.ts";
 
 /** True if the VM's size fits node `i` beside what the arena counts there. */
@@ -38,33 +37,14 @@ export function pick(arena: Arena, item: Item, score: Scorer): number {
   return best;
 }
 
-/** Among so many of the fullest nodes a packing placement looks for the most even one. */
-const EVEN_AMONG = 6;
-
-/**
- * For `consolidate`: of the few nodes that come first by score, the one whose memory and vCPUs are left most even. Taking
- * simply the first strands one resource where the other is used up: measured in test/bench/scheduler.bench.ts.
- */
-export function pickEven(arena: Arena, item: Item): number {
-  let best = -1;
-  let bestUneven = Number.POSITIVE_INFINITY;
-  for (const { node } of first(arena, item, scoreConsolidate, EVEN_AMONG, true)) {
-    const uneven = unevenness(arena, node, item.memory, item.cpus);
-    if (uneven >= bestUneven) continue;
-    best = node;
-    bestUneven = uneven;
-  }
-  return best;
-}
-
 export interface Ranked {
   node: number;
   tier: number;
   score: number;
 }
 
-/** The first `count` nodes in the order of `pick`; with `oneTier`, those of the best tier only. */
-export function first(arena: Arena, item: Item, score: Scorer, count: number, oneTier: boolean): Ranked[] {
+/** The first `count` nodes in the order of `pick`. */
+export function first(arena: Arena, item: Item, score: Scorer, count: number): Ranked[] {
   const overlay = item.overlay?.(arena.where) ?? null;
   const tiers = overlay?.tiers ?? item.class.tiers;
   const top: Ranked[] = [];
@@ -77,7 +57,7 @@ export function first(arena: Arena, item: Item, score: Scorer, count: number, on
     top.splice(at, 0, mine);
     if (top.length > count) top.pop();
   }
-  return oneTier ? top.filter((entry) => entry.tier === top[0]!.tier) : top;
+  return top;
 }
 
 function comesBefore(arena: Arena, item: Item, a: Ranked, b: Ranked): boolean {

@@ -193,7 +193,7 @@ function planBatch(arena: Arena, items: readonly Item[], score: Scorer, request:
   outcome.proven = result.complete && !holdsRoom(arena, items, request);
   outcome.steps = result.steps;
   if (result.node !== null) {
-    outcome.attempt = { order: compactOrder(items), node: result.node, value: valueOf(items, result.node) };
+    outcome.attempt = { order: compactOrder(items), node: result.node, scorers: [], value: valueOf(items, result.node) };
     outcome.method = "search";
   }
   outcome.placed.search = placedIn(outcome.attempt);
@@ -204,7 +204,7 @@ function planBatch(arena: Arena, items: readonly Item[], score: Scorer, request:
 function improved(arena: Arena, items: readonly Item[], attempt: Attempt, request: PlanRequest): Attempt {
   if (holdsRoom(arena, items, request)) return attempt;
   const node = repack(arena, items, attempt.node, request.searchSteps ?? DEFAULT_REPACK_STEPS);
-  return { order: compactOrder(items), node, value: valueOf(items, node) };
+  return { order: compactOrder(items), node, scorers: [], value: valueOf(items, node) };
 }
 
 /** True if a VM of the request holds room that another could have, were the order of moves the search's to choose. */

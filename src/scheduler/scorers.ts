@@ -29,18 +29,21 @@ export const scoreStopped: Scorer = (arena, i, memory, cpus) =>
 
 /**
  * SCH-10, packing: the share of the node's limits that stays free, the mean of memory and vCPUs where vCPUs are limited, so
- * the fullest nodes come first. Of the first few the most even one is taken: see `pickEven`.
+ * the fullest nodes come first. Where VMs are placed one at a time, `Packing` stands in for it.
  */
 export const scoreConsolidate: Scorer = (arena, i, memory, cpus) => {
   const freeMemory = freeMemoryPart(arena, i, memory);
   return arena.cells[i * WIDTH + LIMIT_CPUS] === Number.POSITIVE_INFINITY ? freeMemory : (freeMemory + freeCpusPart(arena, i, cpus)) / 2;
 };
 
-/** How far apart the free parts of memory and vCPUs would be: what is left of one without the other serves nobody. */
-export function unevenness(arena: Arena, i: number, memory: number, cpus: number): number {
-  if (arena.cells[i * WIDTH + LIMIT_CPUS] === Number.POSITIVE_INFINITY) return 0;
-  return Math.abs(freeMemoryPart(arena, i, memory) - freeCpusPart(arena, i, cpus));
-}
+/** The same, and how far apart the free parts of memory and vCPUs are: what is left of one without the other serves nobody. */
+export const scoreFullEven: Scorer = (arena, i, memory, cpus) => {
+  const apart =
+    arena.cells[i * WIDTH + LIMIT_CPUS] === Number.POSITIVE_INFINITY
+      ? 0
+      : Math.abs(freeMemoryPart(arena, i, memory) - freeCpusPart(arena, i, cpus));
+  return scoreConsolidate(arena, i, memory, cpus) + apart;
+};
 
 function freeMemoryPart(arena: Arena, i: number, memory: number): number {
   return (arena.cells[i * WIDTH + LIMIT_MEMORY]! - arena.cells[i * WIDTH + USED_MEMORY]! - memory) / arena.cells[i * WIDTH + LIMIT_MEMORY]!;

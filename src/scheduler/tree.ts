@@ -9,8 +9,7 @@
  */
 import type { Arena } from "./arena.ts";
 import type { Item } from "./items.ts";
-import { pick, pickEven, roomFor, tieBefore } from "./pick.ts";
-import { scoreConsolidate } from "./scorers.ts";
+import { pick, roomFor, tieBefore } from "./pick.ts";
 import type { Scorer } from "./scorers.ts";
 
 /** Below this a scan is as fast and needs nothing kept. */
@@ -27,7 +26,6 @@ export type Picker = (item: Item, score: Scorer) => number;
 export function pickerFor(arena: Arena): Picker {
   const forest = arena.nodes.length < MIN_NODES ? null : new Forest(arena);
   return (item, score) => {
-    if (score === scoreConsolidate) return pickEven(arena, item);
     return forest === null ? pick(arena, item, score) : forest.pick(item, score);
   };
 }

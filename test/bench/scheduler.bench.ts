@@ -32,7 +32,7 @@ function speed(): void {
   console.log("decisions per CPU-second: the spec's score SCH-7, fixed filters by class, capacity compared, placed, oldest VM released");
   console.log("nodes   classes  objects       scan       tree");
   for (const nodes of [100, 1_000, 10_000]) {
-    for (const classes of [1, 8, 32, 256]) {
+    for (const classes of [1, 8, 32, 64, 256]) {
       const random = seededRandom(nodes + classes);
       const view = testView(
         Array.from({ length: nodes }, (_, i) =>
@@ -148,7 +148,13 @@ function consolidate(): void {
   for (const [name, make] of [
     ["2-D, 10 a node", (seed: number) => plantedPerfect(seed, 20, 10)],
     ["2-D, 5 a node", (seed: number) => plantedPerfect(seed, 20, 5)],
+    ["2-D, 20 a node", (seed: number) => plantedPerfect(seed, 20, 20)],
+    ["2-D, 50 nodes", (seed: number) => plantedPerfect(seed, 50, 8)],
+    ["memory only, 10 a node", (seed: number) => plantedMemory(seed, 20, 10)],
+    ["memory only, 4 a node", (seed: number) => plantedMemory(seed, 20, 4)],
     ["flavours", (seed: number) => plantedFlavours(seed, 20)],
+    ["fragmented", (seed: number) => fragmented(seed, 20, 200)],
+    ["fragmented, 50 nodes", (seed: number) => fragmented(seed, 50, 300)],
   ] as const) {
     let [placed, memoryPart] = [0, 0];
     for (let seed = 1; seed <= 20; seed++) {
