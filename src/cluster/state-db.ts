@@ -22,6 +22,7 @@ const PREFIX: Record<TableName, string> = {
   zoneRoles: "17",
   callers: "81",
   events: "82",
+  history: "20",
   bench: "90",
 };
 const POSITION_KEY = "01";

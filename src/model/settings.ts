@@ -18,6 +18,7 @@ export interface Settings {
   "scheduler.cpuRatio": number;
   "scheduler.retryMs": number;
   "state.eventsKept": number;
+  "scheduler.historyMib": number;
   "vm.bootTimeoutMs": number;
   "vm.shutdownTimeoutMs": number;
   "bench.enabled": "true" | "false";
@@ -132,6 +133,13 @@ export const SETTING_RULES: Record<SettingKey, SettingRule> = {
     min: 100,
     max: 1_000_000,
     about: "The newest events that are kept for watchers; one that comes back later has to begin at the oldest.",
+  },
+  "scheduler.historyMib": {
+    kind: "number",
+    initial: 16,
+    min: 0,
+    max: 256,
+    about: "What is kept to explain and replay decisions, MiB; 0 keeps nothing (SCH-17).",
   },
   "vm.bootTimeoutMs": {
     kind: "number",

@@ -1,5 +1,6 @@
 /** The read-only state at one index: what schedulers, detectors and services look at. Rows are never mutated in place. */
 import type { BenchRow } from "./bench.ts";
+import type { Usage } from "./capacity.ts";
 import type { Cluster, JoinToken } from "./cluster.ts";
 import type { Node } from "./node.ts";
 import type { Policy, ZoneRole } from "./policy.ts";
@@ -23,6 +24,8 @@ export interface View {
   readonly tokens: ReadonlyMap<string, JoinToken>;
   /** Only roost.v1.Bench looks at them; absent: none. */
   readonly bench?: ReadonlyMap<string, BenchRow>;
+  /** Sums of what VMs take, where they are kept with each write; absent: `usageOf` sums anew. */
+  readonly usage?: Usage;
   /** Index: VM ids by the node of their claim. */
   readonly claimsByNode: ReadonlyMap<string, ReadonlySet<string>>;
   readonly vmIdByName: ReadonlyMap<string, string>;

@@ -1,4 +1,5 @@
 /** What a VM is: the definition users write, and the row the cluster keeps of it. */
+import type { VmDecision } from "./certificate.ts";
 import type { Proof } from "./proof.ts";
 
 /** Driver-neutral, fits a page, round-trips (VM-1). Everything optional in YAML has its default filled in here. */
@@ -159,6 +160,8 @@ export interface Vm {
   /** For people; why it is in this state when that is not plain. */
   reason: string | null;
   pendingReasons: PendingReason[];
+  /** The scheduler's last few decisions about it, oldest first; absent before the first (SCH-17). */
+  decisions?: VmDecision[];
   claim: Claim | null;
   /** Highest generation ever given; never goes down. */
   generation: number;

@@ -1,46 +1,96 @@
 /**
- * The scheduler's loop on the leader: what waits is planned on the present view and proposed; the plan is checked again
- * where it is applied, so that nothing here must be locked (SCH-20).
+ * The scheduler's loop on the leader: what waits is planned on the present view and proposed. A plan is checked again
+ * where it is applied, so nothing is locked (SCH-20); plans on their way are reserved for, so that the next one does not
+ * ask for the same room.
  */
 import type { Clock } from "../base/clock.ts";
 import type { LeaderService } from "../cluster/leadership.ts";
 import type { Store } from "../cluster/store.ts";
-import { checkPlacement, settingsOf } from "../model/placement.ts";
-import type { Node } from "../model/node.ts";
+import type { Reservation } from "../model/capacity.ts";
+import { settingsOf } from "../model/placement.ts";
 import type { View } from "../model/view.ts";
 import type { PendingReason, Vm } from "../model/vm.ts";
 import { plan } from "../scheduler/plan.ts";
-import type { Plan, PlanKind } from "../scheduler/types.ts";
+import { certificateOf } from "../scheduler/record.ts";
+import type { Plan, PlanKind, PlanRequest } from "../scheduler/types.ts";
 import type { VmPlace } from "../state/commands.ts";
-import { pendingBatch, recoveryBatch } from "./due.ts";
+import type { CommandResult } from "../state/outcome.ts";
+import { nodesToAvoid } from "./request.ts";
+import { Waiting } from "./waiting.ts";
 
 /** VMs planned at once: bounds the time of one plan and the size of one command. */
 const BATCH_MAX = 500;
+/** Plans on their way at once: the next is made while the log takes the one before. */
+const FLYING_MAX = 3;
+/** Changed rows that are remembered between two runs; past it everything is looked at again. */
+const CHANGES_MAX = 50_000;
 
 export interface PlacingEffects {
   clock: Clock;
   newId(): string;
 }
 
+/** A plan that was proposed and is not yet known to be applied. */
+interface Flight {
+  vmIds: ReadonlySet<string>;
+  reserved: ReadonlyMap<string, Reservation>;
+  landed: Promise<void>;
+}
+
 export function placingService(store: Store, effects: PlacingEffects): LeaderService {
-  /** Until when a rejected VM is left alone, monotonic ms, unless what is asked or the capacity it was rejected at changes. */
-  const waiting = new Map<string, { untilMs: number; asked: string; capacity: string }>();
+  const waiting = new Waiting();
+  const flying = new Set<Flight>();
+  let changed = new Set<string>();
+  /** Term that `waiting` was followed in; null if changes were missed. */
+  let followed: number | null = null;
+  let failure: unknown = null;
 
-  const isDue = (vm: Vm, capacity: string): boolean => {
-    const wait = waiting.get(vm.id);
-    return wait === undefined || wait.capacity !== capacity || wait.asked !== askedMark(vm) || effects.clock.monotonicMs() >= wait.untilMs;
-  };
+  store.subscribe(({ changedIds }) => {
+    if (followed === null) return;
+    if (!store.leadership().leading || changed.size > CHANGES_MAX) followed = null;
+    else for (const id of changedIds) changed.add(id);
+  });
 
-  const place = async (term: number, kind: PlanKind, vms: readonly Vm[]): Promise<void> => {
+  const propose = (term: number, kind: PlanKind, vms: readonly Vm[]): void => {
     const view = store.view();
+    const vmIds = vms.map((vm) => vm.id);
+    const request: PlanRequest = {
+      vms: vmIds,
+      mode: "batch",
+      kind,
+      scoring: null,
+      avoid: nodesToAvoid(view, vmIds),
+      inFlight: sum(flying),
+    };
     const seed = effects.newId();
-    const made = plan(view, { vms: vms.map((vm) => vm.id), mode: "batch", kind, scoring: null, avoid: nodesToAvoid(view, vms) }, seed);
-    const capacity = capacityMark(view);
-    const untilMs = effects.clock.monotonicMs() + settingsOf(view)["scheduler.retryMs"];
-    for (const { vmId } of made.rejections) waiting.set(vmId, { untilMs, asked: askedMark(view.vms.get(vmId)), capacity });
+    const made = plan(view, request, seed, view.usage);
+    const longestMs = settingsOf(view)["scheduler.retryMs"];
+    const nowMs = effects.clock.monotonicMs();
+    for (const { vmId, reasons } of made.rejections) waiting.refused(view.vms.get(vmId)!, reasons, nowMs, longestMs);
     const command = commandOf(view, made);
     if (command === null) return;
-    await store.propose(command, { actor: "scheduler", term });
+    command.certificate = certificateOf(made, request);
+    const flight: Flight = {
+      vmIds: new Set(made.placements.map(({ vmId }) => vmId)),
+      reserved: reservedBy(view, made),
+      landed: store
+        .propose(command, { actor: "scheduler", term })
+        .then((result) => settle(result.refused ?? [], longestMs))
+        .catch((thrown: unknown) => {
+          failure = thrown;
+          settle(made.placements, longestMs);
+        })
+        .finally(() => flying.delete(flight)),
+    };
+    flying.add(flight);
+  };
+
+  /** Those that were not placed after all are tried again soon, with what the view says then. */
+  const settle = (refused: readonly Pick<NonNullable<CommandResult["refused"]>[number], "vmId">[], longestMs: number): void => {
+    for (const { vmId } of refused) {
+      const vm = store.view().vms.get(vmId);
+      if (vm !== undefined && vm.claim === null) waiting.conflicted(vm, effects.clock.monotonicMs(), longestMs);
+    }
   };
 
   return {
@@ -48,61 +98,66 @@ export function placingService(store: Store, effects: PlacingEffects): LeaderSer
     everyMs: 250,
     onChange: true,
     async run(term) {
-      const view = store.view();
-      const nowMs = effects.clock.wallMs();
-      const capacity = capacityMark(view);
-      for (const id of waiting.keys()) if (!view.vms.has(id)) waiting.delete(id);
+      const [noted, thrown] = [changed, failure];
+      changed = new Set();
+      failure = null;
+      if (followed === term) waiting.note(store.view(), noted);
+      else waiting.reset(store.view());
+      followed = term;
 
-      // All that is due, in plans of a limited size: who fits nowhere must not stand before who does.
-      const recovering = recoveryBatch(view.vms.values(), nowMs).filter((vm) => isDue(vm, capacity));
-      for (const batch of batchesOf(recovering)) await place(term, "recover", batch);
-
-      const pending = pendingBatch(store.view().vms.values(), nowMs).filter((vm) => isDue(vm, capacity));
-      for (const batch of batchesOf(pending)) await place(term, "start", batch);
+      // All that is due, in plans of a limited size: who fits nowhere must not stand before who does. Recovery first (HA-11).
+      for (const kind of ["recover", "start"] as const) {
+        const state = kind === "recover" ? "recovering" : "pending";
+        // Switched off, it still brings VMs to the nodes that a scheduler outside names (SCH-10).
+        const chooses = kind === "recover" || settingsOf(store.view())["scheduler.enabled"] === "on";
+        const due = waiting
+          .due(store.view(), state, effects.clock.monotonicMs(), effects.clock.wallMs())
+          .filter((vm) => (chooses || vm.desired.nodeId !== null) && ![...flying].some(({ vmIds }) => vmIds.has(vm.id)));
+        for (const batch of batchesOf(due)) {
+          while (flying.size >= FLYING_MAX) await Promise.race([...flying].map(({ landed }) => landed));
+          propose(term, kind, stillWaiting(store.view(), batch));
+        }
+      }
+      if (thrown !== null) throw thrown;
     },
   };
-}
-
-/** HA-12: a VM that died alone is started again where it was, and elsewhere after too many failures. */
-function nodesToAvoid(view: View, vms: readonly Vm[]): ReadonlyMap<string, readonly string[]> {
-  const inPlace = settingsOf(view)["ha.restartsInPlace"];
-  const avoid = new Map<string, readonly string[]>();
-  for (const vm of vms) {
-    if (vm.failures === 0 || vm.homeNodeId === null) continue;
-    const home = view.nodes.get(vm.homeNodeId);
-    const stays = vm.failures <= inPlace && home !== undefined && checkPlacement(view, vm, home) === null;
-    avoid.set(vm.id, stays ? [...view.nodes.keys()].filter((id) => id !== vm.homeNodeId) : [vm.homeNodeId]);
-  }
-  return avoid;
 }
 
 function* batchesOf(vms: readonly Vm[]): Generator<readonly Vm[]> {
   for (let i = 0; i < vms.length; i += BATCH_MAX) yield vms.slice(i, i + BATCH_MAX);
 }
 
-/** Changes when the user asks anew. */
-function askedMark(vm: Vm | undefined): string {
-  return vm === undefined ? "" : `${vm.stateSinceMs} ${JSON.stringify(vm.desired)}`;
+/** The rows as they are now, of those that nobody placed or stopped while a plan before them was on its way. */
+function stillWaiting(view: View, vms: readonly Vm[]): Vm[] {
+  return vms.flatMap((vm) => {
+    const now = view.vms.get(vm.id);
+    return now !== undefined && now.claim === null && now.state === vm.state && now.desired.power === "on" && !now.desired.hold
+      ? [now]
+      : [];
+  });
 }
 
-/** Changes when something changes that could make room: nodes, their states and facts, settings, pools, claims. */
-function capacityMark(view: View): string {
-  const parts: (string | number)[] = [];
-  for (const node of view.nodes.values()) parts.push(node.id, node.state, node.claimRevision, factsMark(node));
-  parts.push(JSON.stringify(view.cluster?.settings ?? null), view.pools.size);
-  return parts.join("|");
+function reservedBy(view: View, { placements }: Plan): Map<string, Reservation> {
+  const sums = new Map<string, Reservation>();
+  for (const { vmId, nodeId } of placements) add(sums, nodeId, view.vms.get(vmId)!.definition);
+  return sums;
 }
 
-/** Without free space of pools, which changes all the time and decides nothing. */
-function factsMark({ info, labels, partition }: Node): string {
-  const pools = info?.pools.map(({ poolId, available }) => `${poolId} ${available}`) ?? [];
-  return JSON.stringify([info, labels, partition, pools], (key, value: unknown) => (key === "pools" ? undefined : value));
+function sum(flights: ReadonlySet<Flight>): Map<string, Reservation> {
+  const sums = new Map<string, Reservation>();
+  for (const { reserved } of flights) for (const [nodeId, reservation] of reserved) add(sums, nodeId, reservation);
+  return sums;
+}
+
+function add(sums: Map<string, Reservation>, nodeId: string, { memoryMib, cpus }: Reservation): void {
+  const before = sums.get(nodeId) ?? { memoryMib: 0, cpus: 0 };
+  sums.set(nodeId, { memoryMib: before.memoryMib + memoryMib, cpus: before.cpus + cpus });
 }
 
 /** Nothing to say if nothing is placed and every reason is known already: a wait must not fill the log. */
 function commandOf(view: View, made: Plan): VmPlace | null {
   const generationOf = (vmId: string): number => view.vms.get(vmId)?.generation ?? 0;
-  const placements = made.placements.map(({ vmId, nodeId }) => ({ vmId, nodeId, generation: generationOf(vmId) }));
+  const placements = made.placements.map((placement) => ({ ...placement, generation: generationOf(placement.vmId) }));
   const rejections = made.rejections
     .filter(({ vmId, reasons }) => !sameReasons(view.vms.get(vmId)?.pendingReasons ?? [], reasons))
     .map(({ vmId, reasons }) => ({ vmId, generation: generationOf(vmId), reasons }));

@@ -11,6 +11,7 @@ import * as pool from "./appliers/pool.ts";
 import * as token from "./appliers/token.ts";
 import * as vm from "./appliers/vm.ts";
 import type { Command, CommandType, Envelope } from "./commands.ts";
+import { historyOf } from "./history.ts";
 import type { CommandResult, Event, Outcome } from "./outcome.ts";
 import { eventKey } from "./events.ts";
 import { firstAnswer, remembered, whyExpired } from "./requests.ts";
@@ -91,6 +92,7 @@ export function apply(state: State, envelope: Envelope, position: { index: numbe
     outcome = refusal(thrown);
   }
   const changes = outcome.ok ? tx.changes() : [];
+  if (outcome.ok) changes.push(...historyOf(state, changes, { index: position.index, atMs: envelope.atMs, certificate: tx.certificate }));
   const events = outcome.ok ? tx.events : [];
   changes.push(...remembered(state, envelope, position.index, outcome), ...kept(state, position.index, events));
   for (const change of changes) state.write(change);
@@ -119,7 +121,9 @@ export function applyMembership(
   };
   const tx = new Transaction(state, envelope, position);
   node.mirrorMembership(tx, membership);
-  const changes = [...tx.changes(), ...kept(state, position.index, tx.events)];
+  const changes = tx.changes();
+  changes.push(...historyOf(state, changes, { index: position.index, atMs: 0, certificate: null }));
+  changes.push(...kept(state, position.index, tx.events));
   for (const change of changes) state.write(change);
   return { events: tx.events, changes };
 }

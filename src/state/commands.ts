@@ -2,6 +2,7 @@
  * Everything that can be replicated, as one union. Commands carry every id, time and random number they need, so that
  * applying is pure (STA-1). A new command is added here and in src/state/apply.ts; the compiler finds the rest.
  */
+import type { Certificate } from "../model/certificate.ts";
 import type { NodeInfo } from "../model/node.ts";
 import type { Policy, ZoneRole } from "../model/policy.ts";
 import type { Pool } from "../model/pool.ts";
@@ -259,6 +260,8 @@ export interface VmPlace {
     unpinned?: string;
   }[];
   rejections: { vmId: string; generation: number; reasons: PendingReason[] }[];
+  /** How the plan was made, to explain it later; a scheduler outside the cluster has none. */
+  certificate?: Certificate;
 }
 
 /** What an agent observed of a VM it holds the claim for. Others' reports and older generations are refused. */

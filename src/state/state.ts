@@ -12,6 +12,7 @@ import type { Pool } from "../model/pool.ts";
 import type { View } from "../model/view.ts";
 import type { Vm } from "../model/vm.ts";
 import { eventKey, EventRing, type EventRow } from "./events.ts";
+import type { HistoryRow } from "./history.ts";
 import { type AppliedRequest, type CallerRequest, OWN_KEPT_REVISIONS } from "./requests.ts";
 
 /** What each table holds; the keys are ids, `self` for the one row of `cluster`. */
@@ -27,6 +28,7 @@ export interface Rows {
   requests: AppliedRequest;
   callers: CallerRequest;
   events: EventRow;
+  history: HistoryRow;
   bench: BenchRow;
 }
 
@@ -43,6 +45,7 @@ export const TABLE_NAMES: readonly TableName[] = [
   "requests",
   "callers",
   "events",
+  "history",
   "bench",
 ];
 
@@ -76,6 +79,9 @@ export class State implements View {
   readonly tokens = new Map<string, JoinToken>();
   /** Answers to nodes' own proposals, in order of application; `moveTo` forgets the oldest. */
   readonly requests = new Map<string, AppliedRequest>();
+  /** What the scheduler's inputs were before each command, oldest first; keys are indexes (src/state/history.ts). */
+  readonly history = new Map<string, HistoryRow>();
+  historyBytes = 0;
   readonly bench = new Map<string, BenchRow>();
   readonly callers = new Map<string, CallerRequest>();
   /** Times and ids of `callers`, the oldest first. */
@@ -136,6 +142,10 @@ export class State implements View {
         if (change.row === null) this.events.drop(change.key);
         else this.events.append(change.row);
         return;
+      case "history":
+        this.historyBytes += (change.row?.bytes ?? 0) - (this.history.get(change.key)?.bytes ?? 0);
+        replace(this.history, null, change.key, change.row, () => "");
+        return;
       case "bench":
         replace(this.bench, null, change.key, change.row, () => "");
         return;
@@ -155,6 +165,7 @@ export class State implements View {
     for (const [key, row] of this.requests) yield { table: "requests", key, row };
     for (const { requestId } of this.callerTimes) yield { table: "callers", key: requestId, row: this.callers.get(requestId) ?? null };
     for (const row of this.events.rows()) yield { table: "events", key: eventKey(row.revision), row };
+    for (const [key, row] of this.history) yield { table: "history", key, row };
   }
 
   #moveClaim(vmId: string, from: string | undefined, to: string | undefined): void {

@@ -3,6 +3,7 @@
  * An applier that throws therefore leaves no half of a change behind.
  */
 import { assert } from "../base/assert.ts";
+import type { Certificate } from "../model/certificate.ts";
 import { RoostError } from "../base/errors.ts";
 import { mayMove } from "../model/lifecycle.ts";
 import { defaultSettings, type Settings } from "../model/settings.ts";
@@ -20,6 +21,8 @@ export class Transaction {
   /** Term of the log entry being applied. */
   readonly term: number;
   readonly events: Event[] = [];
+  /** Of a plan that was applied; goes into the history with what it changed. */
+  certificate: Certificate | null = null;
   readonly #writes = new Map<string, RowChange>();
 
   constructor(state: State, envelope: Envelope, position: { index: number; term: number }) {

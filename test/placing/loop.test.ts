@@ -1,73 +1,12 @@
 /** The scheduler's loop over a store in memory: what it proposes, when, and when it keeps quiet. */
 import t from "tap";
-import type { Clock } from "../../src/base/clock.ts";
-import type { Command, VmPlace } from "../../src/state/commands.ts";
 import type { NodeInfo } from "../../src/model/node.ts";
 import type { VmDefinition } from "../../src/model/vm.ts";
-import { placingService } from "../../src/placing/loop.ts";
-import { MemoryStore } from "../support/memory-store.ts";
-import { definition, diskIn, fencing, INFO, joining, pool } from "../state/log.ts";
-
-const actor = { actor: "test" };
-
-async function setUp(nodes = 1) {
-  const store = new MemoryStore("n1");
-  const time = { monotonicMs: 0 };
-  const clock: Clock = { monotonicMs: () => time.monotonicMs, wallMs: () => store.nowMs, after: () => () => {} };
-  /** What the loop proposed. */
-  const plans: VmPlace[] = [];
-  const propose = store.propose.bind(store);
-  store.propose = (command, options) => {
-    if (command.type === "vm.place" && options.actor === "scheduler") plans.push(command);
-    return propose(command, options);
-  };
-  let ids = 0;
-  const service = placingService(store, { clock, newId: () => `seed-${++ids}` });
-  const as = async (origin: string, command: Command): Promise<void> => {
-    store.origin = origin;
-    await store.propose(command, actor);
-    store.origin = "n1";
-  };
-  const hello = (id: string, info: Partial<NodeInfo> = {}): Promise<void> =>
-    as(id, { type: "node.hello", nodeId: id, info: { ...INFO, ...info }, parkRevision: 0, apiAddress: `${id}:1`, peerAddress: `${id}:2` });
-  await as("n1", { type: "cluster.init", clusterId: "c", name: "c", caCertificate: "", caKey: "", node: joining("n1") });
-  await hello("n1");
-  const addNode = async (id: string, info: Partial<NodeInfo> = {}): Promise<void> => {
-    await as("n1", { type: "token.create", id, secretHash: "h", ttlMs: 60_000, uses: 1 });
-    await as("n1", { type: "node.join", tokenId: id, secretHash: "h", node: joining(id) });
-    await hello(id, info);
-  };
-  for (let i = 2; i <= nodes; i++) await addNode(`n${i}`);
-  return {
-    store,
-    plans,
-    as,
-    hello,
-    addNode,
-    vm: (id: string) => store.view().vms.get(id)!,
-    create: (id: string, changes: Partial<VmDefinition> = {}, hold = false) =>
-      as("n1", { type: "vm.create", vms: [{ id, definition: definition(id, changes), hold, nodeId: null, power: "on" }] }),
-    gone: (id: string, cause: "failed" | "crashed" | "destroyed" = "failed") => {
-      const { claim } = store.view().vms.get(id)!;
-      return as(claim!.nodeId, {
-        type: "vm.report",
-        vmId: id,
-        nodeId: claim!.nodeId,
-        generation: claim!.generation,
-        observed: { kind: "gone", cause, detail: "" },
-      });
-    },
-    /** One run of the loop, so much later. */
-    run: async (laterMs = 0): Promise<void> => {
-      time.monotonicMs += laterMs;
-      store.nowMs += laterMs;
-      await service.run(1);
-    },
-  };
-}
+import { placingCluster } from "../support/placing.ts";
+import { definition, diskIn, fencing, INFO, pool } from "../state/log.ts";
 
 t.test("what waits is placed in one plan; nothing to do is nothing said", async (t) => {
-  const { run, create, plans, vm } = await setUp();
+  const { run, create, plans, vm } = await placingCluster();
   await run();
   t.equal(plans.length, 0);
   await create("a");
@@ -80,7 +19,7 @@ t.test("what waits is placed in one plan; nothing to do is nothing said", async 
 });
 
 t.test("a VM that fits nowhere: its reasons are written once, it blocks nobody, and it is placed when there is room", async (t) => {
-  const { run, create, plans, vm, addNode } = await setUp();
+  const { run, create, plans, vm, addNode } = await placingCluster();
   await create("big", { memoryMib: 8_192 });
   await create("small");
   await run();
@@ -101,7 +40,7 @@ t.test("a VM that fits nowhere: its reasons are written once, it blocks nobody, 
 });
 
 t.test("room that another VM leaves is seen", async (t) => {
-  const { run, create, vm, as, gone } = await setUp();
+  const { run, create, vm, as, gone } = await placingCluster();
   await create("a", { memoryMib: 4_096, restart: "never" });
   await run();
   await create("b", { memoryMib: 4_096 });
@@ -122,7 +61,7 @@ t.test("whatever could make room is a reason to look again before the retry time
     ["the architecture", { arch: "aarch64" }, {}, { arch: "aarch64" }],
   ];
   for (const [what, wanted, before, after] of changes) {
-    const { run, create, vm, as, hello } = await setUp();
+    const { run, create, vm, as, hello } = await placingCluster();
     await as("n1", pool("shared", true));
     await hello("n1", before);
     await create("v", wanted);
@@ -135,7 +74,7 @@ t.test("whatever could make room is a reason to look again before the retry time
 });
 
 t.test("a VM that somebody asks for again is looked at again, whatever it waited for", async (t) => {
-  const { run, create, vm, as } = await setUp(2);
+  const { run, create, vm, as } = await placingCluster(2);
   await create("v");
   await as("n1", { type: "node.enable", nodeId: "n1", enabled: false });
   await as("n1", { type: "vm.desire", vmId: "v", action: "deploy", nodeId: "n1" });
@@ -147,7 +86,7 @@ t.test("a VM that somebody asks for again is looked at again, whatever it waited
 });
 
 t.test("held VMs wait for their deploy", async (t) => {
-  const { run, create, vm, as, plans } = await setUp();
+  const { run, create, vm, as, plans } = await placingCluster();
   await create("v", {}, true);
   await run();
   t.equal(plans.length, 0);
@@ -157,7 +96,7 @@ t.test("held VMs wait for their deploy", async (t) => {
 });
 
 t.test("back-off: not before its time, and then in place; elsewhere after ha.restartsInPlace failures (HA-12)", async (t) => {
-  const { run, create, vm, gone, as } = await setUp(2);
+  const { run, create, vm, gone, as } = await placingCluster(2);
   await as("n1", { type: "setting.update", key: "ha.maxFailures", value: 20 });
   await create("v");
   await run();
@@ -179,7 +118,7 @@ t.test("back-off: not before its time, and then in place; elsewhere after ha.res
 });
 
 t.test("the only node is better than none", async (t) => {
-  const { run, create, vm, gone, as } = await setUp();
+  const { run, create, vm, gone, as } = await placingCluster();
   await as("n1", { type: "setting.update", key: "ha.restartsInPlace", value: 0 });
   await create("v");
   await run();
@@ -189,7 +128,7 @@ t.test("the only node is better than none", async (t) => {
 });
 
 t.test("a dead node's VMs are recovered before others are started, by priority, then number (HA-11)", async (t) => {
-  const { run, create, vm, as, plans } = await setUp(2);
+  const { run, create, vm, as, plans } = await placingCluster(2);
   await as("n1", { type: "node.enable", nodeId: "n1", enabled: false });
   // 4 × 1024 MiB fill n2; n1 can take them all but then nothing more.
   const priorities = [0, 5, 0, 9];
@@ -229,7 +168,7 @@ t.test("a dead node's VMs are recovered before others are started, by priority, 
 });
 
 t.test("more than one plan's worth of VMs that fit nowhere block nobody behind them", async (t) => {
-  const { run, as, vm, hello } = await setUp();
+  const { run, as, vm, hello } = await placingCluster();
   const vms = Array.from({ length: 600 }, (_, i) => ({
     id: `big${i}`,
     definition: definition(`big${i}`, { memoryMib: 99_999 }),
@@ -245,4 +184,43 @@ t.test("more than one plan's worth of VMs that fit nowhere block nobody behind t
     await run(250);
   }
   t.equal(vm("small").claim?.nodeId, "n1");
+});
+
+t.test("switched off, it leaves pending VMs to a scheduler outside and goes on recovering", async (t) => {
+  const { run, create, vm, as } = await placingCluster(2);
+  await create("ha");
+  await run();
+  const home = vm("ha").claim!.nodeId;
+  await as("n1", { type: "setting.update", key: "scheduler.enabled", value: "off" });
+  await create("v");
+  await run();
+  t.equal(vm("v").claim, null);
+  await as("n1", { type: "node.suspect", nodeId: home, silentMs: 2_000 });
+  await as("n1", fencing(home));
+  await run();
+  t.equal(vm("ha").claim?.nodeId, home === "n1" ? "n2" : "n1");
+  t.equal(vm("v").claim, null);
+  const left = vm("ha").claim!.nodeId;
+  await create("w");
+  await as("n1", { type: "vm.desire", vmId: "w", action: "deploy", nodeId: left });
+  await run();
+  t.equal(vm("w").claim?.nodeId, left, "the node that somebody outside chose");
+  await as("n1", { type: "setting.update", key: "scheduler.enabled", value: "on" });
+  await run();
+  t.ok(vm("v").claim);
+});
+
+t.test("each decision is kept with its VM: where, why there, why not elsewhere (SCH-17)", async (t) => {
+  const { run, create, vm, store, addNode } = await placingCluster(1);
+  await create("a", { memoryMib: 3_072 });
+  await create("b", { memoryMib: 2_048 });
+  await run();
+  // n1 has 4096 MiB and 4 CPUs: a there scores (1/4 + 3072/4096) / 2 = 0.5.
+  t.match(vm("a").decisions, [
+    { nodeId: "n1", score: 0.5, refused: {}, top: [{ nodeId: "n1", score: 0.5 }], viewIndex: store.state.index - 1 },
+  ]);
+  t.match(vm("b").decisions, [{ nodeId: null, score: null, refused: { memory: 1 }, top: [], index: store.state.index }]);
+  await addNode("n2");
+  await run();
+  t.match(vm("b").decisions, [{ nodeId: null }, { nodeId: "n2", refused: { memory: 1 }, score: 0.375 }], "(1/4 + 2048/4096) / 2");
 });

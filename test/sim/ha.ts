@@ -4,7 +4,7 @@
  */
 import { expiryOf, detect } from "../../src/ha/detector.ts";
 import type { Decision, DetectorInput, NodeBeat } from "../../src/ha/detector.ts";
-import { recoveryBatch } from "../../src/placing/due.ts";
+import { Waiting } from "../../src/placing/waiting.ts";
 import type { Beat } from "../../src/agent/keeper/protocol.ts";
 import type { Command } from "../../src/state/commands.ts";
 import { ownRequestId } from "../../src/state/requests.ts";
@@ -184,7 +184,9 @@ class Leader {
     if (this.#busy.has("place")) return;
     const pending = [...peer.state.vms.values()].filter((vm) => vm.state === "pending" && vm.claim === null && vm.retryAtMs <= world.nowMs);
     const nodes = [...peer.state.nodes.values()].filter((node) => node.state === "ready");
-    const waiting = [...recoveryBatch(peer.state.vms.values(), world.nowMs), ...pending];
+    const due = new Waiting();
+    due.reset(peer.state);
+    const waiting = [...due.due(peer.state, "recovering", 0, world.nowMs), ...pending];
     if (waiting.length === 0 || nodes.length === 0) return;
     const placements = waiting.map((vm) => ({
       vmId: vm.id,

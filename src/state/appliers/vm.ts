@@ -10,6 +10,7 @@ import type { VmCreate, VmDesire, VmPlace, VmRehome, VmReport, VmRetry } from ".
 import type { CommandResult } from "../outcome.ts";
 import type { Transaction } from "../transaction.ts";
 import { forgetVm } from "./policy.ts";
+import { decisionsWith } from "./vm-decisions.ts";
 import { beginCleaning, localPools } from "./vm-moves.ts";
 import { observe } from "./vm-report.ts";
 
@@ -123,6 +124,7 @@ export function place(tx: Transaction, command: VmPlace): CommandResult {
   const refused: NonNullable<CommandResult["refused"]> = [];
   const inFlight = new Map<string, Reservation>();
   const touched = new Set<string>();
+  const decided = decisionsWith(tx, command.certificate);
   for (const { vmId, nodeId, generation, cpus, unpinned } of command.placements) {
     const vm = tx.get("vms", vmId);
     const node = tx.get("nodes", nodeId);
@@ -158,7 +160,7 @@ export function place(tx: Transaction, command: VmPlace): CommandResult {
       vm.state === "recovering" && vm.failover !== null ? { ...vm.failover, toNodeId: nodeId, plannedMs: tx.atMs } : vm.failover;
     // A node asked for by name is asked for once: later the VM must be free to be recovered elsewhere.
     const desired = { ...vm.desired, nodeId: null };
-    const row: Vm = { ...vm, desired, claim, generation: next, homeNodeId: nodeId, pendingReasons: [], failover };
+    const row: Vm = { ...vm, ...decided(vm), desired, claim, generation: next, homeNodeId: nodeId, pendingReasons: [], failover };
     if (vm.state === "recovering")
       tx.emit("failover.planned", vm.id, vm.definition.name, `to ${node.name}, generation ${formatGeneration(next)}`, nodeId);
     tx.emit("vm.placed", vm.id, vm.definition.name, `on ${node.name}, generation ${formatGeneration(next)}`, nodeId);
@@ -168,7 +170,7 @@ export function place(tx: Transaction, command: VmPlace): CommandResult {
   for (const { vmId, generation, reasons } of command.rejections) {
     const vm = tx.get("vms", vmId);
     if (vm === undefined || vm.generation !== generation || (vm.state !== "pending" && vm.state !== "recovering")) continue;
-    tx.putVm({ ...vm, pendingReasons: reasons });
+    tx.putVm({ ...vm, ...decided(vm), pendingReasons: reasons });
     tx.emit("vm.pending", vm.id, vm.definition.name, reasons.map((reason) => reason.detail).join("; "));
   }
   return { ids: placed, refused };
