@@ -1,4 +1,4 @@
-/** A plan as it is kept (SCH-17), and whether a plan made again is the same one (SCH-19). Pure. */
+/** A plan as it is kept, to be explained and made again (SCH-17). Pure. */
 import type { Certificate, CompactDecision } from "../model/certificate.ts";
 import { hash32 } from "../model/hash.ts";
 import type { Plan, PlanRequest } from "./types.ts";
@@ -38,18 +38,6 @@ export function certificateOf(plan: Plan, request: PlanRequest): Certificate {
     nodes,
     decisions,
     digest: digestOf(plan),
-  };
-}
-
-/** The request that a certificate was made of; `avoid` is not kept, because it follows from the view. */
-export function requestOf(certificate: Certificate): PlanRequest {
-  const { vms, mode, kind, scoring, inFlight } = certificate;
-  return {
-    vms,
-    mode,
-    kind,
-    scoring: scoring as PlanRequest["scoring"],
-    inFlight: new Map(inFlight.map(([nodeId, memoryMib, cpus]) => [nodeId, { memoryMib, cpus }])),
   };
 }
 
