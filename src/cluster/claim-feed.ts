@@ -18,8 +18,7 @@ export class ClaimFeed {
       sets.push({ nodeId: node.id, set: claimSet(view, node.id, node.claimRevision) });
     }
     const settings = beatSettings(view);
-    const settingsChanged =
-      !this.#settingsSent || settings.claimMs !== this.settings.claimMs || settings.heartbeatMs !== this.settings.heartbeatMs;
+    const settingsChanged = !this.#settingsSent || JSON.stringify(settings) !== JSON.stringify(this.settings);
     this.settings = settings;
     this.#settingsSent = true;
 
@@ -44,5 +43,9 @@ function claimSet(view: View, nodeId: string, revision: number): ClaimSet {
 
 function beatSettings(view: View | null): BeatSettings {
   const settings = view?.cluster?.settings ?? defaultSettings();
-  return { heartbeatMs: settings["ha.heartbeatMs"], claimMs: settings["ha.claimMs"] };
+  return {
+    heartbeatMs: settings["ha.heartbeatMs"],
+    claimMs: settings["ha.claimMs"],
+    checkpointMbps: settings["raft.checkpointMbps"],
+  };
 }

@@ -5,11 +5,11 @@
 import type { Worker } from "node:worker_threads";
 import { assert } from "../base/assert.ts";
 import type { Clock } from "../base/clock.ts";
-import { RoostError } from "../base/errors.ts";
+import { asRoostError, RoostError } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
 import type { View } from "../model/view.ts";
 import { apply, applyMembership, applyNothing } from "../state/apply.ts";
-import { decodeCheckpoint, decodeEnvelope, encodeCheckpoint, encodeEnvelope } from "../state/codec.ts";
+import { decodeCheckpointHead, decodeCheckpointRows, decodeEnvelope, encodeEnvelope } from "../state/codec.ts";
 import type { Command, Envelope } from "../state/commands.ts";
 import type { CommandResult, Event, Outcome } from "../state/outcome.ts";
 import { firstAnswer, ownRequestId } from "../state/requests.ts";
@@ -24,6 +24,8 @@ import type {
   ToConsensus,
 } from "./consensus/protocol.ts";
 import { ClaimFeed } from "./claim-feed.ts";
+import type { CheckpointChunk } from "../raft/transport/checkpoint-file.ts";
+import type { FrozenState } from "./frozen-state.ts";
 import type { StateDb } from "./state-db.ts";
 import type { Change, Leadership, ProposeOptions, Store } from "./store.ts";
 
@@ -38,6 +40,8 @@ const DEFAULT_TIMEOUT_MS = 10_000;
 export interface ReplicaEffects {
   worker: Pick<Worker, "postMessage" | "on">;
   db: StateDb;
+  /** The chunks of a received checkpoint's file, each checked. */
+  readCheckpoint(path: string): AsyncIterable<Uint8Array>;
   clock: Clock;
   log: Logger;
   newId(): string;
@@ -73,6 +77,10 @@ export class Replica implements Store {
   /** Tells this process's own proposals from those of all others. */
   readonly #session: string;
   readonly #claimFeed = new ClaimFeed();
+  /** What other nodes are given, chunk by chunk. */
+  #frozen: { id: string; state: FrozenState } | null = null;
+  /** Of the last checkpoint that was taken over; 0: none. */
+  #installedIndex = 0;
   #state: State;
   #position: Position;
   #status: ConsensusStatus;
@@ -124,6 +132,7 @@ export class Replica implements Store {
     this.#post({ kind: "stop" });
     await stopped;
     this.halt();
+    await this.#thaw();
     await this.#effects.db.sync(this.#position);
     await this.#effects.db.close();
   }
@@ -271,7 +280,7 @@ export class Replica implements Store {
       case "apply":
         return this.#apply(message.batch, message.entries);
       case "install":
-        void this.#install(message.data).catch((thrown: unknown) => this.#effects.fatal(thrown));
+        void this.#install(message.path, message.index).catch((thrown: unknown) => this.#effects.fatal(thrown));
         return;
       case "refused":
         // No leader was known: the sweep tries again until the deadline.
@@ -300,7 +309,14 @@ export class Replica implements Store {
         this.#stopsAcking.delete(message.id);
         return;
       case "need-checkpoint":
-        return this.#sendCheckpoint();
+        void this.#makeCheckpoint().catch((thrown: unknown) => this.#effects.fatal(thrown));
+        return;
+      case "read-checkpoint":
+        void this.#readCheckpoint(message.readId, message.id, message.chunk);
+        return;
+      case "release-checkpoint":
+        if (this.#frozen?.id === message.id) void this.#thaw().catch((thrown: unknown) => this.#effects.fatal(thrown));
+        return;
       case "need-durable":
         void this.#sendDurable().catch((thrown: unknown) => this.#effects.fatal(thrown));
         return;
@@ -318,6 +334,8 @@ export class Replica implements Store {
     const events: Event[] = [];
     const answers: (() => void)[] = [];
     for (const entry of entries) {
+      // Handed out before a checkpoint was taken over, which holds it.
+      if (entry.index <= this.#installedIndex) continue;
       assert(entry.index === this.#position.index + 1, `entry ${entry.index} after ${this.#position.index}`);
       this.#position = { index: entry.index, term: entry.term, membership: entry.membership ?? this.#position.membership };
       if (entry.data !== null) {
@@ -338,20 +356,36 @@ export class Replica implements Store {
     if (this.#effects.db.failure !== null) throw this.#effects.db.failure;
     // The claims go before the acknowledgement of the batch, so that a leader never acknowledges with older ones than its own term's first entry (HA-2).
     if (changes.length > 0) this.#postClaims();
-    this.#post({ kind: "applied", batch });
+    // A disk that does not keep up holds Raft back: it hands out only so much that is not acknowledged.
+    const room = this.#effects.db.room();
+    if (room === null) this.#post({ kind: "applied", batch });
+    else void room.then(() => this.#post({ kind: "applied", batch }));
     for (const answer of answers) answer();
     this.#wakeReads();
     this.#notify(events, changedObjects(changes));
   }
 
-  async #install(data: Uint8Array): Promise<void> {
-    const { position, rows } = decodeCheckpoint(data);
+  /** Takes a checkpoint's state over, slice by slice; until the last of it is here the state of before is served. */
+  async #install(path: string, index: number): Promise<void> {
+    const chunks = this.#effects.readCheckpoint(path)[Symbol.asyncIterator]();
+    const head = await chunks.next();
+    if (head.done === true) throw new RoostError({ kind: "damaged", what: `the checkpoint ${path}` });
+    const position = decodeCheckpointHead(head.value);
+    assert(position.index === index, `a checkpoint at ${position.index} was offered as one at ${index}`);
     const state = new State();
-    for (const row of rows) state.write(row);
-    state.moveTo(position);
-    await this.#effects.db.replace(state, position);
-    this.#state = state;
-    this.#position = position;
+    const slices = async function* (): AsyncGenerator<RowChange[]> {
+      for (let chunk = await chunks.next(); chunk.done !== true; chunk = await chunks.next()) {
+        const rows = decodeCheckpointRows(chunk.value);
+        for (const row of rows) state.write(row);
+        yield rows;
+      }
+    };
+    await this.#effects.db.replace(position, slices(), () => {
+      state.moveTo(position);
+      this.#state = state;
+      this.#position = position;
+      this.#installedIndex = position.index;
+    });
     for (const requestId of this.#proposalsByRequest.keys()) {
       const known = firstAnswer(state, requestId);
       if (known !== undefined) this.#answer(requestId, known);
@@ -362,9 +396,37 @@ export class Replica implements Store {
     this.#notify([], new Set([...state.nodes.keys(), ...state.vms.keys()]));
   }
 
-  #sendCheckpoint(): void {
-    const data = encodeCheckpoint(this.#state, this.#position);
-    this.#post({ kind: "checkpoint", index: this.#position.index, term: this.#position.term, membership: this.#position.membership, data });
+  /** Freezes the state as it is now, in place of what was frozen before: only one moment's rows are held beside today's. */
+  async #makeCheckpoint(): Promise<void> {
+    await this.#thaw();
+    const state = await this.#effects.db.freeze();
+    const { index, term, membership } = state.position;
+    this.#frozen = { id: this.#effects.newId(), state };
+    this.#post({ kind: "checkpoint", id: this.#frozen.id, index, term, membership });
+  }
+
+  async #readCheckpoint(readId: number, id: string, number: number): Promise<void> {
+    let chunk: CheckpointChunk | null = null;
+    let error: string | null = null;
+    try {
+      if (this.#frozen?.id !== id) error = "the checkpoint is not held any more";
+      else chunk = await this.#frozen.state.chunk(number);
+    } catch (thrown) {
+      const fault = asRoostError(thrown);
+      error = fault.message;
+      // Rows that are not what was written: this node must not go on with them.
+      if (fault.fault.kind === "damaged") this.#effects.fatal(thrown);
+    }
+    this.#effects.worker.postMessage(
+      { kind: "checkpoint-chunk", readId, chunk, error } satisfies ToConsensus,
+      chunk === null ? [] : [chunk.bytes.buffer],
+    );
+  }
+
+  async #thaw(): Promise<void> {
+    const frozen = this.#frozen;
+    this.#frozen = null;
+    await frozen?.state.close();
   }
 
   async #sendDurable(): Promise<void> {

@@ -2,51 +2,33 @@
  * The state's rows in LevelDB. Each applied batch is one atomic write with the position it leads to, so that rows and
  * applied index never part (RAFT-3). Not fsynced: the log is, and what a power cut takes from here is applied again from
  * there; only `sync` makes a position safe to cut the log at.
+ *
+ * The database has two halves, of which one counts. A checkpoint is written into the other one in slices, and one synced
+ * batch makes that the one that counts: a crash at any moment leaves the old state or the new one.
  */
-import { crc32 } from "node:zlib";
 import { Level } from "level";
 import { asRoostError, RoostError } from "../base/errors.ts";
 import { NO_MEMBERSHIP } from "../model/membership.ts";
-import { type AppliedRequest, OWN_KEPT_REVISIONS } from "../state/requests.ts";
-import { State, type Position, type RowChange, type TableName, TABLE_NAMES } from "../state/state.ts";
+import { State, type Position, type RowChange } from "../state/state.ts";
+import { FrozenState } from "./frozen-state.ts";
+import { type Digest, type Half, HALF_KEY, HalfRows, otherHalf, POSITION_KEY, rangeOf, readKey, seal, unseal } from "./state-rows.ts";
+import { type Operation, overLevel, type StateDatabase } from "./state-database.ts";
 
-/** Key prefixes; a number once given is never used for anything else. */
-const PREFIX: Record<TableName, string> = {
-  cluster: "10",
-  nodes: "11",
-  vms: "12",
-  pools: "13",
-  tokens: "14",
-  requests: "15",
-  policies: "16",
-  zoneRoles: "17",
-  callers: "81",
-  events: "82",
-  history: "20",
-  bench: "90",
-};
-const POSITION_KEY = "01";
-
-type Operation = { type: "put"; key: string; value: string } | { type: "del"; key: string };
-
-/** What is needed of a database: LevelDB has it, and so has the simulator's disk. */
-export interface StateDatabase {
-  /** All or nothing; with `sync` it and everything before it survives a power cut once this resolves. */
-  batch(operations: Operation[], options: { sync: boolean }): Promise<void>;
-  /** Sorted by key. */
-  iterator(): AsyncIterable<[string, string]>;
-  keys(): AsyncIterable<string>;
-  close(): Promise<void>;
-}
+/** Written, but not yet taken by the disk; past it the replica applies no further batch until there is room. */
+const BACKLOG_MAX_BYTES = 64 * 2 ** 20;
 
 export class StateDb {
   readonly #db: StateDatabase;
   readonly #path: string;
   #tail: Promise<void> = Promise.resolve();
+  /** The other half being emptied; what is left there is of no use. */
+  #clearing: Promise<void> = Promise.resolve();
   #pending: Operation[] = [];
+  #pendingBytes = 0;
   #failure: unknown = null;
-  /** Answers to own proposals of revisions up to here are deleted. */
-  #forgotten = 0;
+  #rows = new HalfRows("a", 0);
+  /** The database says which half counts. */
+  #marked = false;
   /** Newest position that was handed in; an older one must never be written over its rows. */
   #newest: Position | null = null;
 
@@ -61,75 +43,103 @@ export class StateDb {
     try {
       await db.open();
     } catch (thrown) {
-      const cause = thrown instanceof Error && thrown.cause instanceof Error ? thrown.cause : thrown;
-      const text = cause instanceof Error ? cause.message : String(cause);
-      if (/lock/i.test(text)) {
-        throw new RoostError(
-          { kind: "precondition", reason: `${path} is in use by another process` },
-          "is a roost agent running on this data folder already?",
-        );
-      }
-      throw damaged(path, text);
+      throw openFault(path, thrown);
     }
-    return new StateDb(db, path);
+    return new StateDb(overLevel(db), path);
   }
 
-  /** Reads everything into a new state. */
+  /**
+   * Reads everything into a new state.
+   * @throws RoostError `damaged` if a row is not what was written, is gone, or is there although it was deleted.
+   */
   async load(): Promise<{ state: State; position: Position }> {
     const state = new State();
     let position: Position = { index: 0, term: 0, membership: NO_MEMBERSHIP };
-    for await (const [key, value] of this.#db.iterator()) {
-      if (key === POSITION_KEY) {
-        position = JSON.parse(this.#open(key, value)) as Position;
-        continue;
+    try {
+      const half = await this.#halfThatCounts();
+      if (half === null) return { state, position };
+      this.#marked = true;
+      let digest: Digest | null = null;
+      for await (const [key, value] of this.#db.iterator(rangeOf(half))) {
+        const name = key.slice(2);
+        const text = unseal(name, value);
+        if (name === POSITION_KEY) {
+          const { rows, sum, ...found } = JSON.parse(text) as Position & Digest;
+          position = found;
+          digest = { rows, sum };
+          // The position is the first key.
+          this.#rows = new HalfRows(half, position.index);
+          continue;
+        }
+        this.#rows.found(name, value);
+        const { table, id } = readKey(name, text);
+        state.write({ table, key: id, row: JSON.parse(text) as unknown } as RowChange);
       }
-      const table = TABLE_NAMES.find((name) => PREFIX[name] === key.slice(0, 2));
-      if (table === undefined) throw damaged(this.#path, `key ${JSON.stringify(key)} belongs to no table`);
-      const row: unknown = JSON.parse(this.#open(key, value));
-      // The position is the first key.
-      const id = table === "requests" ? (row as AppliedRequest).requestId : key.slice(3);
-      state.write({ table, key: id, row } as RowChange);
+      const { rows, sum } = this.#rows.digest;
+      // LevelDB skips what it cannot read in its journal, and does not look at the checksums of what it has sorted away.
+      if (digest === null) throw new Error("its position is gone");
+      if (digest.rows !== rows || digest.sum !== sum) {
+        throw new Error(`${rows} rows are there, should be ${digest.rows} at index ${position.index}, or one is not of that index`);
+      }
+      this.#clear(otherHalf(half));
+    } catch (thrown) {
+      if (thrown instanceof RoostError) throw thrown;
+      throw damaged(this.#path, thrown instanceof Error ? thrown.message : String(thrown), thrown);
     }
     state.moveTo(position);
-    this.#forgotten = Math.max(0, position.index - OWN_KEPT_REVISIONS);
     return { state, position };
   }
 
   /** Queues one applied batch; writes are joined while an earlier one is under way. */
   write(changes: readonly RowChange[], position: Position): void {
-    for (const change of changes) this.#pending.push(this.#operation(change));
-    for (; this.#forgotten < position.index - OWN_KEPT_REVISIONS; this.#forgotten++)
-      this.#pending.push({ type: "del", key: requestKey(this.#forgotten + 1) });
-    this.#pending.push(this.#positionOperation(position));
+    for (const change of changes) this.#push(this.#rows.operation(change));
+    for (const operation of this.#rows.forget(position.index)) this.#push(operation);
+    this.#pushPosition(position);
     this.#tail = this.#tail.then(() => this.#flush(false));
   }
 
-  /** Replaces everything, as a checkpoint does. Resolves when it survives a power cut. */
-  async replace(state: State, position: Position): Promise<void> {
-    this.#tail = this.#tail.then(() => this.#replace(state, position));
-    await this.#tail;
-    this.#check();
+  /** Resolves when the disk has taken enough of what was written that more may come; null: at once. */
+  room(): Promise<void> | null {
+    return this.#pendingBytes > BACKLOG_MAX_BYTES ? this.#tail : null;
   }
 
-  async #replace(state: State, position: Position): Promise<void> {
-    try {
-      const stale: Operation[] = [];
-      for await (const key of this.#db.keys()) stale.push({ type: "del", key });
-      this.#forgotten = Math.max(0, position.index - OWN_KEPT_REVISIONS);
-      this.#newest = null;
-      const rows = [...state.rows()].map((change) => this.#operation(change));
-      this.#pending = [...stale, ...rows, this.#positionOperation(position)];
-    } catch (thrown) {
-      this.#failure = thrown;
+  /**
+   * Replaces everything by a checkpoint, slice by slice. The state of before stays as it is, and may be written to, until
+   * `take` is called: at that moment the caller must make the new one its own. Resolves when the new one survives a power cut.
+   */
+  async replace(position: Position, slices: AsyncIterable<readonly RowChange[]>, take: () => void): Promise<void> {
+    await this.#clearing;
+    const before = this.#rows.half;
+    const rows = new HalfRows(otherHalf(before), position.index);
+    for await (const slice of slices) {
+      await this.#db.batch(
+        slice.map((change) => rows.operation(change)),
+        { sync: false },
+      );
     }
-    await this.#flush(true);
+    take();
+    this.#rows = rows;
+    this.#marked = false;
+    this.#newest = null;
+    this.#pushPosition(position);
+    this.#tail = this.#tail.then(() => this.#flush(true));
+    await this.#tail;
+    this.#check();
+    this.#clear(before);
+  }
+
+  /** The state as it is now, to be read in slices while it goes on; holds disk space until it is closed. */
+  async freeze(): Promise<FrozenState> {
+    await this.#tail;
+    this.#check();
+    return await FrozenState.of(this.#db.snapshot(), this.#path);
   }
 
   /** Resolves when all that was written before survives a power cut. */
   async sync(position: Position): Promise<void> {
     this.#tail = this.#tail.then(() => {
       // Made when its turn comes: a checkpoint may have been taken over meanwhile.
-      this.#pending.push(this.#positionOperation(position));
+      this.#pushPosition(position);
       return this.#flush(true);
     });
     await this.#tail;
@@ -138,6 +148,7 @@ export class StateDb {
 
   async close(): Promise<void> {
     await this.#tail;
+    await this.#clearing;
     await this.#db.close();
   }
 
@@ -146,60 +157,83 @@ export class StateDb {
     return this.#failure;
   }
 
-  #positionOperation(position: Position): Operation {
-    if (this.#newest === null || position.index >= this.#newest.index) this.#newest = position;
-    return { type: "put", key: POSITION_KEY, value: seal(POSITION_KEY, JSON.stringify(this.#newest)) };
+  async #halfThatCounts(): Promise<Half | null> {
+    for await (const [key, value] of this.#db.iterator({})) {
+      if (key !== HALF_KEY) throw new Error(`it begins with ${JSON.stringify(key)}`);
+      const half = unseal(HALF_KEY, value);
+      if (half !== "a" && half !== "b") throw new Error(`no half is called ${half}`);
+      return half;
+    }
+    return null;
   }
 
-  #operation(change: RowChange): Operation {
-    const key = keyOf(change);
-    return change.row === null ? { type: "del", key } : { type: "put", key, value: seal(key, JSON.stringify(change.row)) };
+  #clear(half: Half): void {
+    this.#clearing = this.#db.clear(rangeOf(half)).catch((thrown: unknown) => {
+      this.#failure ??= thrown;
+    });
+  }
+
+  #pushPosition(position: Position): void {
+    if (this.#newest === null || position.index >= this.#newest.index) this.#newest = position;
+    const { half, digest } = this.#rows;
+    const text = JSON.stringify({ ...this.#newest, ...digest });
+    this.#push({ type: "put", key: `${half}!${POSITION_KEY}`, value: seal(POSITION_KEY, text) });
+    if (!this.#marked) this.#push({ type: "put", key: HALF_KEY, value: seal(HALF_KEY, half) });
+    this.#marked = true;
+  }
+
+  #push(operation: Operation): void {
+    this.#pending.push(operation);
+    this.#pendingBytes += operation.key.length + (operation.type === "put" ? operation.value.length : 0);
   }
 
   async #flush(sync: boolean): Promise<void> {
     const operations = this.#pending;
     if (operations.length === 0 || this.#failure !== null) return;
     this.#pending = [];
+    this.#pendingBytes = 0;
     try {
       await this.#db.batch(operations, { sync });
     } catch (thrown) {
-      this.#failure = thrown;
+      this.#failure ??= thrown;
     }
   }
 
   #check(): void {
-    if (this.#failure !== null)
-      throw new RoostError(
-        { kind: "internal", reason: `cannot write ${this.#path}: ${asRoostError(this.#failure).message}` },
-        "is the disk full?",
-      );
-  }
-
-  #open(key: string, value: string): string {
-    const text = value.slice(9);
-    if (seal(key, text) !== value) throw damaged(this.#path, `the checksum of ${JSON.stringify(key)} is wrong`);
-    return text;
+    if (this.#failure !== null) throw writeFault(this.#path, this.#failure);
   }
 }
 
-function keyOf(change: RowChange): string {
-  // By revision, for that is the order in which they are forgotten; an entry of the log is one request.
-  if (change.table === "requests" && change.row !== null) return requestKey(change.row.revision);
-  return `${PREFIX[change.table]}!${change.key}`;
+/** Of a write that did not reach the disk, or may not have. */
+function writeFault(path: string, thrown: unknown): RoostError {
+  return new RoostError(
+    { kind: "unavailable", reason: `cannot write the state in ${path}: ${asRoostError(thrown).message}` },
+    "the agent stops, nothing that was acknowledged is lost: free space on its disk (df) or replace the disk, then start the agent again",
+    { cause: thrown },
+  );
 }
 
-function requestKey(revision: number): string {
-  return `${PREFIX.requests}!${String(revision).padStart(16, "0")}`;
+function openFault(path: string, thrown: unknown): RoostError {
+  const cause = thrown instanceof Error && thrown.cause instanceof Error ? thrown.cause : thrown;
+  const text = cause instanceof Error ? cause.message : String(cause);
+  if (/lock/i.test(text)) {
+    return new RoostError(
+      { kind: "precondition", reason: `${path} is in use by another process` },
+      "is a roost agent running on this data folder already?",
+    );
+  }
+  if (/corruption|missing files/i.test(text)) return damaged(path, text, thrown);
+  return new RoostError(
+    { kind: "unavailable", reason: `cannot open the state in ${path}: ${text}` },
+    "check that the folder exists, is writable, and that its disk is not full",
+    { cause: thrown },
+  );
 }
 
-/** CRC-32 (zlib's) of key and text in hex, a space, the text: a row under another's key is damage too. */
-function seal(key: string, text: string): string {
-  return `${crc32(text, crc32(key)).toString(16).padStart(8, "0")} ${text}`;
-}
-
-function damaged(path: string, detail: string): RoostError {
+function damaged(path: string, detail: string, cause?: unknown): RoostError {
   return new RoostError(
     { kind: "damaged", what: `the state in ${path} (${detail})` },
     "this node must not go on with it: move the data folder away and join the cluster again with a fresh token",
+    { cause },
   );
 }

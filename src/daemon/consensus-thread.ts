@@ -14,6 +14,7 @@ import type { KeeperLink } from "../cluster/consensus/effects.ts";
 import { openLogFor } from "../cluster/consensus/open-log.ts";
 import type { ConsensusConfig, FromConsensus, ToConsensus } from "../cluster/consensus/protocol.ts";
 import { LevelLog } from "../raft/storage/level.ts";
+import { checkpointInbox } from "../raft/transport/checkpoint-file.ts";
 import { openGrpcLinks } from "../raft/transport/grpc.ts";
 
 async function run(config: ConsensusConfig, port: MessagePort): Promise<void> {
@@ -39,6 +40,7 @@ async function run(config: ConsensusConfig, port: MessagePort): Promise<void> {
     clock: systemClock,
     raftLog,
     openLinks: (events) => openGrpcLinks({ listen: config.listen, identity: config.identity, log, events }),
+    inbox: checkpointInbox(config.inboxPath),
     keeper: config.keeperDataDir === null ? null : keeperLink(config.keeperDataDir),
     random: (limit) => random.below(limit),
     post,

@@ -28,6 +28,7 @@ import { StateDb } from "../cluster/state-db.ts";
 import { Supervisor } from "../ha/supervisor.ts";
 import { firstMembership } from "../model/membership.ts";
 import type { NodeInfo } from "../model/node.ts";
+import { readCheckpointFile } from "../raft/transport/checkpoint-file.ts";
 import { placingService } from "../placing/loop.ts";
 import { chooseDriver } from "./drivers.ts";
 import { type Identity, saveIdentity } from "./identity.ts";
@@ -85,6 +86,7 @@ export async function startDaemon(config: NodeConfig, identity: Identity, effect
     nodeId,
     peerId: identity.peerId,
     logPath: join(config.data, "raft"),
+    inboxPath: join(config.data, "checkpoints"),
     listen: identity.peerListen,
     identity: identity.tls,
     peers: known.length > 0 ? known : identity.peers,
@@ -99,7 +101,15 @@ export async function startDaemon(config: NodeConfig, identity: Identity, effect
   };
   const worker = startWorker("consensus", consensus, { maxOldGenerationSizeMb: CONSENSUS_HEAP_MIB });
   worker.on("error", fatal);
-  const replica = new Replica(nodeId, loaded, { worker, db, clock, log: log.child("replica"), newId, fatal });
+  const replica = new Replica(nodeId, loaded, {
+    worker,
+    db,
+    readCheckpoint: readCheckpointFile,
+    clock,
+    log: log.child("replica"),
+    newId,
+    fatal,
+  });
 
   // The keeper first: it holds the deadlines that the heartbeats renew.
   const guardian = chooseGuardian(config);

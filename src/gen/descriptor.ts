@@ -20,6 +20,11 @@ const json: unknown = {
            "requestType": "Frame",
            "requestStream": true,
            "responseType": "SendResponse"
+          },
+          "Checkpoint": {
+           "requestType": "CheckpointRequest",
+           "responseType": "CheckpointChunk",
+           "responseStream": true
           }
          }
         },
@@ -33,6 +38,38 @@ const json: unknown = {
         },
         "SendResponse": {
          "fields": {}
+        },
+        "CheckpointRequest": {
+         "fields": {
+          "id": {
+           "type": "string",
+           "id": 1
+          },
+          "fromChunk": {
+           "type": "uint32",
+           "id": 2
+          }
+         }
+        },
+        "CheckpointChunk": {
+         "fields": {
+          "id": {
+           "type": "string",
+           "id": 1
+          },
+          "number": {
+           "type": "uint32",
+           "id": 2
+          },
+          "crc": {
+           "type": "fixed32",
+           "id": 3
+          },
+          "payload": {
+           "type": "bytes",
+           "id": 4
+          }
+         }
         }
        }
       }

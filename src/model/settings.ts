@@ -19,6 +19,7 @@ export interface Settings {
   "scheduler.retryMs": number;
   "state.eventsKept": number;
   "scheduler.historyMib": number;
+  "raft.checkpointMbps": number;
   "vm.bootTimeoutMs": number;
   "vm.shutdownTimeoutMs": number;
   "bench.enabled": "true" | "false";
@@ -140,6 +141,13 @@ export const SETTING_RULES: Record<SettingKey, SettingRule> = {
     min: 0,
     max: 256,
     about: "What is kept to explain and replay decisions, MiB; 0 keeps nothing (SCH-17).",
+  },
+  "raft.checkpointMbps": {
+    kind: "number",
+    initial: 400,
+    min: 1,
+    max: 100_000,
+    about: "Bandwidth that a voter spends on checkpoints for nodes that are too far behind for its log, Mbit/s in all.",
   },
   "vm.bootTimeoutMs": {
     kind: "number",

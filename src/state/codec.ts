@@ -4,7 +4,7 @@
  */
 import { RoostError } from "../base/errors.ts";
 import type { Envelope } from "./commands.ts";
-import { TABLE_NAMES, type Position, type RowChange, type State } from "./state.ts";
+import { TABLE_NAMES, type Position, type RowChange, type TableName } from "./state.ts";
 
 const encoder = new TextEncoder();
 const decoder = new TextDecoder("utf-8", { fatal: true });
@@ -34,20 +34,44 @@ function isEnvelope(value: unknown): value is Envelope {
   return typeof (command as { type?: unknown }).type === "string";
 }
 
-/** First line the position, then one row a line. */
-export function encodeCheckpoint(state: State, position: Position): Uint8Array {
-  const lines = [JSON.stringify(position)];
-  for (const row of state.rows()) lines.push(JSON.stringify(row));
-  return encoder.encode(lines.join("\n"));
+/** Raised when an older roost could not read a checkpoint any more. */
+const CHECKPOINT_FORMAT = 1;
+
+/** The first chunk of a checkpoint says what it is; the others hold rows, one a line. */
+export function encodeCheckpointHead(position: Position): Uint8Array<ArrayBuffer> {
+  return encoder.encode(JSON.stringify({ format: CHECKPOINT_FORMAT, ...position }));
 }
 
-export function decodeCheckpoint(bytes: Uint8Array): { position: Position; rows: RowChange[] } {
+/** @throws RoostError `damaged`, or `unsupported` for a checkpoint of a newer roost. */
+export function decodeCheckpointHead(bytes: Uint8Array): Position {
+  const head = parsed(bytes, (text) => JSON.parse(text) as Position & { format: number });
+  if (typeof head.format !== "number" || typeof head.index !== "number" || typeof head.term !== "number")
+    throw new RoostError({ kind: "damaged", what: "a checkpoint" });
+  const { format, ...position } = head;
+  if (format !== CHECKPOINT_FORMAT)
+    throw new RoostError({ kind: "unsupported", what: `checkpoint format ${format}` }, "it was written by a newer roost: use that one");
+  return position;
+}
+
+/** @param row JSON, which holds no line break. */
+export function encodeCheckpointRow(table: TableName, key: string, row: string): string {
+  return `{"table":"${table}","key":${JSON.stringify(key)},"row":${row}}`;
+}
+
+/** Rows of any chunk but the first. @throws RoostError `damaged` */
+export function decodeCheckpointRows(bytes: Uint8Array): RowChange[] {
+  return parsed(bytes, (text) =>
+    text.split("\n").map((line) => {
+      const row = JSON.parse(line) as RowChange;
+      if (!TABLE_NAMES.includes(row.table) || typeof row.key !== "string") throw new Error(`no row of a table: ${line.slice(0, 100)}`);
+      return row;
+    }),
+  );
+}
+
+function parsed<T>(bytes: Uint8Array, parse: (text: string) => T): T {
   try {
-    const [first, ...rest] = decoder.decode(bytes).split("\n");
-    const position = JSON.parse(first ?? "") as Position;
-    const rows = rest.map((line) => JSON.parse(line) as RowChange);
-    for (const row of rows) if (!TABLE_NAMES.includes(row.table)) throw new Error(`unknown table ${row.table}`);
-    return { position, rows };
+    return parse(decoder.decode(bytes));
   } catch (thrown) {
     throw new RoostError({ kind: "damaged", what: "a checkpoint" }, undefined, { cause: thrown });
   }

@@ -7,7 +7,7 @@ import { authorize } from "../../src/api/auth.ts";
 import { benchService } from "../../src/api/services/bench.ts";
 import { StateDb } from "../../src/cluster/state-db.ts";
 import { NO_MEMBERSHIP } from "../../src/model/membership.ts";
-import { decodeCheckpoint, encodeCheckpoint } from "../../src/state/codec.ts";
+import { decodeCheckpoint, encodeCheckpoint } from "../state/log.ts";
 import { testCluster } from "../support/api.ts";
 import type { TestCluster } from "../support/api.ts";
 
@@ -98,7 +98,10 @@ t.test("rows are in checkpoints and in the database", async (t) => {
   const folder = await mkdtemp(join(tmpdir(), "roost-bench-"));
   t.teardown(() => rm(folder, { recursive: true, force: true }));
   const db = await StateDb.open(folder);
-  await db.replace(state, position);
+  const slices = async function* () {
+    yield rows;
+  };
+  await db.replace(position, slices(), () => {});
   await db.close();
   const again = await StateDb.open(folder);
   t.same((await again.load()).state.bench, state.bench);

@@ -12,7 +12,7 @@ t.test("first everything, then only what changed", (t) => {
     { nodeId: "n1", set: { revision: 0, items: [] } },
     { nodeId: "n2", set: { revision: 0, items: [] } },
   ]);
-  t.same(first.settings, { heartbeatMs: 500, claimMs: 4_000 });
+  t.same(first.settings, { heartbeatMs: 500, claimMs: 4_000, checkpointMbps: 400 });
   t.same(first.peers, [
     { peerId: 1, nodeId: "n1", address: "n1:2" },
     { peerId: 2, nodeId: "n2", address: "n2:2" },
@@ -50,7 +50,7 @@ t.test("settings and peers", (t) => {
   log.ok({ type: "setting.update", key: "ha.marginMs", value: 300 });
   t.same(feed.changes(log.state), NOTHING, "not one that the thread needs");
   log.ok({ type: "setting.update", key: "ha.claimMs", value: 6_000 });
-  t.same(feed.changes(log.state), { ...NOTHING, settings: { heartbeatMs: 500, claimMs: 6_000 } });
+  t.same(feed.changes(log.state), { ...NOTHING, settings: { heartbeatMs: 500, claimMs: 6_000, checkpointMbps: 400 } });
 
   log.ok({ type: "token.create", id: "t", secretHash: "h", ttlMs: 1_000, uses: 1 });
   const node = { id: "n2", name: "n2", zone: "", labels: {}, apiAddress: "n2:1", peerAddress: "n2:2" };

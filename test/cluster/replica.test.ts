@@ -1,7 +1,7 @@
 import t from "tap";
 import type { RoostError } from "../../src/base/errors.ts";
-import { encodeCheckpoint } from "../../src/state/codec.ts";
 import type { State } from "../../src/state/state.ts";
+import { encodeCheckpoint } from "../state/log.ts";
 import { TestCluster, type TestNode, until } from "../support/replicas.ts";
 
 const actor = "test";

@@ -47,6 +47,9 @@ async function setUp(t: { teardown(run: () => Promise<void>): void }) {
   const replica = new Replica("n1", loaded, {
     worker: worker as never,
     db,
+    readCheckpoint: () => {
+      throw new Error("no checkpoint is taken over here");
+    },
     clock,
     log: silentLogger,
     newId: () => `id-${++ids}`,

@@ -1,11 +1,10 @@
 /** Events in the replicated state (STA-3): exact, whole revisions, the same on each replica, bounded. */
 import t from "tap";
-import { decodeCheckpoint, encodeCheckpoint } from "../../src/state/codec.ts";
 import { EventRing } from "../../src/state/events.ts";
 import type { Event } from "../../src/state/outcome.ts";
 import { State } from "../../src/state/state.ts";
 import { NO_MEMBERSHIP } from "../../src/model/membership.ts";
-import { checkpointText, CommandLog, faultOf } from "./log.ts";
+import { checkpointText, CommandLog, decodeCheckpoint, encodeCheckpoint, faultOf } from "./log.ts";
 
 t.test("every event is kept in the order of the log, and what is dropped is refused with the oldest that is kept", (t) => {
   const log = CommandLog.withNodes(2);

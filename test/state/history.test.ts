@@ -2,12 +2,12 @@
 import t from "tap";
 import { seededRandom } from "../../src/base/random.ts";
 import type { Command } from "../../src/state/commands.ts";
-import { decodeEnvelope, encodeCheckpoint, decodeCheckpoint } from "../../src/state/codec.ts";
+import { decodeEnvelope } from "../../src/state/codec.ts";
 import { apply } from "../../src/state/apply.ts";
 import { historyBegins, Past } from "../../src/state/history.ts";
 import { State } from "../../src/state/state.ts";
 import { NO_MEMBERSHIP } from "../../src/model/membership.ts";
-import { CommandLog, definition, INFO, pool } from "./log.ts";
+import { CommandLog, decodeCheckpoint, definition, encodeCheckpoint, INFO, pool } from "./log.ts";
 
 const seed = Number(process.env["ROOST_SEED"] ?? 20_261);
 t.comment(`seed ${seed}`);

@@ -1,8 +1,16 @@
 /** A replicated log without Raft: commands applied one by one, kept so that a test can apply them again elsewhere. */
 import { apply, type Applied } from "../../src/state/apply.ts";
-import { decodeEnvelope, encodeCheckpoint, encodeEnvelope } from "../../src/state/codec.ts";
+import {
+  encodeCheckpointRow,
+  decodeCheckpointHead,
+  decodeCheckpointRows,
+  decodeEnvelope,
+  encodeCheckpointHead,
+  encodeEnvelope,
+} from "../../src/state/codec.ts";
 import type { Command, Envelope } from "../../src/state/commands.ts";
 import type { CommandResult, Event } from "../../src/state/outcome.ts";
+import type { Position, RowChange } from "../../src/state/state.ts";
 import { asRoostError, type Fault } from "../../src/base/errors.ts";
 import { NO_MEMBERSHIP } from "../../src/model/membership.ts";
 import type { NodeInfo } from "../../src/model/node.ts";
@@ -212,6 +220,19 @@ export function tables(state: State): string {
 /** Everything that replicas at one index must agree on, as text. */
 export function checkpointText(state: State): string {
   return new TextDecoder().decode(encodeCheckpoint(state, { index: state.index, term: state.term, membership: NO_MEMBERSHIP }));
+}
+
+/** A checkpoint in one piece: the head's line, then the rows'. */
+export function encodeCheckpoint(state: State, position: Position): Uint8Array {
+  const lines = [new TextDecoder().decode(encodeCheckpointHead(position))];
+  for (const { table, key, row } of state.rows()) lines.push(encodeCheckpointRow(table, key, JSON.stringify(row)));
+  return new TextEncoder().encode(lines.join("\n"));
+}
+
+export function decodeCheckpoint(bytes: Uint8Array): { position: Position; rows: RowChange[] } {
+  const at = bytes.indexOf(10);
+  const end = at < 0 ? bytes.length : at;
+  return { position: decodeCheckpointHead(bytes.subarray(0, end)), rows: decodeCheckpointRows(bytes.subarray(end + 1)) };
 }
 
 /** What a call throws; null if it does not. */

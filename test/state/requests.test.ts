@@ -6,10 +6,10 @@ import { apply } from "../../src/state/apply.ts";
 import type { Command, Envelope } from "../../src/state/commands.ts";
 import type { Outcome } from "../../src/state/outcome.ts";
 import { AHEAD_MAX_MS, CALLERS_KEPT, OWN_KEPT_REVISIONS, ownRequestId, requestTime } from "../../src/state/requests.ts";
-import { decodeCheckpoint, decodeEnvelope, encodeCheckpoint, encodeEnvelope } from "../../src/state/codec.ts";
+import { decodeEnvelope, encodeEnvelope } from "../../src/state/codec.ts";
 import { State } from "../../src/state/state.ts";
 import { NO_MEMBERSHIP } from "../../src/model/membership.ts";
-import { checkpointText, CommandLog, faultOf, tables } from "./log.ts";
+import { checkpointText, CommandLog, decodeCheckpoint, encodeCheckpoint, faultOf, tables } from "./log.ts";
 
 const token = (id: string): Command => ({ type: "token.create", id, secretHash: "x", ttlMs: 60_000, uses: 1 });
 const AT = "@000001000000";
@@ -173,7 +173,7 @@ t.test("bytes", (t) => {
     { kind: "damaged" },
   );
   t.match(
-    faultOf(() => decodeCheckpoint(bytes('{"index":1}\n{"table":"moons","key":"x","row":{}}'))),
+    faultOf(() => decodeCheckpoint(bytes('{"format":1,"index":1,"term":1}\n{"table":"moons","key":"x","row":{}}'))),
     { kind: "damaged" },
     "an unknown table",
   );

@@ -4,10 +4,22 @@ import { seededRandom, type Random } from "../../src/base/random.ts";
 import { mayMove } from "../../src/model/lifecycle.ts";
 import { type NodeUsage, usageOf } from "../../src/model/capacity.ts";
 import type { Vm } from "../../src/model/vm.ts";
-import { decodeCheckpoint, encodeCheckpoint } from "../../src/state/codec.ts";
 import type { Command, VmDesire, VmObservation } from "../../src/state/commands.ts";
 import { State } from "../../src/state/state.ts";
-import { checkpointText, CommandLog, definition, diskIn, expiry, INFO, joining, pool, tables, KEPT } from "./log.ts";
+import {
+  checkpointText,
+  CommandLog,
+  decodeCheckpoint,
+  definition,
+  encodeCheckpoint,
+  diskIn,
+  expiry,
+  INFO,
+  joining,
+  pool,
+  tables,
+  KEPT,
+} from "./log.ts";
 
 const SEEDS = process.env["ROOST_SEED"] === undefined ? Array.from({ length: 40 }, (_, i) => i + 1) : [Number(process.env["ROOST_SEED"])];
 const STEPS = 400;

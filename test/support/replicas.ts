@@ -17,6 +17,7 @@ import { Replica } from "../../src/cluster/replica.ts";
 import { StateDb } from "../../src/cluster/state-db.ts";
 import { firstMembership } from "../../src/model/membership.ts";
 import type { NodeInfo } from "../../src/model/node.ts";
+import { readCheckpointFile } from "../../src/raft/transport/checkpoint-file.ts";
 import type { Peer } from "../../src/raft/transport/links.ts";
 
 export interface TestNode {
@@ -142,6 +143,7 @@ export class TestCluster {
       nodeId: options.id,
       peerId: options.peerId,
       logPath: `${folder}-raft`,
+      inboxPath: `${folder}-checkpoints`,
       listen: options.address,
       identity,
       peers: known.length > 0 ? known : options.peers,
@@ -160,6 +162,7 @@ export class TestCluster {
     const replica = new Replica(options.id, loaded, {
       worker,
       db,
+      readCheckpoint: readCheckpointFile,
       clock: systemClock,
       log: silentLogger,
       newId,

@@ -29,7 +29,7 @@ export class Acks {
   readonly #stopped = new Set<string>();
   readonly #seen = new Map<string, Seen>();
   readonly #claims = new Map<string, ClaimSet>();
-  #settings: BeatSettings = { heartbeatMs: 500, claimMs: 4_000 };
+  #settings: BeatSettings = { heartbeatMs: 500, claimMs: 4_000, checkpointMbps: 400 };
   #term = 0;
 
   constructor(effects: AckEffects) {

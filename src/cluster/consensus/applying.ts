@@ -54,12 +54,13 @@ export class Applying {
     batch.done();
   }
 
-  /** Resolves when the state is the checkpoint's, durably. */
+  /** Resolves when the state is the checkpoint's, durably. Its data is the path of its file. */
   async install(checkpoint: Checkpoint): Promise<void> {
     const { index, term, confState, data } = checkpoint;
+    const path = new TextDecoder().decode(data);
     await new Promise<void>((resolve) => {
       this.#installed = resolve;
-      this.#post({ kind: "install", index, term, membership: confState, data });
+      this.#post({ kind: "install", index, term, membership: confState, path });
     });
     this.#installed = null;
     this.installedIndex = index;

@@ -2,13 +2,16 @@
  * The consensus thread's doors: what the main thread and the other nodes say comes in here and goes to the room that owns it.
  * All effects come in from outside (daemon/consensus-thread.ts).
  */
+import { assert } from "../../base/assert.ts";
 import { asRoostError } from "../../base/errors.ts";
 import type { Acknowledgement, Heartbeat } from "../../model/heartbeat.ts";
 import { NONE } from "../../raft/core/types.ts";
 import type { Peer, PeerLinks } from "../../raft/transport/links.ts";
 import { Acks } from "./acks.ts";
 import { Applying } from "./applying.ts";
+import { CheckpointSource } from "./checkpoint-source.ts";
 import { type DriverEffects, Lifetime } from "./effects.ts";
+import { Fetching } from "./fetching.ts";
 import { decodeFrame, encodeFrame } from "./frames.ts";
 import { Heartbeats } from "./heartbeats.ts";
 import { RaftPeer } from "./peer.ts";
@@ -27,6 +30,8 @@ export class ConsensusDriver {
   readonly #heartbeats: Heartbeats;
   readonly #acks: Acks;
   readonly #peer: RaftPeer;
+  readonly #source: CheckpointSource;
+  readonly #fetching: Fetching;
   readonly #peersByNodeId = new Map<string, Peer>();
   #links: PeerLinks | null = null;
 
@@ -39,12 +44,21 @@ export class ConsensusDriver {
     this.#applying = new Applying(config.position, post);
     this.#status = new Status({ clock, post });
     this.#heartbeats = new Heartbeats(keeper, { log, lifetime: this.#lifetime, toLeader: (beat) => this.#toLeader(beat) });
+    this.#source = new CheckpointSource({ clock, lifetime: this.#lifetime, post });
+    this.#fetching = new Fetching({
+      log,
+      lifetime: this.#lifetime,
+      inbox: effects.inbox,
+      fetch: (peerId, request, signal) => this.#linked().fetchCheckpoint(peerId, request, signal),
+    });
     this.#peer = new RaftPeer(config, config.position, {
       log,
       clock,
       raftLog,
       ...(effects.logLimits === undefined ? {} : { logLimits: effects.logLimits }),
       applying: this.#applying,
+      source: this.#source,
+      fetching: this.#fetching,
       status: this.#status,
       random: (limit) => effects.random(limit),
       post,
@@ -67,6 +81,7 @@ export class ConsensusDriver {
       broken: (peer) => {
         if (!this.#lifetime.over) this.#peer.unreachable(peer.peerId);
       },
+      checkpoint: (nodeId, request) => this.#peer.serve(this.#peersByNodeId.get(nodeId)?.peerId ?? NONE, request),
     });
     this.#setPeers(this.#config.peers);
     this.#lifetime.every(BEATS_EVERY_MS, () => this.#postBeats());
@@ -79,6 +94,7 @@ export class ConsensusDriver {
     if (this.#lifetime.over) return;
     this.#lifetime.end();
     this.#peer.stop();
+    await this.#fetching.stop();
     await this.#links?.close();
     await this.#effects.raftLog.close();
     this.#effects.post({ kind: "stopped" });
@@ -112,6 +128,7 @@ export class ConsensusDriver {
       case "claims":
         this.#acks.updateClaims(message.sets, message.settings);
         this.#heartbeats.periodMs = message.settings.heartbeatMs;
+        this.#peer.checkpointMbps = message.settings.checkpointMbps;
         break;
       case "stop-acking":
         this.#effects.post({ kind: "acking-stopped", id: message.id, stopped: this.#acks.stop(message.nodeId, message.term) });
@@ -120,7 +137,10 @@ export class ConsensusDriver {
         this.#acks.resume(message.nodeId);
         break;
       case "checkpoint":
-        this.#peer.checkpointMade(message);
+        this.#source.made(message);
+        break;
+      case "checkpoint-chunk":
+        this.#source.chunkRead(message);
         break;
       case "durable":
         this.#peer.durable(message);
@@ -138,6 +158,11 @@ export class ConsensusDriver {
     } catch {
       this.#effects.post({ kind: "refused", id });
     }
+  }
+
+  #linked(): PeerLinks {
+    assert(this.#links !== null, "the links are open before anything comes over them");
+    return this.#links;
   }
 
   // ---- From other nodes ------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@ import type { Clock } from "../../base/clock.ts";
 import type { Logger } from "../../base/log.ts";
 import type { Acknowledgement, Heartbeat } from "../../model/heartbeat.ts";
 import type { LevelLog } from "../../raft/storage/level.ts";
-import type { LinkEvents, PeerLinks } from "../../raft/transport/links.ts";
+import type { CheckpointInbox, LinkEvents, PeerLinks } from "../../raft/transport/links.ts";
 import type { LogLimits } from "./log-view.ts";
 import type { FromConsensus } from "./protocol.ts";
 
@@ -19,8 +19,9 @@ export interface DriverEffects {
   clock: Clock;
   raftLog: LevelLog;
   /** For tests, which cannot wait for a long log. */
-  logLimits?: LogLimits;
+  logLimits?: Partial<LogLimits>;
   openLinks(events: LinkEvents): Promise<PeerLinks>;
+  inbox: CheckpointInbox;
   keeper: KeeperLink | null;
   /** Uniform integer in [0, limit). */
   random(limit: number): number;

@@ -1,44 +1,50 @@
 /**
- * The durable log as the core reads it: with the state's own position and membership, checkpoints that the main thread
- * makes when a peer needs one, and a length that is kept in bounds.
+ * The durable log as the core reads it: with the state's own position and membership, the checkpoint that this node can give
+ * to a peer who needs one, and a length that is kept in bounds.
  */
-import type { Clock } from "../../base/clock.ts";
 import type { Membership } from "../../model/membership.ts";
 import { type Checkpoint, type ConfState, type Entry, type HardState, type LogFault, type LogReader, NONE } from "../../raft/core/types.ts";
 import type { LevelLog } from "../../raft/storage/level.ts";
 import type { Position } from "../../state/state.ts";
+import type { CheckpointSource } from "./checkpoint-source.ts";
 import type { FromConsensus } from "./protocol.ts";
 
-/** The log is cut when it holds this many applied entries, and keeps the last ones for peers that lag a little. */
+/**
+ * The log is cut when it holds this many applied entries or bytes, and keeps the last ones for peers that lag a little. While a
+ * checkpoint is given away it reaches back to it, so that its taker can go on from there, but not beyond `holdBytes`: a peer
+ * that is slower than that begins again with a fresh one. All of it is in memory too.
+ */
 export interface LogLimits {
   maxEntries: number;
   keepEntries: number;
+  maxBytes: number;
+  keepBytes: number;
+  holdBytes: number;
 }
 
-const LOG_LIMITS: LogLimits = { maxEntries: 20_000, keepEntries: 5_000 };
-
-/** A checkpoint made for a peer is good for this long; then a fresh one is made for the next. */
-const CHECKPOINT_FRESH_MS = 30_000;
+const LOG_LIMITS: LogLimits = { maxEntries: 20_000, keepEntries: 5_000, maxBytes: 32 << 20, keepBytes: 8 << 20, holdBytes: 96 << 20 };
 
 export class LogView implements LogReader {
   readonly #log: LevelLog;
   readonly #position: Position;
-  readonly #clock: Clock;
+  readonly #source: CheckpointSource;
   readonly #post: (message: FromConsensus) => void;
   readonly #limits: LogLimits;
   /** Index of the last change of membership that took effect. */
   membershipIndex = 0;
-  #checkpoint: { value: Checkpoint; atMs: number } | null = null;
-  #checkpointAsked = false;
   #durableAsked = false;
 
   /** @param position where the main thread's state was at the start. */
-  constructor(log: LevelLog, position: Position, effects: { clock: Clock; post: (message: FromConsensus) => void; limits?: LogLimits }) {
+  constructor(
+    log: LevelLog,
+    position: Position,
+    effects: { source: CheckpointSource; post: (message: FromConsensus) => void; limits?: Partial<LogLimits> },
+  ) {
     this.#log = log;
     this.#position = position;
-    this.#clock = effects.clock;
+    this.#source = effects.source;
     this.#post = effects.post;
-    this.#limits = effects.limits ?? LOG_LIMITS;
+    this.#limits = { ...LOG_LIMITS, ...effects.limits };
   }
 
   /**
@@ -68,42 +74,35 @@ export class LogView implements LogReader {
     return this.#log.entries(from, to, maxBytes);
   }
 
-  /** null while the main thread makes one; the core asks again. */
+  /** Its data is its id. null while the main thread makes one; the core asks again. */
   checkpoint(): Checkpoint | null {
-    const made = this.#checkpoint;
     // Without the newest membership a newcomer would not find itself in it.
-    const fresh =
-      made !== null &&
-      made.value.index >= this.membershipIndex &&
-      this.#clock.monotonicMs() - made.atMs < CHECKPOINT_FRESH_MS &&
-      made.value.index + 1 >= this.#log.firstIndex();
-    if (fresh) return made.value;
-    this.#checkpoint = null;
-    if (!this.#checkpointAsked) {
-      this.#checkpointAsked = true;
-      this.#post({ kind: "need-checkpoint" });
-    }
-    return null;
-  }
-
-  /** The main thread's answer. */
-  checkpointMade(value: Checkpoint): void {
-    this.#checkpointAsked = false;
-    this.#checkpoint = { value, atMs: this.#clock.monotonicMs() };
+    const made = this.#source.newest(Math.max(this.membershipIndex, this.#log.firstIndex() - 1));
+    if (made === null) return null;
+    return { index: made.index, term: made.term, confState: made.membership, data: new TextEncoder().encode(made.id) };
   }
 
   /** Asks the main thread to make its state durable once the log has grown too long. */
   keepShort(appliedIndex: number): void {
-    if (this.#durableAsked || appliedIndex - this.#log.firstIndex() < this.#limits.maxEntries) return;
+    const applied = appliedIndex - this.#log.firstIndex();
+    if (this.#durableAsked || (applied < this.#limits.maxEntries && this.#log.bytes < this.#limits.maxBytes)) return;
+    // Held for a checkpoint's taker: nothing could go.
+    const held = this.#source.heldIndex();
+    if (held !== null && held <= this.#log.firstIndex() && this.#log.bytes < this.#limits.holdBytes) return;
     this.#durableAsked = true;
     this.#post({ kind: "need-durable" });
   }
 
   /** The state up to `index` survives a power cut: the log below may go. */
   async cut(index: number, membership: Membership): Promise<void> {
-    this.#durableAsked = false;
-    await this.#log.saveCheckpoint(index, membership);
-    const upTo = index - this.#limits.keepEntries;
-    if (upTo > this.#log.firstIndex()) await this.#log.compact(upTo);
+    try {
+      await this.#log.saveCheckpoint(index, membership);
+      const { keepEntries, keepBytes, holdBytes } = this.#limits;
+      const held = this.#log.bytes < holdBytes ? this.#source.heldIndex() : null;
+      const upTo = Math.min(index, held ?? index, Math.max(index - keepEntries, this.#log.indexBefore(keepBytes)));
+      if (upTo >= this.#log.firstIndex()) await this.#log.compact(upTo);
+    } finally {
+      this.#durableAsked = false;
+    }
   }
 }

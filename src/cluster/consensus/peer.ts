@@ -5,16 +5,19 @@
 import type { Clock } from "../../base/clock.ts";
 import type { Logger } from "../../base/log.ts";
 import { RaftNode } from "../../raft/core/node.ts";
-import { APPEND_THREAD, APPLY_THREAD, type Message, NONE } from "../../raft/core/types.ts";
+import { APPEND_THREAD, APPLY_THREAD, type Checkpoint, type Message, NONE } from "../../raft/core/types.ts";
 import type { LevelLog } from "../../raft/storage/level.ts";
-import type { Lane, Peer } from "../../raft/transport/links.ts";
+import type { CheckpointRequest, Lane, Peer, WireChunk } from "../../raft/transport/links.ts";
 import type { Position } from "../../state/state.ts";
 import type { Applying } from "./applying.ts";
+import type { CheckpointSource } from "./checkpoint-source.ts";
 import { Lifetime } from "./effects.ts";
+import type { Fetching } from "./fetching.ts";
 import type { PeerFrame } from "./frames.ts";
 import { HandingOut } from "./handing-out.ts";
 import { type LogLimits, LogView } from "./log-view.ts";
 import type { ConsensusConfig, FromConsensus, MembershipChange, ToConsensus } from "./protocol.ts";
+import { Offering } from "./offering.ts";
 import { type RoundEnd, Rounds } from "./rounds.ts";
 import { refusalOf } from "./speaking.ts";
 import type { Status } from "./status.ts";
@@ -22,8 +25,6 @@ import { Writing } from "./writing.ts";
 
 /** Part of the election time that counts as passed when a peer starts. */
 const HEAD_START = 0.9;
-/** Taking over a checkpoint takes at most about this long; a peer that is slower is asked where it is. */
-const CHECKPOINT_ANSWER_MS = 3_000;
 /** A learner this close to the leader's last entry may vote. */
 const CAUGHT_UP_ENTRIES = 1_000;
 
@@ -44,8 +45,10 @@ export interface PeerEffects {
   log: Logger;
   clock: Clock;
   raftLog: LevelLog;
-  logLimits?: LogLimits;
+  logLimits?: Partial<LogLimits>;
   applying: Applying;
+  source: CheckpointSource;
+  fetching: Fetching;
   status: Status;
   random: (limit: number) => number;
   post: (message: FromConsensus) => void;
@@ -63,6 +66,7 @@ export class RaftPeer {
   readonly #writing: Writing;
   readonly #handingOut: HandingOut;
   readonly #lifetime: Lifetime;
+  readonly #offering: Offering;
 
   /** @param position where the state is; the log holds what comes after, or begins there. */
   constructor(config: ConsensusConfig, position: Position, effects: PeerEffects) {
@@ -70,8 +74,18 @@ export class RaftPeer {
     this.#config = config;
     this.#effects = effects;
     this.#lifetime = new Lifetime(clock);
-    this.#log = new LogView(raftLog, position, {
+    this.#offering = new Offering({
       clock,
+      log,
+      lifetime: this.#lifetime,
+      source: effects.source,
+      report: (peerId, arrived) => {
+        this.#node.reportCheckpoint(peerId, arrived);
+        this.pump();
+      },
+    });
+    this.#log = new LogView(raftLog, position, {
+      source: effects.source,
       post: effects.post,
       ...(effects.logLimits === undefined ? {} : { limits: effects.logLimits }),
     });
@@ -102,7 +116,7 @@ export class RaftPeer {
     this.#writing = new Writing({
       raftLog,
       install: async (checkpoint) => {
-        log.info("installing a checkpoint", { index: checkpoint.index, bytes: checkpoint.data.length });
+        log.info("installing a checkpoint", { index: checkpoint.index });
         await applying.install(checkpoint);
       },
       written: (responses) => this.#routeAll(responses),
@@ -125,6 +139,7 @@ export class RaftPeer {
       this.#node.tick();
       this.#rounds.tick(this.#effects.clock.monotonicMs());
       this.pump();
+      this.#effects.source.tick();
       this.#log.keepShort(this.#effects.applying.appliedIndex);
     });
     // When all agents restart at once, claims run on while there is no leader, so the first election comes early: after 0.1 to 1.1
@@ -188,10 +203,6 @@ export class RaftPeer {
     if (target !== undefined) this.#node.transferLeader(target.id);
   }
 
-  checkpointMade({ index, term, membership, data }: ToConsensus & { kind: "checkpoint" }): void {
-    this.#log.checkpointMade({ index, term, confState: membership, data });
-  }
-
   durable({ index, membership }: ToConsensus & { kind: "durable" }): void {
     this.#log.cut(index, membership).catch((thrown: unknown) => {
       if (!this.#lifetime.over) this.#effects.fatal(thrown);
@@ -203,7 +214,18 @@ export class RaftPeer {
     const refusal = refusalOf(from, message);
     if (refusal !== null) return this.#effects.log.warn(refusal, { from: from.nodeId, claimed: message.from });
     if (message.type === "append" || message.type === "heartbeat" || message.type === "checkpoint") this.#effects.status.leaderHeard();
-    this.#node.step(message);
+    if (message.type === "checkpoint" && message.checkpoint !== null && this.#needs(message.checkpoint))
+      this.#fetch(from, message, message.checkpoint);
+    else this.#node.step(message);
+  }
+
+  /** Chunks of a checkpoint for a node; see Offering. */
+  serve(peerId: number, request: CheckpointRequest): AsyncIterable<WireChunk> {
+    return this.#offering.serve(peerId, request);
+  }
+
+  set checkpointMbps(mbps: number) {
+    this.#offering.mbps = mbps;
   }
 
   unreachable(peerId: number): void {
@@ -254,16 +276,21 @@ export class RaftPeer {
     } else {
       const lane: Lane = BEAT_LANE.has(message.type) ? "beat" : "log";
       const sent = this.#effects.send(message.to, lane, { kind: "raft", message });
-      if (message.type === "checkpoint") this.#followCheckpoint(message.to, sent);
+      if (message.type === "checkpoint") this.#offering.offered(message.to, sent);
       else if (!sent && message.type === "append") this.#node.reportUnreachable(message.to);
     }
   }
 
-  /** A checkpoint on its way holds the peer's log back; if its own answer does not come, the log is probed again. */
-  #followCheckpoint(peerId: number, sent: boolean): void {
-    // Later in any case: the core must not be called from within its own work.
-    this.#lifetime.after(sent ? CHECKPOINT_ANSWER_MS : this.#config.tickMs, () => {
-      this.#node.reportCheckpoint(peerId, sent);
+  /** Else the core has it already, or can go on to there by its own log. */
+  #needs({ index, term }: Checkpoint): boolean {
+    return index > this.#node.committed && this.#log.term(index) !== term;
+  }
+
+  /** The message only offers it; the core hears of it when all of it is here. */
+  #fetch(from: Peer, message: Message, checkpoint: Checkpoint): void {
+    this.#effects.fetching.offer(from.peerId, new TextDecoder().decode(checkpoint.data), (path) => {
+      if (this.#lifetime.over) return;
+      this.#node.step({ ...message, checkpoint: { ...checkpoint, data: new TextEncoder().encode(path) } });
       this.pump();
     });
   }

@@ -8,7 +8,9 @@ import type { Membership } from "../../model/membership.ts";
 import type { Position } from "../../state/state.ts";
 import type { TlsIdentity } from "../../base/rpc.ts";
 import type { LogLevel } from "../../base/log.ts";
+import type { CheckpointChunk } from "../../raft/transport/checkpoint-file.ts";
 import type { Peer } from "../../raft/transport/links.ts";
+import type { HeldCheckpoint } from "./checkpoint-source.ts";
 
 /** `workerData` of the thread. */
 export interface ConsensusConfig {
@@ -16,6 +18,8 @@ export interface ConsensusConfig {
   peerId: number;
   /** Folder of the Raft log. */
   logPath: string;
+  /** Folder in which checkpoints are received. */
+  inboxPath: string;
   /** host:port for peers. */
   listen: string;
   identity: TlsIdentity;
@@ -57,6 +61,8 @@ export interface ClaimSet {
 export interface BeatSettings {
   heartbeatMs: number;
   claimMs: number;
+  /** Megabits per second for checkpoints, all together. */
+  checkpointMbps: number;
 }
 
 /** What the leader knows of a node's heartbeats, on its own monotonic clock. */
@@ -82,7 +88,10 @@ export type ToConsensus =
   | { kind: "claims"; sets: { nodeId: string; set: ClaimSet }[]; settings: BeatSettings }
   | { kind: "stop-acking"; id: number; nodeId: string; term: number }
   | { kind: "resume-acking"; nodeId: string }
-  | { kind: "checkpoint"; index: number; term: number; membership: Membership; data: Uint8Array }
+  /** The state is frozen at this index, in place of what was before. */
+  | ({ kind: "checkpoint" } & HeldCheckpoint)
+  /** `chunk` null: there are no more. */
+  | { kind: "checkpoint-chunk"; readId: number; chunk: CheckpointChunk | null; error: string | null }
   | { kind: "installed"; index: number }
   /** The state up to here survives a power cut: the log below may go. */
   | { kind: "durable"; index: number; membership: Membership }
@@ -92,7 +101,8 @@ export type ToConsensus =
 export type FromConsensus =
   | { kind: "started" }
   | { kind: "apply"; batch: number; entries: CommittedEntry[] }
-  | { kind: "install"; index: number; term: number; membership: Membership; data: Uint8Array }
+  /** `path` is the file of the checkpoint. */
+  | { kind: "install"; index: number; term: number; membership: Membership; path: string }
   /** The proposal was not even passed on; it was not and will not be applied. */
   | { kind: "refused"; id: number }
   | { kind: "read-ready"; id: number; index: number }
@@ -102,6 +112,8 @@ export type FromConsensus =
   | { kind: "beats"; term: number; grantingMs: number; beats: NodeBeat[] }
   | { kind: "acking-stopped"; id: number; stopped: AckingStopped }
   | { kind: "need-checkpoint" }
+  | { kind: "read-checkpoint"; readId: number; id: string; chunk: number }
+  | { kind: "release-checkpoint"; id: string }
   | { kind: "need-durable" }
   /** It could not start. */
   | { kind: "failed"; message: string; hint: string }

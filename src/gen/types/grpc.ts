@@ -1,6 +1,8 @@
 import type * as grpc from '@grpc/grpc-js';
 import type { EnumTypeDefinition, MessageTypeDefinition } from '@grpc/proto-loader';
 
+import type { CheckpointChunk as _roost_internal_v1_CheckpointChunk, CheckpointChunk__Output as _roost_internal_v1_CheckpointChunk__Output } from './roost/internal/v1/CheckpointChunk.ts';
+import type { CheckpointRequest as _roost_internal_v1_CheckpointRequest, CheckpointRequest__Output as _roost_internal_v1_CheckpointRequest__Output } from './roost/internal/v1/CheckpointRequest.ts';
 import type { Frame as _roost_internal_v1_Frame, Frame__Output as _roost_internal_v1_Frame__Output } from './roost/internal/v1/Frame.ts';
 import type { PeerClient as _roost_internal_v1_PeerClient, PeerDefinition as _roost_internal_v1_PeerDefinition } from './roost/internal/v1/Peer.ts';
 import type { SendResponse as _roost_internal_v1_SendResponse, SendResponse__Output as _roost_internal_v1_SendResponse__Output } from './roost/internal/v1/SendResponse.ts';
@@ -96,6 +98,8 @@ export interface ProtoGrpcType {
   roost: {
     internal: {
       v1: {
+        CheckpointChunk: MessageTypeDefinition<_roost_internal_v1_CheckpointChunk, _roost_internal_v1_CheckpointChunk__Output>
+        CheckpointRequest: MessageTypeDefinition<_roost_internal_v1_CheckpointRequest, _roost_internal_v1_CheckpointRequest__Output>
         Frame: MessageTypeDefinition<_roost_internal_v1_Frame, _roost_internal_v1_Frame__Output>
         Peer: SubtypeConstructor<typeof grpc.Client, _roost_internal_v1_PeerClient> & { service: _roost_internal_v1_PeerDefinition }
         SendResponse: MessageTypeDefinition<_roost_internal_v1_SendResponse, _roost_internal_v1_SendResponse__Output>

@@ -153,6 +153,16 @@ export class LevelLog implements LogReader {
     return this.tail.term(index);
   }
 
+  /** Of the entries' data in memory. */
+  get bytes(): number {
+    return this.tail.bytes;
+  }
+
+  /** See MemoryLog. */
+  indexBefore(bytes: number): number {
+    return this.tail.indexBefore(bytes);
+  }
+
   entries(from: number, to: number, maxBytes: number): readonly Entry[] | LogFault {
     return this.tail.entries(from, to, maxBytes);
   }

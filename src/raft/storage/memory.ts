@@ -16,6 +16,8 @@ export class MemoryLog implements LogReader {
   private before: EntryId = { term: 0, index: 0 };
   /** list[i] is at index before.index + 1 + i. */
   private list: Entry[] = [];
+  /** Of the entries' data. */
+  bytes = 0;
 
   initialState(): { hardState: HardState; confState: ConfState } {
     return { hardState: this.hardState, confState: this.saved.confState };
@@ -47,6 +49,13 @@ export class MemoryLog implements LogReader {
     return this.saved;
   }
 
+  /** The last index whose successors together have at least so many bytes of data; the one before the first if all have less. */
+  indexBefore(bytes: number): number {
+    let at = this.list.length;
+    for (let left = bytes; at > 0 && left > 0; at--) left -= this.list[at - 1]!.data.length;
+    return this.before.index + at;
+  }
+
   setHardState(state: HardState): void {
     this.hardState = state;
   }
@@ -61,8 +70,12 @@ export class MemoryLog implements LogReader {
     const skip = Math.max(this.firstIndex() - first.index, 0);
     const at = first.index + skip - this.firstIndex();
     // In place: every reader got a copy of its range.
+    for (let i = at; i < this.list.length; i++) this.bytes -= this.list[i]!.data.length;
     if (at < this.list.length) this.list.length = at;
-    for (let i = skip; i < entries.length; i++) this.list.push(entries[i]!);
+    for (let i = skip; i < entries.length; i++) {
+      this.list.push(entries[i]!);
+      this.bytes += entries[i]!.data.length;
+    }
   }
 
   /** Replaces everything by a checkpoint from the leader; false if ours is as new (then nothing changes). */
@@ -72,6 +85,7 @@ export class MemoryLog implements LogReader {
     this.saved = checkpoint;
     this.before = { term: checkpoint.term, index: checkpoint.index };
     this.list = [];
+    this.bytes = 0;
     return true;
   }
 
@@ -89,6 +103,7 @@ export class MemoryLog implements LogReader {
     if (index <= this.before.index) return false;
     const term = this.term(index);
     assert(typeof term === "number", "cannot compact beyond the last entry");
+    for (let i = 0; i < index - this.before.index; i++) this.bytes -= this.list[i]!.data.length;
     this.list = this.list.slice(index - this.before.index);
     this.before = { term, index };
     return true;

@@ -1,14 +1,19 @@
 /** Peer links over gRPC streams with mutual TLS: one stream per peer, lane and direction, opened by the sender (RAFT-4). */
 import grpc from "@grpc/grpc-js";
 import type { Logger } from "../../base/log.ts";
+import { RoostError } from "../../base/errors.ts";
 import { services, type TlsIdentity } from "../../base/rpc.ts";
 import { createServerCore, listenTls, peerCertificate, stopServer, StrictCredentials } from "../../base/rpc-server.ts";
+import type { CheckpointChunk } from "../../gen/types/roost/internal/v1/CheckpointChunk.ts";
+import type { CheckpointRequest__Output } from "../../gen/types/roost/internal/v1/CheckpointRequest.ts";
 import type { Frame } from "../../gen/types/roost/internal/v1/Frame.ts";
 import type { PeerClient } from "../../gen/types/roost/internal/v1/Peer.ts";
+import { receiveChunks, sendChunks } from "./chunks.ts";
+import { CHUNK_MAX_BYTES } from "./checkpoint-file.ts";
 import type { Lane, LinkEvents, Peer, PeerLinks } from "./links.ts";
 
-/** A frame holds at most this much; a checkpoint of the whole state is the largest. */
-export const MAX_FRAME_BYTES = 512 * 2 ** 20;
+/** A frame holds at most this much: an append of 1 MiB, or one entry as large as a request may be (4 MiB). Longer ones break the link. */
+const MAX_FRAME_BYTES = 8 * 2 ** 20;
 
 /** What may wait for one peer on one lane; past it frames are dropped, which Raft repairs by itself. */
 const QUEUE_MAX_BYTES = 64 * 2 ** 20;
@@ -25,7 +30,7 @@ const CHANNEL_OPTIONS: grpc.ChannelOptions = {
   "grpc.min_reconnect_backoff_ms": RECONNECT_MS.first,
   "grpc.max_reconnect_backoff_ms": RECONNECT_MS.last,
   "grpc.max_send_message_length": MAX_FRAME_BYTES,
-  "grpc.max_receive_message_length": MAX_FRAME_BYTES,
+  "grpc.max_receive_message_length": CHUNK_MAX_BYTES + 1024,
   "grpc.use_local_subchannel_pool": 1,
 };
 
@@ -55,12 +60,26 @@ export async function openGrpcLinks(options: GrpcLinksOptions): Promise<PeerLink
       call.on("end", () => callback(null, {}));
       call.on("error", (error: Error) => log.debug("peer stream ended", { node: nodeId, error: error.message }));
     },
+    Checkpoint: (call: grpc.ServerWritableStream<CheckpointRequest__Output, CheckpointChunk>) => {
+      const nodeId = peerCertificate(call)?.replace(/^node:/, "") ?? "";
+      void sendChunks(call, events.checkpoint(nodeId, call.request), log);
+    },
   });
   await listenTls(server, options.listen, new StrictCredentials(identity));
 
   return {
     send(peerId, lane, payload) {
       return senders.get(`${peerId}/${lane}`)?.send(payload) ?? false;
+    },
+    async *fetchCheckpoint(peerId, request, signal) {
+      const peer = [...byNodeId.values()].find((one) => one.peerId === peerId);
+      if (peer === undefined) throw new RoostError({ kind: "unavailable", reason: `peer ${peerId} is unknown` });
+      const client = clientOf(peer, credentials);
+      try {
+        yield* receiveChunks(client, request, signal);
+      } finally {
+        client.close();
+      }
     },
     setPeers(peers) {
       byNodeId.clear();
@@ -90,6 +109,15 @@ export async function openGrpcLinks(options: GrpcLinksOptions): Promise<PeerLink
   };
 }
 
+/** A connection of its own: what goes over it stands in no other's way. */
+function clientOf(peer: Peer, credentials: grpc.ChannelCredentials): PeerClient {
+  return new services.internal.v1.Peer(peer.address, credentials, {
+    ...CHANNEL_OPTIONS,
+    // The certificate must be of this very node, whoever answers at its address.
+    "grpc.ssl_target_name_override": peer.nodeId,
+  });
+}
+
 /** One outgoing stream, opened again with back-off whenever it breaks. */
 class Sender {
   readonly peer: Peer;
@@ -108,11 +136,7 @@ class Sender {
     this.#lane = lane;
     this.#log = log;
     this.#broken = broken;
-    this.#client = new services.internal.v1.Peer(peer.address, credentials, {
-      ...CHANNEL_OPTIONS,
-      // The certificate must be of this very node, whoever answers at its address.
-      "grpc.ssl_target_name_override": peer.nodeId,
-    });
+    this.#client = clientOf(peer, credentials);
     this.#open();
   }
 

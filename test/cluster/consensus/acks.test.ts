@@ -126,7 +126,7 @@ t.test("stopped: nothing leaves any more, not even what is in a round; the time 
 t.test("what is granted and for which claims", (t) => {
   const { sent, acks, beat, beginRound, endRound } = setUp();
   const items = [{ vmId: "v", generation: 9 }];
-  acks.updateClaims([{ nodeId: "n2", set: { revision: 40, items } }], { heartbeatMs: 500, claimMs: 6_000 });
+  acks.updateClaims([{ nodeId: "n2", set: { revision: 40, items } }], { heartbeatMs: 500, claimMs: 6_000, checkpointMbps: 400 });
   const answer = (nodeId: string, claimRevision: number): Acknowledgement | undefined => {
     beat(nodeId, { claimRevision });
     beginRound();
@@ -139,7 +139,7 @@ t.test("what is granted and for which claims", (t) => {
   t.equal(acks.claimRevision("n2"), 40);
 
   // The longest grant of this term is what an expiry must wait for (rule 7).
-  acks.updateClaims([], { heartbeatMs: 500, claimMs: 2_000 });
+  acks.updateClaims([], { heartbeatMs: 500, claimMs: 2_000, checkpointMbps: 400 });
   t.match(answer("n2", 40), { grantedMs: 2_000 });
   t.match(
     acks.beats().find((one) => one.nodeId === "n2"),
@@ -149,7 +149,7 @@ t.test("what is granted and for which claims", (t) => {
   // Claims that change while a round is under way are those of its end.
   beat("n2", { claimRevision: 40 });
   beginRound();
-  acks.updateClaims([{ nodeId: "n2", set: { revision: 50, items: [] } }], { heartbeatMs: 500, claimMs: 2_000 });
+  acks.updateClaims([{ nodeId: "n2", set: { revision: 50, items: [] } }], { heartbeatMs: 500, claimMs: 2_000, checkpointMbps: 400 });
   endRound();
   t.match(sent.at(-1)?.ack, { claimRevision: 50, claims: [] });
   t.end();

@@ -57,7 +57,8 @@ t.test("a peer proposes for itself only, sends under its own name only, and its 
 });
 
 t.test("heartbeats are acknowledged to each node's own keeper, by the leader", async (t) => {
-  for (const peer of group.peers) peer.send({ kind: "claims", sets: [], settings: { heartbeatMs: 20, claimMs: 4_000 } });
+  for (const peer of group.peers)
+    peer.send({ kind: "claims", sets: [], settings: { heartbeatMs: 20, claimMs: 4_000, checkpointMbps: 400 } });
   for (const peer of group.peers) peer.acks.length = 0;
   await until(() => group.peers.every((peer) => peer.acks.length >= 3), "acknowledgements");
   for (const peer of group.peers) {
@@ -106,6 +107,58 @@ t.test("a follower whose log is behind the leader's first entry gets a checkpoin
   t.same(late.applied, leader().applied);
   noneFatal(t);
 });
+
+t.test(
+  "a checkpoint whose link breaks goes on from the last chunk, and a broken-off one of a leader that is gone is begun anew",
+  async (t) => {
+    const [late] = followers() as [GroupPeer];
+    group.isolate(late, true);
+    const rest = group.peers.filter((peer) => peer !== late);
+    for (let i = 0; i < 20; i++) leader().propose(`resume-${i}`);
+    await until(() => rest.every((peer) => peer.applied.includes("resume-19")), "the others have them");
+    for (const peer of rest) {
+      await peer.log.saveCheckpoint(peer.index, peer.membership);
+      await peer.log.compact(peer.index);
+    }
+    const chunks = leader().applied.length;
+    group.fetches.length = 0;
+    group.breakAfter = 30;
+    const before = late.installs;
+    group.isolate(late, false);
+    await until(() => late.applied.includes("resume-19"), "it has them");
+    group.breakAfter = null;
+    t.equal(late.installs, before + 1);
+    const from = group.fetches.map((one) => one.fromChunk);
+    // 30 chunks each time: 0, 30, 60 …, the last one brings the rest and the end mark.
+    t.same(
+      from,
+      from.map((_, i) => i * 30),
+    );
+    t.equal(from.length, Math.floor(chunks / 30) + 1);
+    t.same(late.applied, leader().applied);
+
+    group.isolate(late, true);
+    const old = leader();
+    for (let i = 0; i < 20; i++) old.propose(`anew-${i}`);
+    await until(() => rest.every((peer) => peer.applied.includes("anew-19")), "the others have them again");
+    for (const peer of rest) {
+      await peer.log.saveCheckpoint(peer.index, peer.membership);
+      await peer.log.compact(peer.index);
+    }
+    group.fetches.length = 0;
+    group.breakAfter = 1;
+    group.isolate(late, false);
+    await until(() => group.fetches.length > 1, "the transfer has begun");
+    group.isolate(old, true);
+    await until(() => group.leader() !== old && group.leader() !== undefined, "another leader");
+    group.breakAfter = null;
+    await until(() => late.applied.includes("anew-19"), "from the new leader", 40_000);
+    group.isolate(old, false);
+    late.propose("all again");
+    await until(allHave("all again"), "and all go on");
+    noneFatal(t);
+  },
+);
 
 t.test("a leader whose state lags behind its own term's first entry acknowledges nobody (HA-2)", async (t) => {
   const [next] = followers() as [GroupPeer];

@@ -6,7 +6,9 @@ import type { Command } from "../../../src/state/commands.ts";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { crc32 } from "node:zlib";
 import { systemClock } from "../../../src/base/clock.ts";
+import { RoostError } from "../../../src/base/errors.ts";
 import { silentLogger } from "../../../src/base/log.ts";
 import { seededRandom } from "../../../src/base/random.ts";
 import { ConsensusDriver } from "../../../src/cluster/consensus/driver.ts";
@@ -23,9 +25,10 @@ import type {
 } from "../../../src/cluster/consensus/protocol.ts";
 import { firstMembership, type Membership } from "../../../src/model/membership.ts";
 import { LevelLog } from "../../../src/raft/storage/level.ts";
-import type { LinkEvents, Peer } from "../../../src/raft/transport/links.ts";
+import type { CheckpointRequest, LinkEvents, Peer, WireChunk } from "../../../src/raft/transport/links.ts";
 import { decodeEnvelope, encodeEnvelope } from "../../../src/state/codec.ts";
 import type { Envelope } from "../../../src/state/commands.ts";
+import { MemoryInbox } from "../../support/inbox.ts";
 
 const decoder = new TextDecoder();
 const encoder = new TextEncoder();
@@ -42,6 +45,8 @@ export class GroupPeer {
   installs = 0;
   /** A main thread that hands back nothing: batches wait until it is released. */
   stalled: (() => void)[] | null = null;
+  readonly inbox = new MemoryInbox();
+  #frozen: { id: string; applied: string[] } | null = null;
   index = 1;
   term = 1;
   membership: Membership;
@@ -69,6 +74,7 @@ export class GroupPeer {
       nodeId,
       peerId,
       logPath: "",
+      inboxPath: "",
       listen: "",
       identity: { ca: "", cert: "", key: "" },
       peers: this.#group.peers.map((one) => one.peer),
@@ -94,10 +100,12 @@ export class GroupPeer {
         this.events = events;
         return Promise.resolve({
           send: (to, _lane, payload) => this.#group.deliver(this, to, payload),
+          fetchCheckpoint: (from, request) => this.#group.fetch(this, from, request),
           setPeers: () => {},
           close: async () => void (this.events = null),
         });
       },
+      inbox: this.inbox,
       keeper,
       random: (limit) => random.below(limit),
       post: (message) => queueMicrotask(() => this.#onPost(message)),
@@ -123,11 +131,11 @@ export class GroupPeer {
     this.posted.push(message);
     if (message.kind === "status") this.status = message.status;
     else if (message.kind === "apply") this.#later(() => this.#apply(message.batch, message.entries));
-    else if (message.kind === "install") this.#later(() => this.#install(message.data, message.index, message.term, message.membership));
+    else if (message.kind === "install") this.#later(() => this.#install(message.path, message.index, message.term, message.membership));
     else if (message.kind === "need-checkpoint") {
-      const data = encoder.encode(JSON.stringify(this.applied));
-      this.send({ kind: "checkpoint", index: this.index, term: this.term, membership: this.membership, data });
-    }
+      this.#frozen = { id: `${this.peer.nodeId}-${this.index}`, applied: [...this.applied] };
+      this.send({ kind: "checkpoint", id: this.#frozen.id, index: this.index, term: this.term, membership: this.membership });
+    } else if (message.kind === "read-checkpoint") this.#read(message.readId, message.id, message.chunk);
   }
 
   #later(run: () => void): void {
@@ -152,8 +160,18 @@ export class GroupPeer {
     this.send({ kind: "applied", batch });
   }
 
-  #install(data: Uint8Array, index: number, term: number, membership: Membership): void {
-    this.applied = JSON.parse(decoder.decode(data)) as string[];
+  /** A chunk is a request id: one each, so that a transfer can be broken off between any two. */
+  #read(readId: number, id: string, number: number): void {
+    if (this.#frozen?.id !== id) return this.send({ kind: "checkpoint-chunk", readId, chunk: null, error: "not held" });
+    const text = (at: number): Uint8Array<ArrayBuffer> => encoder.encode(this.#frozen?.applied[at] ?? "");
+    let crc = 0;
+    for (let i = 0; i <= number; i++) crc = crc32(text(i), crc);
+    const chunk = number < this.#frozen.applied.length ? { bytes: text(number), crc } : null;
+    this.send({ kind: "checkpoint-chunk", readId, chunk, error: null });
+  }
+
+  #install(path: string, index: number, term: number, membership: Membership): void {
+    this.applied = (this.inbox.files.get(path) ?? []).map((chunk) => decoder.decode(chunk));
     Object.assign(this, { index, term, membership });
     this.installs += 1;
     this.send({ kind: "installed", index });
@@ -217,6 +235,22 @@ export class Group {
     const bytes = payload.slice();
     setImmediate(() => target.events?.frame(from.peer, bytes));
     return true;
+  }
+
+  /** Chunks served from `offset` on, before which the link broke. */
+  readonly fetches: { by: string; fromChunk: number }[] = [];
+  /** The link breaks after so many chunks; null: never. */
+  breakAfter: number | null = null;
+
+  async *fetch(by: GroupPeer, from: number, request: CheckpointRequest): AsyncGenerator<WireChunk> {
+    this.fetches.push({ by: by.peer.nodeId, fromChunk: request.fromChunk });
+    const source = this.peers.find((peer) => peer.peer.peerId === from);
+    let sent = 0;
+    for await (const chunk of source?.events?.checkpoint(by.peer.nodeId, request) ?? []) {
+      if (this.cut.has(`${from}>${by.peer.peerId}`)) throw new RoostError({ kind: "unavailable", reason: "cut" });
+      if (this.breakAfter !== null && sent++ >= this.breakAfter) throw new RoostError({ kind: "unavailable", reason: "broken" });
+      yield chunk;
+    }
   }
 
   isolate(peer: GroupPeer, isolated: boolean): void {

@@ -2,10 +2,23 @@
 
 import type * as grpc from '@grpc/grpc-js'
 import type { MethodDefinition } from '@grpc/proto-loader'
+import type { CheckpointChunk as _roost_internal_v1_CheckpointChunk, CheckpointChunk__Output as _roost_internal_v1_CheckpointChunk__Output } from '../../../roost/internal/v1/CheckpointChunk.ts';
+import type { CheckpointRequest as _roost_internal_v1_CheckpointRequest, CheckpointRequest__Output as _roost_internal_v1_CheckpointRequest__Output } from '../../../roost/internal/v1/CheckpointRequest.ts';
 import type { Frame as _roost_internal_v1_Frame, Frame__Output as _roost_internal_v1_Frame__Output } from '../../../roost/internal/v1/Frame.ts';
 import type { SendResponse as _roost_internal_v1_SendResponse, SendResponse__Output as _roost_internal_v1_SendResponse__Output } from '../../../roost/internal/v1/SendResponse.ts';
 
 export interface PeerClient extends grpc.Client {
+  /**
+   * A checkpoint of the state in chunks, asked for by who needs it, on a connection of its own. Broken off, it goes on from any chunk.
+   */
+  Checkpoint(argument: _roost_internal_v1_CheckpointRequest, metadata: grpc.Metadata, options?: grpc.CallOptions): grpc.ClientReadableStream<_roost_internal_v1_CheckpointChunk__Output>;
+  Checkpoint(argument: _roost_internal_v1_CheckpointRequest, options?: grpc.CallOptions): grpc.ClientReadableStream<_roost_internal_v1_CheckpointChunk__Output>;
+  /**
+   * A checkpoint of the state in chunks, asked for by who needs it, on a connection of its own. Broken off, it goes on from any chunk.
+   */
+  checkpoint(argument: _roost_internal_v1_CheckpointRequest, metadata: grpc.Metadata, options?: grpc.CallOptions): grpc.ClientReadableStream<_roost_internal_v1_CheckpointChunk__Output>;
+  checkpoint(argument: _roost_internal_v1_CheckpointRequest, options?: grpc.CallOptions): grpc.ClientReadableStream<_roost_internal_v1_CheckpointChunk__Output>;
+  
   /**
    * One stream per peer pair, direction and lane, opened by the sender; the answers carry nothing but its end.
    */
@@ -25,6 +38,11 @@ export interface PeerClient extends grpc.Client {
 
 export interface PeerHandlers extends grpc.UntypedServiceImplementation {
   /**
+   * A checkpoint of the state in chunks, asked for by who needs it, on a connection of its own. Broken off, it goes on from any chunk.
+   */
+  Checkpoint: grpc.handleServerStreamingCall<_roost_internal_v1_CheckpointRequest__Output, _roost_internal_v1_CheckpointChunk>;
+  
+  /**
    * One stream per peer pair, direction and lane, opened by the sender; the answers carry nothing but its end.
    */
   Send: grpc.handleClientStreamingCall<_roost_internal_v1_Frame__Output, _roost_internal_v1_SendResponse>;
@@ -32,5 +50,6 @@ export interface PeerHandlers extends grpc.UntypedServiceImplementation {
 }
 
 export interface PeerDefinition extends grpc.ServiceDefinition {
+  Checkpoint: MethodDefinition<_roost_internal_v1_CheckpointRequest, _roost_internal_v1_CheckpointChunk, _roost_internal_v1_CheckpointRequest__Output, _roost_internal_v1_CheckpointChunk__Output>
   Send: MethodDefinition<_roost_internal_v1_Frame, _roost_internal_v1_SendResponse, _roost_internal_v1_Frame__Output, _roost_internal_v1_SendResponse__Output>
 }
