@@ -17,57 +17,52 @@ const OPENING = 0.02;
 const FULLER = 1e-4;
 /** Looks per √(VMs that the open room holds): a node that many VMs are still to come for can wait for the right one. */
 const LOOKS = 0.75;
-/** The table is made again when so much more VMs are known, or the room is down to such a part. */
-const MORE_KNOWN = 1.5;
+/** The table is made again when the room that is open, or will be, is down to such a part. */
 const LESS_ROOM = 0.8;
 /** Fewer known VMs than this tell nothing of those that come. */
 const TOO_FEW = 16;
-/** More known VMs than this change nothing. */
-const KNOWN_ENOUGH = 512;
 
 export class Packing {
   private readonly arena: Arena;
-  private readonly counts: Map<string, SizeCount>;
-  private known: number;
+  /** Of the VMs that have a node and of those asked for: what is known of the VMs that will come. */
+  private readonly sizes: readonly SizeCount[];
+  private readonly known: number;
   /** Of what is still to be placed in this plan. */
   private waitingMemory: number;
   private waitingCpus: number;
   private current: Scorer | null = null;
   private currentOpening = true;
-  private knownThen = 0;
   private roomThen = 0;
 
   /** @param items those that will be asked for, each once. */
   constructor(arena: Arena, items: readonly Item[]) {
     this.arena = arena;
-    this.counts = new Map(arena.sizes());
-    this.known = [...this.counts.values()].reduce((sum, { count }) => sum + count, 0);
+    const counts = new Map(arena.sizes());
+    for (const { memory, cpus } of items) {
+      const key = sizeKey(memory, cpus);
+      counts.set(key, { memory, cpus, count: (counts.get(key)?.count ?? 0) + 1 });
+    }
+    this.sizes = [...counts.values()];
+    this.known = this.sizes.reduce((sum, { count }) => sum + count, 0);
     this.waitingMemory = items.reduce((sum, item) => sum + item.memory, 0);
     this.waitingCpus = items.reduce((sum, item) => sum + item.cpus, 0);
   }
 
   /** The score to place `item` by, now. The same function as before as long as nothing that matters changed. O(nodes). */
   scorer(item: Item): Scorer {
-    const key = sizeKey(item.memory, item.cpus);
-    const count = (this.counts.get(key)?.count ?? 0) + 1;
-    this.counts.set(key, { memory: item.memory, cpus: item.cpus, count });
-    this.known++;
     const room = this.room();
     const opening = this.waitingMemory <= room.openMemory && this.waitingCpus <= room.openCpus;
     this.waitingMemory -= item.memory;
     this.waitingCpus -= item.cpus;
     const expected = opening ? room.openMemory : Math.min(room.memory, Math.max(room.openMemory, this.waitingMemory + item.memory));
-    const learned = this.known >= this.knownThen * MORE_KNOWN && this.knownThen < KNOWN_ENOUGH;
     if (
       this.current === null ||
-      learned ||
       expected < this.roomThen * LESS_ROOM ||
       expected > this.roomThen / LESS_ROOM ||
       opening !== this.currentOpening
     ) {
       this.current = this.makeScorer(expected, opening, room);
       this.currentOpening = opening;
-      this.knownThen = this.known;
       this.roomThen = expected;
     }
     return this.current;
@@ -75,10 +70,9 @@ export class Packing {
 
   private makeScorer(expected: number, opening: boolean, room: Room): Scorer {
     if (this.known < TOO_FEW) return scoreFullEven;
-    const sizes = [...this.counts.values()];
-    const mean = sizes.reduce((sum, { memory, count }) => sum + memory * count, 0) / this.known;
+    const mean = this.sizes.reduce((sum, { memory, count }) => sum + memory * count, 0) / this.known;
     const looks = Math.max(1, LOOKS * Math.sqrt(expected / Math.max(1, mean)));
-    const table = wasteTable(sizes, { memory: room.limitMemory, cpus: room.limitCpus }, looks);
+    const table = wasteTable(this.sizes, { memory: room.limitMemory, cpus: room.limitCpus }, looks);
     return (arena, i, memory, cpus) => {
       const at = i * WIDTH;
       const freeMemory = arena.cells[at + LIMIT_MEMORY]! - arena.cells[at + USED_MEMORY]!;
