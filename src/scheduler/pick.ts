@@ -1,8 +1,9 @@
 /** The best node for one VM: lowest tier, then lowest score, then lowest tie, then lowest id. */
 import { fits } from "../model/capacity.ts";
-import { LIMIT_CPUS, LIMIT_MEMORY, USED_CPUS, USED_MEMORY, WIDTH } from "./arena.ts";
+import { CPUS, LIMIT_CPUS, LIMIT_MEMORY, MEMORY, PLACED_MEMORY, USED_CPUS, USED_MEMORY, WIDTH } from "./arena.ts";
 import type { Arena } from "./arena.ts";
 import type { Item } from "./items.ts";
+import { scoreRunning, scoreStopped } from "./scorers.ts";
 import type { Scorer } from "./scorers.ts";
 
 /** True if the VM's size fits node `i` beside what the arena counts there. */
@@ -15,6 +16,35 @@ export function roomFor(arena: Arena, i: number, memory: number, cpus: number): 
 
 /** Index of the node, or -1 if none is left. O(eligible nodes). */
 export function pick(arena: Arena, item: Item, score: Scorer): number {
+  if (item.overlay === null && item.class.tiers === null && (score === scoreStopped || score === scoreRunning)) {
+    return pickByLoad(arena, item, score === scoreRunning);
+  }
+  return pickBy(arena, item, score);
+}
+
+/** `pickBy` for the formulas of SCH-6 and SCH-7, written out: the loop most decisions are made of. */
+function pickByLoad(arena: Arena, item: Item, running: boolean): number {
+  const { memory, cpus, tie } = item;
+  const { eligible } = item.class;
+  const { cells, totalCpus } = arena;
+  const from = running ? USED_MEMORY : PLACED_MEMORY;
+  let best = -1;
+  let bestScore = Number.POSITIVE_INFINITY;
+  for (let k = 0; k < eligible.length; k++) {
+    const i = eligible[k]!;
+    const at = i * WIDTH;
+    if (cells[at + USED_MEMORY]! + memory > cells[at + LIMIT_MEMORY]! || cells[at + USED_CPUS]! + cpus > cells[at + LIMIT_CPUS]!) continue;
+    const share = running ? totalCpus : cells[at + CPUS]!;
+    const physical = cells[at + MEMORY]!;
+    const mine = ((cells[at + from + 1]! + cpus) * physical + (cells[at + from]! + memory) * share) / (2 * share * physical);
+    if (mine > bestScore || (mine === bestScore && best !== -1 && !tieBefore(arena, tie, i, best))) continue;
+    best = i;
+    bestScore = mine;
+  }
+  return best;
+}
+
+function pickBy(arena: Arena, item: Item, score: Scorer): number {
   const { memory, cpus, tie } = item;
   const { eligible } = item.class;
   const overlay = item.overlay?.(arena.where) ?? null;

@@ -15,17 +15,26 @@ import type { PlanKind, Scoring } from "./types.ts";
 /** Score of a VM of `memory` MiB and `cpus` vCPUs on node `i`, whose own part is not in the arena's sums. */
 export type Scorer = (arena: Arena, i: number, memory: number, cpus: number) => number;
 
-/** SCH-6. `arena.totalCpus` counts the VM itself, which is one of the cluster's. */
-export const scoreRunning: Scorer = (arena, i, memory, cpus) =>
-  ((arena.cells[i * WIDTH + USED_CPUS]! + cpus) / arena.totalCpus +
-    (arena.cells[i * WIDTH + USED_MEMORY]! + memory) / arena.cells[i * WIDTH + MEMORY]!) /
-  2;
+/**
+ * SCH-6. `arena.totalCpus` counts the VM itself, which is one of the cluster's. Both formulas are written over their common
+ * denominator: numerators are whole numbers, so equal loads have equal scores to the last bit and unequal ones have not.
+ */
+export const scoreRunning: Scorer = (arena, i, memory, cpus) => {
+  const at = i * WIDTH;
+  const share = arena.totalCpus;
+  const physical = arena.cells[at + MEMORY]!;
+  return ((arena.cells[at + USED_CPUS]! + cpus) * physical + (arena.cells[at + USED_MEMORY]! + memory) * share) / (2 * share * physical);
+};
 
 /** SCH-7. */
-export const scoreStopped: Scorer = (arena, i, memory, cpus) =>
-  ((arena.cells[i * WIDTH + PLACED_CPUS]! + cpus) / arena.cells[i * WIDTH + CPUS]! +
-    (arena.cells[i * WIDTH + PLACED_MEMORY]! + memory) / arena.cells[i * WIDTH + MEMORY]!) /
-  2;
+export const scoreStopped: Scorer = (arena, i, memory, cpus) => {
+  const at = i * WIDTH;
+  const logical = arena.cells[at + CPUS]!;
+  const physical = arena.cells[at + MEMORY]!;
+  return (
+    ((arena.cells[at + PLACED_CPUS]! + cpus) * physical + (arena.cells[at + PLACED_MEMORY]! + memory) * logical) / (2 * logical * physical)
+  );
+};
 
 /**
  * SCH-10, packing: the share of the node's limits that stays free, the mean of memory and vCPUs where vCPUs are limited, so
