@@ -1,10 +1,11 @@
 /** The API on the network: one set of services behind the local socket and behind the TLS port. */
-import grpc from "@grpc/grpc-js";
 import type { RoostError } from "../base/errors.ts";
 import { services } from "../base/rpc.ts";
 import type { TlsIdentity } from "../base/rpc.ts";
-import { createServerCore, listenTls, listenUnix, NodeCredentials, peerCertificate, serve, stopServer } from "../base/rpc-server.ts";
-import type { Adapter, CallInfo } from "../base/rpc-server.ts";
+import { type CallInfo, CODE, type Status } from "../base/grpc-call.ts";
+import type { GrpcServer } from "../base/grpc-server.ts";
+import { createServer, serve } from "../base/rpc-serve.ts";
+import type { Adapter } from "../base/rpc-serve.ts";
 import { authorize, identityOf, OPEN_METHOD } from "./auth.ts";
 import type { Identity } from "./auth.ts";
 import type { CallContext, ServerContext } from "./context.ts";
@@ -55,44 +56,36 @@ export async function startApi(context: ServerContext, options: ApiOptions): Pro
   };
   try {
     if (options.socketPath !== null) {
-      const server = createServerCore();
       // Whoever can open the socket owns the node's data folder: the cluster's admin by force of file permissions.
       const local = (): Identity => ({
         kind: "user",
         name: `root@${context.store.view().nodes.get(context.nodeId)?.name ?? context.nodeId}`,
       });
-      register(server, health, adapterOf(context, local));
-      const unlisten = await listenUnix(server, options.socketPath);
-      closers.push(async (drainMs) => {
-        const stopping = unlisten();
-        await stopServer(server, drainMs);
-        await stopping;
-      });
+      const server = serverOf(adapterOf(context, local), health);
+      await server.listenUnix(options.socketPath);
+      closers.push((drainMs) => server.close(drainMs));
     }
     let port = 0;
-    let credentials: NodeCredentials | null = null;
+    let secure: GrpcServer | null = null;
     if (options.tls !== null) {
-      const server = createServerCore({ interceptors: [requireCertificate] });
-      register(
-        server,
-        health,
-        adapterOf(context, (info) => identityOf(info.certificateName)),
-      );
-      credentials = new NodeCredentials(options.tls.identity);
-      port = await listenTls(server, options.tls.address, credentials);
-      closers.push((drainMs) => stopServer(server, drainMs));
+      const adapter = adapterOf(context, (info) => identityOf(info.certificateName));
+      const server = (secure = serverOf(adapter, health, requireCertificate));
+      port = await server.listenTls(options.tls.address, options.tls.identity);
+      closers.push((drainMs) => server.close(drainMs));
     }
-    return { port, health, updateIdentity: (identity) => credentials?.update(identity), close };
+    return { port, health, updateIdentity: (identity) => secure?.updateIdentity(identity), close };
   } catch (error) {
     await close(0);
     throw error;
   }
 }
 
-function register(server: grpc.Server, health: Health, adapter: Adapter<CallContext>): void {
+function serverOf(adapter: Adapter<CallContext>, health: Health, admit?: (info: CallInfo) => Status | null): GrpcServer {
+  const server = createServer(adapter, admit);
   for (const [definition, methods] of SERVICES) serve(server, definition, methods, adapter);
   serveHealth(server, health, adapter);
   serveReflection(server);
+  return server;
 }
 
 function adapterOf(context: ServerContext, identify: (info: CallInfo) => Identity): Adapter<CallContext> {
@@ -100,7 +93,15 @@ function adapterOf(context: ServerContext, identify: (info: CallInfo) => Identit
     contextOf(info) {
       const identity = identify(info);
       authorize(identity, info.path, context.store.view());
-      return { ...context, identity, deadlineMs: info.deadlineMs, signal: info.signal };
+      return {
+        ...context,
+        identity,
+        deadlineMs: info.deadlineMs,
+        // Made when asked for: hardly any call is.
+        get signal() {
+          return info.signal;
+        },
+      };
     },
     statusOf(error: RoostError, info) {
       if (error.fault.kind === "internal") {
@@ -116,13 +117,7 @@ function adapterOf(context: ServerContext, identify: (info: CallInfo) => Identit
  * Refuses every call but Join on a connection without a verified certificate, before any service sees it: a service
  * that is added later is closed until somebody opens it on purpose. What remains is decided by `authorize`.
  */
-const requireCertificate: grpc.ServerInterceptor = (method, call) => {
-  if (method.path === OPEN_METHOD || peerCertificate(call) !== null) return new grpc.ServerInterceptingCall(call);
-  return new grpc.ServerInterceptingCall(call, {
-    start: (next) => {
-      // Whatever the caller sends is dropped unread.
-      next({ onReceiveMetadata: () => {}, onReceiveMessage: () => {}, onReceiveHalfClose: () => {}, onCancel: () => {} });
-      call.sendStatus({ code: grpc.status.UNAUTHENTICATED, details: `${method.path} needs a certificate of this cluster` });
-    },
-  });
-};
+function requireCertificate({ path, certificateName }: CallInfo): Status | null {
+  if (path === OPEN_METHOD || certificateName !== null) return null;
+  return { code: CODE.unauthenticated, details: `${path} needs a certificate of this cluster` };
+}

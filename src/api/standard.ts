@@ -7,8 +7,9 @@ import { fromJSON } from "@grpc/proto-loader";
 import { ReflectionV1Implementation } from "@grpc/reflection/build/src/implementations/reflection-v1.js";
 import { RoostError } from "../base/errors.ts";
 import { packageDefinition } from "../base/rpc.ts";
-import { serve } from "../base/rpc-server.ts";
-import type { Adapter } from "../base/rpc-server.ts";
+import { serve } from "../base/rpc-serve.ts";
+import type { Adapter } from "../base/rpc-serve.ts";
+import type { GrpcServer } from "../base/grpc-server.ts";
 
 const text = (id: number): object => ({ type: "string", id });
 
@@ -122,7 +123,7 @@ export class Health {
   }
 }
 
-export function serveHealth(server: grpc.Server, health: Health, adapter: Adapter<{ signal: AbortSignal }>): void {
+export function serveHealth(server: GrpcServer, health: Health, adapter: Adapter<{ signal: AbortSignal }>): void {
   const methods = {
     Check: async (request: { service: string }): Promise<{ status: string }> => {
       const status = health.get(request.service);
@@ -139,7 +140,7 @@ export function serveHealth(server: grpc.Server, health: Health, adapter: Adapte
 type ReflectionRequest = Parameters<ReflectionV1Implementation["handleServerReflectionRequest"]>[0];
 
 /** Reflection of the public API only: what agents say to each other is nobody's interface. Both versions that tools use. */
-export function serveReflection(server: grpc.Server): void {
+export function serveReflection(server: GrpcServer): void {
   const all = Object.entries({ ...packageDefinition, ...healthPackage });
   const shown = Object.fromEntries(all.filter(([name]) => !name.startsWith("roost.internal.")));
   const reflection = new ReflectionV1Implementation(shown, {
@@ -147,10 +148,13 @@ export function serveReflection(server: grpc.Server): void {
   });
   for (const version of ["v1", "v1alpha"]) {
     const definition = load(`grpc.reflection.${version}`, REFLECTION)[`grpc.reflection.${version}.ServerReflection`];
-    const handler: grpc.handleBidiStreamingCall<ReflectionRequest, object> = (call) => {
-      call.on("data", (request: ReflectionRequest) => call.write(reflection.handleServerReflectionRequest(request)));
-      call.on("end", () => call.end());
-    };
-    server.addService(definition as unknown as grpc.ServiceDefinition, { ServerReflectionInfo: handler as grpc.UntypedHandleCall });
+    for (const method of Object.values(definition as unknown as grpc.ServiceDefinition)) {
+      server.add(method.path, {
+        kind: "conversation",
+        decode: method.requestDeserialize,
+        encode: method.responseSerialize,
+        answer: (request) => reflection.handleServerReflectionRequest(request as ReflectionRequest),
+      });
+    }
   }
 }

@@ -17,6 +17,7 @@ export interface NodeConfig {
   libvirtUri: string;
   guardian: string;
   memory: string;
+  raftTickMs: string;
   logLevel: string;
 }
 
@@ -123,6 +124,14 @@ export const CONFIG_RULES: Record<ConfigKey, ConfigRule> = {
     expected: "a whole number of MiB",
     about: "Memory that VMs may have on this node, instead of what the host has.",
     valid: (text) => /^[1-9]\d{0,8}$/.test(text),
+  },
+  raftTickMs: {
+    flag: "--raft-tick-ms <ms>",
+    env: "ROOST_RAFT_TICK_MS",
+    initial: "100",
+    expected: "10 to 1000",
+    about: "Raft's clock: the leader is heard once a tick, and missed after 10 to 20 of them. The same on all nodes.",
+    valid: (text) => /^\d{2,4}$/.test(text) && Number(text) >= 10 && Number(text) <= 1_000,
   },
   logLevel: {
     flag: "--log-level <level>",

@@ -35,8 +35,7 @@ import { type Identity, saveIdentity } from "./identity.ts";
 import { OpenPools } from "./pools.ts";
 import { ownProgram } from "./program.ts";
 
-/** Raft's clock: elections after 1–2 s without a leader's heartbeat. */
-const TICK_MS = 100;
+/** Raft's clock: elections after 10 to 20 ticks without a leader's heartbeat. */
 const ELECTION_TICKS = 10;
 const HEARTBEAT_TICKS = 1;
 
@@ -92,7 +91,7 @@ export async function startDaemon(config: NodeConfig, identity: Identity, effect
     peers: known.length > 0 ? known : identity.peers,
     bootstrap,
     position: loaded.position,
-    tickMs: TICK_MS,
+    tickMs: Number(config.raftTickMs),
     electionTicks: ELECTION_TICKS,
     heartbeatTicks: HEARTBEAT_TICKS,
     seed: new DataView(newSecret(4).buffer).getUint32(0),

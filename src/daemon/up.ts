@@ -163,6 +163,8 @@ async function detach(config: NodeConfig, configFile: string | null): Promise<vo
     config.libvirtUri,
     "--guardian",
     config.guardian,
+    "--raft-tick-ms",
+    config.raftTickMs,
     "--log-level",
     config.logLevel,
   ];

@@ -70,7 +70,7 @@ t.test("without a certificate every method but Join is refused", async (t) => {
   const bare = grpc.credentials.createSsl(Buffer.from(cluster.ca.certificatePem));
   const client = new grpc.Client(address, bare, { "grpc.ssl_target_name_override": "roost" });
   t.teardown(() => client.close());
-  const all = Object.entries(packageDefinition).filter(([name]) => /^roost\.v1\.\w+Service$/.test(name));
+  const all = Object.entries(packageDefinition).filter(([name]) => /^roost\.v1\.(?:\w+Service|Bench)$/.test(name));
   const paths = all.flatMap(([, service]) => Object.values(service).map((method: { path: string }) => method.path));
   paths.push("/grpc.health.v1.Health/Check", "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo");
   t.ok(paths.length > 25, "all services are looked at");
@@ -290,7 +290,8 @@ t.test("reflection lists the public services and not the internal one; health an
       stream.on("error", reject);
     })) as Buffer[];
     const text = answer?.toString("latin1") ?? "";
-    for (const name of Object.keys(services.v1).filter((key) => key.endsWith("Service"))) t.match(text, `roost.v1.${name}`, version);
+    for (const name of Object.keys(services.v1).filter((key) => key.endsWith("Service") || key === "Bench"))
+      t.match(text, `roost.v1.${name}`, version);
     t.notMatch(text, /roost\.internal/);
   }
 });

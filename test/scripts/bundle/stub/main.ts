@@ -1,28 +1,30 @@
 /** A program for tests of the wheel: what roost needs of its binary, without roost. */
 import { once } from "node:events";
+import { mkdtemp } from "node:fs/promises";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
+import type { Adapter } from "../../../../src/base/rpc-serve.ts";
 import { versionLine } from "../../../../src/base/version.ts";
 
 async function grpcServer(): Promise<void> {
-  const [{ default: grpc }, { Health, healthDefinition, serveHealth, serveReflection }] = await Promise.all([
+  const [{ default: grpc }, { createServer }, { Health, healthDefinition, serveHealth, serveReflection }] = await Promise.all([
     import("@grpc/grpc-js"),
+    import("../../../../src/base/rpc-serve.ts"),
     import("../../../../src/api/standard.ts"),
   ]);
-  const server = new grpc.Server();
-  const health = new Health();
-  health.set("", "SERVING");
-  serveHealth(server, health, {
+  const adapter: Adapter<{ signal: AbortSignal }> = {
     contextOf: ({ signal }) => ({ signal }),
     statusOf: (error) => ({ code: grpc.status.INTERNAL, details: error.message, metadata: new grpc.Metadata() }),
-  });
+  };
+  const server = createServer(adapter);
+  const health = new Health();
+  health.set("", "SERVING");
+  serveHealth(server, health, adapter);
   serveReflection(server);
-  const port = await new Promise<number>((resolve, reject) => {
-    server.bindAsync("127.0.0.1:0", grpc.ServerCredentials.createInsecure(), (error, bound) =>
-      error === null ? resolve(bound) : reject(error),
-    );
-  });
+  const socket = join(await mkdtemp(join(tmpdir(), "roost-stub-")), "s");
+  await server.listenUnix(socket);
   const Client = grpc.makeGenericClientConstructor(healthDefinition, "Health");
-  const client = new Client(`127.0.0.1:${port}`, grpc.credentials.createInsecure());
+  const client = new Client(`unix:${socket}`, grpc.credentials.createInsecure());
   const method = healthDefinition["Check"];
   if (method === undefined) throw new Error("the health service has no Check");
   const answer = await new Promise((resolve, reject) => {
@@ -32,7 +34,7 @@ async function grpcServer(): Promise<void> {
   });
   process.stdout.write(`health ${JSON.stringify(answer)}\n`);
   client.close();
-  server.forceShutdown();
+  await server.close(0);
 }
 
 async function database(folder: string): Promise<void> {
