@@ -44,9 +44,10 @@ t.test("what was put comes back, byte for byte, with the index of its write", as
 
 t.test("a repeated request id answers the first index and writes nothing", async (t) => {
   const cluster = await enabled();
-  const first = await put(cluster, "k", Buffer.from("a"), "r1");
+  const requestId = cluster.server.newId();
+  const first = await put(cluster, "k", Buffer.from("a"), requestId);
   await put(cluster, "k", Buffer.from("b"));
-  t.same(await put(cluster, "k", Buffer.from("a"), "r1"), first);
+  t.same(await put(cluster, "k", Buffer.from("a"), requestId), first);
   t.match(await get(cluster, "k"), { value: Buffer.from("b") });
 });
 
