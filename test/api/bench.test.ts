@@ -13,6 +13,7 @@ import type { TestCluster } from "../support/api.ts";
 
 async function enabled(value = "true"): Promise<TestCluster> {
   const cluster = await testCluster();
+  cluster.store.nowMs = cluster.server.nowMs();
   await cluster.store.propose({ type: "setting.update", key: "bench.enabled", value }, { actor: "test" });
   return cluster;
 }
