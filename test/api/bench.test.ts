@@ -45,7 +45,7 @@ t.test("what was put comes back, byte for byte, with the index of its write", as
 
 t.test("a repeated request id answers the first index and writes nothing", async (t) => {
   const cluster = await enabled();
-  const requestId = cluster.server.newId();
+  const requestId = `r1@${cluster.server.nowMs()}`;
   const first = await put(cluster, "k", Buffer.from("a"), requestId);
   await put(cluster, "k", Buffer.from("b"));
   t.same(await put(cluster, "k", Buffer.from("a"), requestId), first);
