@@ -47,6 +47,24 @@ export class Transaction {
     return (this.state[table] as unknown as ReadonlyMap<string, Rows[T]>).get(key);
   }
 
+  /**
+   * Rows that match, in order of their keys. A Map's own order is not the same on all replicas (a restarted one has its database's),
+   * and nothing that is written, said or refused may depend on it (STA-1).
+   */
+  rows<T extends "nodes" | "vms" | "pools" | "policies" | "tokens">(table: T, matches: (row: Rows[T]) => boolean = () => true): Rows[T][] {
+    const found: [string, Rows[T]][] = [];
+    for (const key of this.state[table].keys()) {
+      const row = this.get(table, key);
+      if (row !== undefined && matches(row)) found.push([key, row]);
+    }
+    return found.toSorted(([a], [b]) => (a < b ? -1 : 1)).map(([, row]) => row);
+  }
+
+  /** VMs that the node holds claims for, in order of their ids. */
+  vmsOn(nodeId: string): Vm[] {
+    return [...(this.state.claimsByNode.get(nodeId) ?? [])].toSorted().map((id) => this.needVm(id));
+  }
+
   put<T extends TableName>(table: T, key: string, row: Rows[T] | null): void {
     this.#writes.set(`${table}/${key}`, { table, key, row } as RowChange);
   }

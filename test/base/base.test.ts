@@ -38,6 +38,7 @@ const FAULTS: Fault[] = [
   { kind: "denied", reason: "not yours" },
   { kind: "unsupported", what: "pause" },
   { kind: "damaged", what: "the log" },
+  { kind: "expired", what: "the request" },
   { kind: "internal", reason: "a bug" },
 ];
 

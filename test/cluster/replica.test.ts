@@ -8,9 +8,13 @@ const actor = "test";
 const token = (id: string) => ({ type: "token.create", id, secretHash: "x", ttlMs: 60_000, uses: 1 }) as const;
 
 /** Tables of a node as bytes: equal on all replicas at one index (STA-1). */
+/** Rows in the order of their text: a restarted node has them in the order of its database. */
 function tables(node: TestNode): string {
   const state = node.replica.view() as State;
-  return new TextDecoder().decode(encodeCheckpoint(state, { index: state.index, term: state.term, membership: node.replica.membership() }));
+  const rows = new TextDecoder().decode(
+    encodeCheckpoint(state, { index: state.index, term: state.term, membership: node.replica.membership() }),
+  );
+  return rows.split("\n").toSorted().join("\n");
 }
 
 function leaderOf(nodes: readonly TestNode[]): TestNode | undefined {

@@ -98,6 +98,8 @@ t.test("a damaged identity stops up", async (t) => {
 
 t.test("joining", async (t) => {
   const cluster = await testCluster(1);
+  // A joining node's request says when it was made, by the real clock.
+  cluster.store.nowMs = Date.now();
   const identity = await cluster.identity({ kind: "node", nodeId: cluster.nodeIds[0]! });
   const socketPath = join(root, "api.sock");
   const api = await startApi(cluster.server, { socketPath, tls: { address: "127.0.0.1:0", identity } });

@@ -69,10 +69,13 @@ export class CommandLog {
     return outcome.fault;
   }
 
-  /** All commands again, on a new state. */
-  replayed(): State {
-    const state = new State();
-    for (const { data, index, term } of this.entries) apply(state, decodeEnvelope(data), { index, term });
+  /** All commands again, on a new state; after every so many it is read anew from its rows, as a restarted replica does. */
+  replayed(restartEvery = Infinity): State {
+    let state = new State();
+    for (const [i, { data, index, term }] of this.entries.entries()) {
+      if (i % restartEvery === restartEvery - 1) state = reread(state);
+      apply(state, decodeEnvelope(data), { index, term });
+    }
     return state;
   }
 
@@ -218,6 +221,13 @@ export function tables(state: State): string {
 }
 
 /** Everything that replicas at one index must agree on, as text. */
+function reread(state: State): State {
+  const again = new State();
+  for (const row of state.rows()) again.write(row);
+  again.moveTo(state);
+  return again;
+}
+
 export function checkpointText(state: State): string {
   return new TextDecoder().decode(encodeCheckpoint(state, { index: state.index, term: state.term, membership: NO_MEMBERSHIP }));
 }

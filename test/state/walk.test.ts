@@ -259,6 +259,7 @@ t.test("random walks", (t) => {
     // The same log gives the same state (STA-1), to the byte.
     const text = checkpointText(log.state);
     if (checkpointText(log.replayed()) !== text) t.fail(`seed ${seed}: the same log gave another state`);
+    if (checkpointText(log.replayed(7)) !== text) t.fail(`seed ${seed}: a replica with restarts came to another state`);
     const position = {
       index: log.state.index,
       term: log.state.term,

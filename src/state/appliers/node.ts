@@ -60,7 +60,7 @@ export function join(tx: Transaction, command: NodeJoin): CommandResult {
   if (tx.state.nodeIdByName.has(command.node.name)) {
     throw new RoostError({ kind: "exists", what: "node", name: command.node.name }, "choose another name with --name");
   }
-  for (const other of tx.state.nodes.values()) {
+  for (const other of tx.rows("nodes")) {
     if (other.state !== "removed" && other.peerAddress === command.node.peerAddress) {
       throw new RoostError(
         { kind: "precondition", reason: `${other.peerAddress} is the address of node ${other.name} already` },
@@ -115,7 +115,7 @@ export function suspect(tx: Transaction, command: NodeSuspect): CommandResult {
   const node = tx.needNode(command.nodeId);
   if (node.state !== "ready" && node.state !== "disabled") return { ids: [] };
   tx.putNode(moved(tx, node, "unreachable", `no heartbeat for ${command.silentMs} ms`));
-  for (const vmId of tx.state.claimsByNode.get(node.id) ?? []) tx.putVm(loseSight(tx, tx.needVm(vmId), node));
+  for (const vm of tx.vmsOn(node.id)) tx.putVm(loseSight(tx, vm, node));
   rehomeCleaning(tx);
   return { ids: [node.id] };
 }
@@ -205,8 +205,9 @@ export function edit(tx: Transaction, command: NodeEdit): CommandResult {
   }
   if (faults.length > 0) throw new RoostError({ kind: "invalid", violations: faults });
   const partition = command.partition ?? node.partition ?? "";
-  const strangers = [...(tx.state.claimsByNode.get(node.id) ?? [])]
-    .map((id) => tx.needVm(id).definition)
+  const strangers = tx
+    .vmsOn(node.id)
+    .map((vm) => vm.definition)
     .filter((definition) => (definition.partition ?? "") !== partition)
     .map((definition) => definition.name);
   if (partition !== (node.partition ?? "") && strangers.length > 0) {
@@ -229,7 +230,7 @@ export function edit(tx: Transaction, command: NodeEdit): CommandResult {
 export function mirrorMembership(tx: Transaction, membership: Membership): void {
   const voters = new Set([...membership.voters, ...membership.outgoing]);
   const learners = new Set([...membership.learners, ...membership.learnersNext]);
-  for (const node of tx.state.nodes.values()) {
+  for (const node of tx.rows("nodes")) {
     // A confirmed node waits as `learner` until Raft takes it in.
     const role = voters.has(node.peerId) ? "voter" : learners.has(node.peerId) || node.role === "learner" ? "learner" : "none";
     if (role === node.role) continue;
@@ -267,8 +268,7 @@ function endClaims(
 ): void {
   const why = proof.kind === "expiry" ? `expired: ${proof.sinceAckMs} ms since the last acknowledgement` : `fenced by ${proof.kind}`;
   tx.putNode({ ...moved(tx, node, "fenced", why), claimRevision: tx.index });
-  for (const vmId of [...(tx.state.claimsByNode.get(node.id) ?? [])].toSorted()) {
-    const vm = tx.needVm(vmId);
+  for (const vm of tx.vmsOn(node.id)) {
     if (vm.claim === null || !covers(vm.claim)) continue;
     tx.putVm(afterRelease(tx, vm, { to: "recover", proof, ...times }));
   }

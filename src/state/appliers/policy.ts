@@ -57,7 +57,7 @@ export function setZone(tx: Transaction, command: ZoneSet): CommandResult {
 
 /** A VM that goes leaves the policies that name it; one without members left stays, and asks nothing of nobody. */
 export function forgetVm(tx: Transaction, vmId: string): void {
-  for (const policy of tx.state.policies.values()) {
+  for (const policy of tx.rows("policies")) {
     if (!policy.members.includes(vmId)) continue;
     tx.put("policies", policy.id, { ...policy, members: policy.members.filter((id) => id !== vmId), revision: tx.index });
   }
@@ -68,7 +68,7 @@ export function forgetVm(tx: Transaction, vmId: string): void {
  * wait and say why, because nobody allowed them to be anywhere else.
  */
 export function forgetNode(tx: Transaction, nodeId: string): void {
-  for (const policy of tx.state.policies.values()) {
+  for (const policy of tx.rows("policies")) {
     const { target } = policy;
     if (target.kind !== "nodes" || !target.nodeIds.includes(nodeId)) continue;
     const nodeIds = target.nodeIds.filter((id) => id !== nodeId);
@@ -82,7 +82,7 @@ function write(tx: Transaction, policy: Policy): void {
   const named = tx.state.policyIdByName.get(policy.name);
   if (named !== undefined && named !== policy.id) throw new RoostError({ kind: "exists", what: "policy", name: policy.name });
   if (policy.enabled) {
-    const others = [...tx.state.policies.values()].filter((other) => other.enabled && other.id !== policy.id);
+    const others = tx.rows("policies", (other) => other.enabled && other.id !== policy.id);
     const conflict = conflictWith(tx.state, policy, others);
     // One alone may wait for nodes that are still to come; two that exclude each other wait for ever.
     if (conflict !== null && conflict.policies.length > 1) {

@@ -10,7 +10,7 @@ export function create(tx: Transaction, command: PoolCreate): CommandResult {
   const { pool } = command;
   if (tx.state.pools.has(pool.id)) throw new RoostError({ kind: "exists", what: "pool", name: pool.id });
   if (tx.state.poolIdByName.has(pool.name)) throw new RoostError({ kind: "exists", what: "pool", name: pool.name });
-  for (const other of tx.state.pools.values()) {
+  for (const other of tx.rows("pools")) {
     if (other.path === pool.path)
       throw new RoostError({ kind: "precondition", reason: `${pool.path} is the folder of pool ${other.name} already` });
   }
@@ -22,7 +22,7 @@ export function create(tx: Transaction, command: PoolCreate): CommandResult {
 export function remove(tx: Transaction, command: PoolDelete): CommandResult {
   const id = tx.state.poolIdByName.get(command.name);
   if (id === undefined) throw new RoostError({ kind: "not-found", what: "pool", name: command.name });
-  const users = [...tx.state.vms.values()].filter((vm) => poolsOf(vm.definition).includes(command.name)).map((vm) => vm.definition.name);
+  const users = tx.rows("vms", (vm) => poolsOf(vm.definition).includes(command.name)).map((vm) => vm.definition.name);
   if (users.length > 0) {
     throw new RoostError(
       { kind: "precondition", reason: `pool ${command.name} is used by ${users.slice(0, 5).join(", ")}${users.length > 5 ? ", …" : ""}` },

@@ -10,7 +10,7 @@ export function create(tx: Transaction, command: TokenCreate): CommandResult {
   tx.needCluster();
   // Dead tokens go when a new one is made, so that no timer is needed.
   let alive = 0;
-  for (const token of tx.state.tokens.values()) {
+  for (const token of tx.rows("tokens")) {
     if (token.expiresAtMs < tx.atMs || token.usesLeft <= 0) tx.put("tokens", token.id, null);
     else alive += 1;
   }

@@ -94,9 +94,8 @@ export function beginCleaning(tx: Transaction, vm: Vm): Vm | null {
 
 /** VMs whose cleaning waits for a node that is away move to one that reaches their pools, if there is one now. */
 export function rehomeCleaning(tx: Transaction): void {
-  for (const row of tx.state.vms.values()) {
-    const vm = tx.get("vms", row.id);
-    if (vm === undefined || vm.state !== "epilog" || vm.claim !== null || vm.homeNodeId === null) continue;
+  for (const vm of tx.rows("vms", (row) => row.state === "epilog" && row.claim === null)) {
+    if (vm.homeNodeId === null) continue;
     const home = tx.get("nodes", vm.homeNodeId);
     const away = home === undefined || home.state === "fenced" || home.state === "unreachable";
     const homeNodeId = away ? otherHome(tx, vm) : vm.homeNodeId;
@@ -111,8 +110,6 @@ function otherHome(tx: Transaction, vm: Vm): string {
   const pools = poolsOf(vm.definition).map((name) => tx.state.poolIdByName.get(name));
   const reaches = (node: Node): boolean =>
     node.info !== null && pools.every((id) => node.info?.pools.some((pool) => pool.poolId === id && pool.available));
-  const candidates = [...tx.state.nodes.values()]
-    .map((node) => tx.get("nodes", node.id) ?? node)
-    .filter((node) => node.state === "ready" && reaches(node));
+  const candidates = tx.rows("nodes", (node) => node.state === "ready" && reaches(node));
   return candidates.toSorted((a, b) => a.peerId - b.peerId)[0]?.id ?? vm.homeNodeId;
 }
