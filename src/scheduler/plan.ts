@@ -13,6 +13,7 @@ import { compareValues, greedy, lift, placedIn, valueOf } from "./attempt.ts";
 import type { Attempt } from "./attempt.ts";
 import { reachesBound } from "./bound.ts";
 import { certify } from "./certify.ts";
+import { fewest } from "./fewest.ts";
 import type { FilterContext } from "./filters.ts";
 import { classesFor, haOrder, overlayFor, ownScorers, ranksByPriority, rowsOf, scorerOf, tieOf } from "./items.ts";
 import type { Item } from "./items.ts";
@@ -80,7 +81,7 @@ export function solve(view: View, request: PlanRequest, seed: string, usage: Usa
   const { vms, refused } = admit(view, request);
   const items = itemsOf(context, arena, vms, seed);
   const score = scorerOf(scoring, settings, request.kind);
-  const outcome = request.mode === "batch" ? planBatch(arena, items, score, request) : planOneByOne(arena, items, score, request);
+  const outcome = request.mode === "batch" ? planBatch(arena, items, score, request, scoring) : planOneByOne(arena, items, score, request);
   return { context, arena, items, score, scoring, refused, outcome };
 }
 
@@ -159,7 +160,17 @@ function planOneByOne(arena: Arena, items: readonly Item[], score: Scorer, reque
   return { attempt, method: "balanced", proven, placed: { balanced: placed, compact: null, search: null }, steps: 0 };
 }
 
-function planBatch(arena: Arena, items: readonly Item[], score: Scorer, request: PlanRequest): Outcome {
+/** As many VMs as can be found; packing, on as few nodes. */
+function planBatch(arena: Arena, items: readonly Item[], score: Scorer, request: PlanRequest, scoring: Scoring): Outcome {
+  const most = placeMost(arena, items, score, request);
+  if (scoring !== "consolidate" || holdsRoom(arena, items, request)) return most;
+  const budget = request.searchSteps ?? DEFAULT_REPACK_STEPS;
+  const { attempt, opened, bound } = fewest(arena, items, most.attempt, compactOrder(items), leastAvailable, request.kind, budget);
+  const method = attempt === most.attempt ? most.method : "compact";
+  return { ...most, attempt, method, proven: most.proven && opened === bound };
+}
+
+function placeMost(arena: Arena, items: readonly Item[], score: Scorer, request: PlanRequest): Outcome {
   const balanced = greedy(arena, items, requestOrder(items, request), score, request.kind);
   const outcome: Outcome = {
     attempt: balanced,

@@ -76,7 +76,7 @@ export interface Plan {
   /** In the order of the request. */
   rejections: PlanRejection[];
   method: PlanMethod;
-  /** True if no plan could place more VMs (for `recover`: more of higher priority, then more). */
+  /** True if no plan could place more VMs (for `recover`: more of higher priority, then more), nor, for a packing batch, as many on fewer nodes. */
   proven: boolean;
   certificate: PlanCertificate;
 }
