@@ -5,9 +5,10 @@ import type { Node } from "../model/node.ts";
 import { nodeUsage } from "../model/capacity.ts";
 import type { Usage } from "../model/capacity.ts";
 import type { Pool } from "../model/pool.ts";
+import { policiesOf } from "../model/policy.ts";
 import type { Proof } from "../model/proof.ts";
 import { SETTING_RULES } from "../model/settings.ts";
-import type { SettingKey, SettingRule, Settings } from "../model/settings.ts";
+import type { SettingKey, SettingRule, Settings, VdcSettings } from "../model/settings.ts";
 import type { View } from "../model/view.ts";
 import type { Vm, VmDefinition } from "../model/vm.ts";
 import type { Event } from "../state/outcome.ts";
@@ -44,6 +45,15 @@ export function toDefinition(definition: VmDefinition): DefinitionMessage {
       priority: definition.ha.priority,
       onQuorumLoss: definition.ha.onQuorumLoss,
     },
+    vdc: definition.vdc ?? "",
+    partition: definition.partition ?? "",
+    requirements: definition.requirements ?? "",
+    rank: definition.rank ?? "",
+    cpuPinning: definition.cpuPinning ?? null,
+    cpu:
+      definition.cpu === null || definition.cpu === undefined
+        ? null
+        : { model: definition.cpu.model ?? "", features: definition.cpu.features },
   };
 }
 
@@ -76,11 +86,14 @@ export function toVm(view: View, vm: Vm): VmMessage {
     homeNode: nodeName(view, vm.homeNodeId),
     hold: vm.desired.hold,
     wantedNode: nodeName(view, vm.desired.nodeId),
+    pinnedCpus: vm.claim?.cpus ?? [],
+    unpinned: vm.claim?.unpinned ?? "",
+    policies: policiesOf(view, vm.id).map((policy) => policy.name),
   };
 }
 
-/** `usage`: sums over the view; `leaderId`: as the answering node knows it. */
-export function toNode(view: View, node: Node, usage: Usage, leaderId: string | null): NodeMessage {
+/** `usage`: sums over the view; `leaderId`: as the answering node knows it; `whole`: with the long lists. */
+export function toNode(view: View, node: Node, usage: Usage, leaderId: string | null, whole = false): NodeMessage {
   const used = nodeUsage(usage, node.id);
   const info = node.info;
   return {
@@ -118,7 +131,22 @@ export function toNode(view: View, node: Node, usage: Usage, leaderId: string | 
       freeBytes: pool.freeBytes,
     })),
     bridges: info?.bridges ?? [],
+    partition: node.partition ?? "",
+    cpuTopology: info?.cpuTopology ?? null,
+    cpuModels: whole ? (info?.cpuModels ?? []) : [],
+    cpuFeatures: whole ? (info?.cpuFeatures ?? []) : [],
+    values: info?.values ?? {},
+    probeProblems: info?.probeProblems ?? [],
+    ...(info?.freeMemoryMib === undefined ? {} : { freeMemoryMib: info.freeMemoryMib }),
+    ...(info?.cpuUsedPercent === undefined ? {} : { cpuUsedPercent: info.cpuUsedPercent }),
+    pinnedCpus: pinnedCpus(view, node.id),
   };
+}
+
+function pinnedCpus(view: View, nodeId: string): number {
+  let sum = 0;
+  for (const vmId of view.claimsByNode.get(nodeId) ?? []) sum += view.vms.get(vmId)?.claim?.cpus?.length ?? 0;
+  return sum;
 }
 
 export function toPool(view: View, pool: Pool): PoolMessage {
@@ -144,7 +172,10 @@ export function toToken(token: JoinToken): TokenMessage {
   return { id, createdAtMs, expiresAtMs, usesLeft, createdBy };
 }
 
-export function toSetting(key: SettingKey, settings: Settings): SettingMessage {
+export function toSetting(key: SettingKey, settings: Settings, byVdc: Readonly<Record<string, VdcSettings>> = {}): SettingMessage {
+  const own = Object.entries(byVdc).flatMap(([vdc, values]) =>
+    Object.entries(values).flatMap(([name, value]) => (name === key ? [[vdc, value]] : [])),
+  );
   const rule = SETTING_RULES[key];
   return {
     key,
@@ -152,6 +183,7 @@ export function toSetting(key: SettingKey, settings: Settings): SettingMessage {
     defaultValue: String(rule.initial),
     expected: expectedOf(rule),
     about: rule.about,
+    vdcs: Object.fromEntries(own),
   };
 }
 

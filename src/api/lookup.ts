@@ -3,6 +3,7 @@ import { invalid, RoostError } from "../base/errors.ts";
 import { findRow } from "../base/ids.ts";
 import { suggest } from "../base/suggest.ts";
 import type { Node } from "../model/node.ts";
+import type { Policy } from "../model/policy.ts";
 import type { View } from "../model/view.ts";
 import type { Vm } from "../model/vm.ts";
 
@@ -16,7 +17,11 @@ export function findNode(view: View, text: string): Node {
   return find(view.nodes, view.nodeIdByName, "node", text);
 }
 
-function find<T>(rows: ReadonlyMap<string, T>, idByName: ReadonlyMap<string, string>, what: "vm" | "node", text: string): T {
+export function findPolicy(view: View, text: string): Policy {
+  return find(view.policies, view.policyIdByName, "policy", text);
+}
+
+function find<T>(rows: ReadonlyMap<string, T>, idByName: ReadonlyMap<string, string>, what: "vm" | "node" | "policy", text: string): T {
   if (text === "") throw invalid(what, `expected a name, an id or the beginning of an id`);
   const found = findRow(rows, idByName, text);
   switch (found.kind) {

@@ -12,6 +12,7 @@ import type { CallContext, ServerContext } from "./context.ts";
 import { benchService } from "./services/bench.ts";
 import { clusterService } from "./services/cluster.ts";
 import { nodeService } from "./services/node.ts";
+import { policyService } from "./services/policy.ts";
 import { poolService } from "./services/pool.ts";
 import { vmService } from "./services/vm.ts";
 import { Health, serveHealth, serveReflection } from "./standard.ts";
@@ -39,6 +40,7 @@ const SERVICES = [
   [services.v1.NodeService.service, nodeService],
   [services.v1.VmService.service, vmService],
   [services.v1.PoolService.service, poolService],
+  [services.v1.PolicyService.service, policyService],
   [services.v1.Bench.service, benchService],
 ] as const;
 

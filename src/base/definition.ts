@@ -4,8 +4,9 @@
  * on the server; both answer with the same field names, so that all faults can be shown at once (VM-5).
  */
 import type { Violation } from "./errors.ts";
-import { didYouMean } from "./suggest.ts";
-import { formatBytesExact, formatMib, parseBytes, parseMib } from "./units.ts";
+import { boolean, bytes, compact, integer, labels, list, memory, object, readObject, text, texts } from "./shape.ts";
+import type { Keys } from "./shape.ts";
+import { formatBytesExact, formatMib } from "./units.ts";
 
 /** Same fields as roost.v1.VmDefinition; absent, null, empty and 0 all mean "not said". */
 export interface DefinitionInput {
@@ -19,6 +20,21 @@ export interface DefinitionInput {
   labels?: Record<string, string> | undefined;
   restart?: string | undefined;
   ha?: HaInput | null | undefined;
+  vdc?: string | undefined;
+  partition?: string | undefined;
+  requirements?: string | undefined;
+  rank?: string | undefined;
+  cpuPinning?: CpuPinningInput | null | undefined;
+  cpu?: CpuInput | null | undefined;
+}
+
+export interface CpuPinningInput {
+  numa?: string | undefined;
+}
+
+export interface CpuInput {
+  model?: string | undefined;
+  features?: string[] | undefined;
 }
 
 export interface BootInput {
@@ -52,74 +68,6 @@ export interface HaInput {
   onQuorumLoss?: string | undefined;
 }
 
-type Reader = (value: unknown, field: string, faults: Violation[]) => unknown;
-interface Key {
-  read: Reader;
-  /** Name in the result, if another. */
-  to?: string;
-  /** Also accepted: the spelling of `-o json` and of the proto, with a bare number. */
-  numeric?: string[];
-  aliases?: string[];
-}
-type Keys = Record<string, Key>;
-
-const text: Reader = (value, field, faults) => {
-  if (typeof value === "string") return value;
-  // YAML reads `name: 42` as a number, and people mean the text.
-  if (typeof value === "number" || typeof value === "boolean") return String(value);
-  faults.push({ field, message: `expected a text, not ${kindOf(value)}` });
-  return undefined;
-};
-
-const integer: Reader = (value, field, faults) => {
-  if (typeof value === "number" && Number.isSafeInteger(value)) return value;
-  faults.push({ field, message: `expected a whole number, not ${kindOf(value)}` });
-  return undefined;
-};
-
-const boolean: Reader = (value, field, faults) => {
-  if (typeof value === "boolean") return value;
-  faults.push({ field, message: `expected true or false, not ${kindOf(value)}` });
-  return undefined;
-};
-
-const memory: Reader = (value, field, faults) => {
-  const parsed = typeof value === "string" && /[A-Za-z]/.test(value) ? parseMib(value) : null;
-  if (parsed?.ok === true) return parsed.value;
-  const expected = parsed === null ? "an amount with its unit, such as 512MiB or 2GiB" : parsed.expected;
-  faults.push({ field, message: `expected ${expected}, not ${kindOf(value)}` });
-  return undefined;
-};
-
-const bytes: Reader = (value, field, faults) => {
-  const parsed = typeof value === "string" ? parseBytes(value) : null;
-  if (parsed?.ok === true) return parsed.value;
-  faults.push({ field, message: `expected ${parsed?.expected ?? "a size with its unit, such as 512MiB or 10GiB"}, not ${kindOf(value)}` });
-  return undefined;
-};
-
-const labels: Reader = (value, field, faults) => {
-  if (!isObject(value)) {
-    faults.push({ field, message: `expected key: value pairs, not ${kindOf(value)}` });
-    return undefined;
-  }
-  const out: Record<string, unknown> = {};
-  for (const [key, entry] of Object.entries(value)) out[key] = text(entry, `${field}.${key}`, faults) ?? "";
-  return out;
-};
-
-function object(keys: Keys): Reader {
-  return (value, field, faults) => readObject(value, keys, field, faults);
-}
-
-function list(read: Reader): Reader {
-  return (value, field, faults) => {
-    if (Array.isArray(value)) return value.map((entry, i) => read(entry, `${field}[${i}]`, faults) ?? {});
-    faults.push({ field, message: `expected a list, not ${kindOf(value)}` });
-    return undefined;
-  };
-}
-
 const BOOT: Keys = { kernel: { read: text }, initrd: { read: text }, cmdline: { read: text } };
 
 const DISK: Keys = {
@@ -143,6 +91,10 @@ const HA: Keys = {
   "on-quorum-loss": { read: text, to: "onQuorumLoss", aliases: ["onQuorumLoss", "on_quorum_loss"] },
 };
 
+const CPU_PINNING: Keys = { numa: { read: text } };
+
+const CPU: Keys = { model: { read: text }, features: { read: texts } };
+
 const DEFINITION: Keys = {
   name: { read: text },
   cpus: { read: integer },
@@ -154,6 +106,12 @@ const DEFINITION: Keys = {
   labels: { read: labels },
   restart: { read: text },
   ha: { read: object(HA) },
+  vdc: { read: text },
+  partition: { read: text },
+  requirements: { read: text },
+  rank: { read: text },
+  "cpu-pinning": { read: object(CPU_PINNING), to: "cpuPinning", aliases: ["cpuPinning", "cpu_pinning"] },
+  cpu: { read: object(CPU) },
 };
 
 /** Reads one definition; what could be read is answered even when there are faults, so that the rest can be checked too. */
@@ -161,52 +119,6 @@ export function readDefinition(plain: unknown): { input: DefinitionInput; violat
   const violations: Violation[] = [];
   const input = (readObject(plain, DEFINITION, "", violations) ?? {}) as DefinitionInput;
   return { input, violations };
-}
-
-function readObject(value: unknown, keys: Keys, field: string, faults: Violation[]): Record<string, unknown> | undefined {
-  if (!isObject(value)) {
-    faults.push({ field, message: `expected ${Object.keys(keys).slice(0, 3).join(", ")}, … as key: value pairs, not ${kindOf(value)}` });
-    return undefined;
-  }
-  const out: Record<string, unknown> = {};
-  for (const [written, entry] of Object.entries(value)) {
-    const at = field === "" ? written : `${field}.${written}`;
-    const found = findKey(keys, written);
-    if (found === null) {
-      faults.push({ field: at, message: `unknown key${didYouMean(written, Object.keys(keys))}; known: ${Object.keys(keys).join(", ")}` });
-      continue;
-    }
-    // An empty value in YAML is null: the same as leaving the key out.
-    if (entry === null || entry === undefined) continue;
-    const target = found.key.to ?? found.name;
-    if (Object.hasOwn(out, target)) {
-      faults.push({ field: at, message: `${found.name} is given twice, in two spellings` });
-      continue;
-    }
-    const read = found.bare ? integer : found.key.read;
-    const result = read(entry, at, faults);
-    if (result !== undefined) out[target] = result;
-  }
-  return out;
-}
-
-function findKey(keys: Keys, written: string): { name: string; key: Key; bare: boolean } | null {
-  for (const [name, key] of Object.entries(keys)) {
-    if (written === name || key.aliases?.includes(written) === true) return { name, key, bare: false };
-    if (key.numeric?.includes(written) === true) return { name, key, bare: true };
-  }
-  return null;
-}
-
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
-}
-
-function kindOf(value: unknown): string {
-  if (value === null || value === undefined) return "nothing";
-  if (Array.isArray(value)) return "a list";
-  if (typeof value === "object") return "key: value pairs";
-  return JSON.stringify(value).slice(0, 60);
 }
 
 /** The definition as people write it, nothing lost: reading it back gives the same definition. Empty parts are left out. */
@@ -238,11 +150,12 @@ export function writeDefinition(input: DefinitionInput): Record<string, unknown>
       input.ha === null || input.ha === undefined
         ? undefined
         : compact({ enabled: input.ha.enabled, priority: input.ha.priority, "on-quorum-loss": input.ha.onQuorumLoss }),
+    vdc: input.vdc,
+    partition: input.partition,
+    requirements: input.requirements,
+    rank: input.rank,
+    // Its mere presence asks for pinning: nothing empty may be left out of it.
+    "cpu-pinning": input.cpuPinning === null || input.cpuPinning === undefined ? undefined : { numa: input.cpuPinning.numa ?? "any" },
+    cpu: input.cpu === null || input.cpu === undefined ? undefined : compact({ model: input.cpu.model, features: input.cpu.features }),
   });
-}
-
-function compact(row: Record<string, unknown>): Record<string, unknown> {
-  const empty = (value: unknown): boolean =>
-    value === undefined || value === null || value === "" || (typeof value === "object" && Object.keys(value).length === 0);
-  return Object.fromEntries(Object.entries(row).filter(([, value]) => !empty(value)));
 }

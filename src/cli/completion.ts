@@ -2,7 +2,7 @@
 import type { Command } from "commander";
 
 /** What a word at the end of a command may be, beside subcommands and options. */
-type Names = "vms" | "nodes" | "pools" | "settings" | "tokens" | "contexts" | "config" | "files" | "";
+type Names = "vms" | "nodes" | "pools" | "settings" | "tokens" | "policies" | "zones" | "contexts" | "config" | "files" | "";
 
 interface Spot {
   /** Words that lead here: `vm list`. */
@@ -12,7 +12,7 @@ interface Spot {
   names: Names;
 }
 
-const NAMES_OF_ARGUMENT: Record<string, Names> = { vm: "vms", node: "nodes" };
+const NAMES_OF_ARGUMENT: Record<string, Names> = { vm: "vms", node: "nodes", policy: "policies", zone: "zones" };
 
 function namesOf(command: Command, path: string[]): Names {
   const argument = command.registeredArguments[0]?.name();

@@ -26,7 +26,7 @@ From elsewhere:
   roost context issue > lab.yaml            on a node
   ROOST_CONTEXT=./lab.yaml roost vm list    anywhere that reaches a node
 
-Topics: roost help vm-file | exit-codes | environment
+Topics: roost help vm-file | policy-file | exit-codes | environment
 `;
 
 const VM_FILE = `A VM definition. YAML or JSON; only name, cpus and memory have no default.
@@ -47,6 +47,14 @@ const VM_FILE = `A VM definition. YAML or JSON; only name, cpus and memory have 
   nics:
     - bridge: br0              # mac is made up if not given; model: virtio
   labels: { tier: front }
+  vdc: web                     # tenant, scope of settings; default: default
+  partition: gold              # only nodes of this partition; default: those without one
+  requirements: label.disk = "ssd" & cpus >= 8   # must hold of the node (docs/expressions.md)
+  rank: freeMemoryMib          # the node with the highest wins, instead of the score
+  cpu-pinning: {numa: one}     # CPUs of its own, of one NUMA node; any: wherever they are free
+  cpu:
+    model: host                # or as libvirt names it; default: the best that can move
+    features: [avx2]           # the node must have them
   restart: on-failure          # never, on-failure, always
   ha:
     enabled: true              # default: yes where all its pools are shared
@@ -65,6 +73,28 @@ Several VMs: documents with --- between them, or
 
 roost vm create -f FILE --plan checks it against the cluster and creates nothing.
 roost vm export NAME prints the definition of a VM that exists.
+`;
+
+const POLICY_FILE = `A placement policy. YAML or JSON; docs/policies.md has more examples.
+
+  name: web-apart
+  rule: must                   # must, must-not, prefer, prefer-not (with not: nodes only)
+  members: [web1, web2]        # VMs by name or id
+  member-labels: {app: web}    # and VMs with all these labels, also those that are still to come
+  place: different-nodes       # or same-node: how the members are to each other
+
+Instead of place, the nodes or the zones that it is about, never both:
+
+  nodes: [n1, n2]
+  node-labels: {disk: ssd}     # and nodes with all these labels
+  zones: [east]                # or primary, secondary
+
+  weight: 10                   # of preferences: higher first, then by id; default 1
+  enabled: false               # make it, but leave it off
+
+Several policies: documents with --- between them, or policies: [...].
+
+roost policy lint -f FILE says what is wrong with it, also if any one node or zone were lost, and changes nothing.
 `;
 
 const EXIT_CODES = `Exit codes. Of several items, that of the first that failed.
@@ -94,4 +124,9 @@ const ENVIRONMENT = `Which cluster is called, strongest first:
 NO_COLOR turns colours off. The daemon's options: roost config explain
 `;
 
-export const TOPICS: Record<string, string> = { "vm-file": VM_FILE, "exit-codes": EXIT_CODES, environment: ENVIRONMENT };
+export const TOPICS: Record<string, string> = {
+  "vm-file": VM_FILE,
+  "policy-file": POLICY_FILE,
+  "exit-codes": EXIT_CODES,
+  environment: ENVIRONMENT,
+};

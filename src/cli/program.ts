@@ -10,6 +10,7 @@ import { addEventCommands } from "./commands/events.ts";
 import { addDaemonCommands } from "./commands/daemon.ts";
 import { addHaCommands } from "./commands/ha.ts";
 import { addNodeCommands } from "./commands/node.ts";
+import { addPolicyCommands, addZoneCommands } from "./commands/policy.ts";
 import { addVmCommands, listAll } from "./commands/vm.ts";
 import { SHELLS } from "./completion.ts";
 import { contextsDir } from "./context.ts";
@@ -49,6 +50,8 @@ export function buildProgram({ io, handlers, listDir }: ProgramOptions): Command
   addTokenCommands(program, io);
   addVmCommands(program, io);
   addPoolCommands(program, io);
+  addPolicyCommands(program, io);
+  addZoneCommands(program, io);
   addHaCommands(program, io);
   addEventCommands(program, io);
   addSettingsCommands(program, io);
@@ -132,6 +135,16 @@ async function completionNames(io: Io, kind: string, command: Command, listDir: 
     if (kind === "pools")
       names.push(
         ...(await client.call("PoolService", "ListPools", { consistency: "CONSISTENCY_STALE" }, limits)).pools.map((pool) => pool.name),
+      );
+    if (kind === "policies")
+      names.push(
+        ...(await client.call("PolicyService", "ListPolicies", { consistency: "CONSISTENCY_STALE" }, limits)).policies.map(
+          (one) => one.name,
+        ),
+      );
+    if (kind === "zones")
+      names.push(
+        ...(await client.call("PolicyService", "ListZones", { consistency: "CONSISTENCY_STALE" }, limits)).zones.map((one) => one.name),
       );
     if (kind === "settings")
       names.push(...(await client.call("ClusterService", "ListSettings", {}, limits)).settings.map((row) => row.key));

@@ -3,6 +3,8 @@ import { writeDefinition } from "../base/definition.ts";
 import type { Event__Output } from "../gen/types/roost/v1/Event.ts";
 import type { Failover__Output } from "../gen/types/roost/v1/Failover.ts";
 import type { Node__Output } from "../gen/types/roost/v1/Node.ts";
+import type { Policy__Output } from "../gen/types/roost/v1/Policy.ts";
+import type { Zone__Output } from "../gen/types/roost/v1/Zone.ts";
 import type { Pool__Output } from "../gen/types/roost/v1/Pool.ts";
 import type { Token__Output } from "../gen/types/roost/v1/Token.ts";
 import type { Vm__Output } from "../gen/types/roost/v1/Vm.ts";
@@ -27,6 +29,10 @@ export function vmRow(vm: Vm__Output): object {
     hold: vm.hold,
     wantedNode: orNull(vm.wantedNode),
     homeNode: orNull(vm.homeNode),
+    vdc: vm.definition?.vdc === "" ? "default" : (vm.definition?.vdc ?? "default"),
+    pinnedCpus: vm.pinnedCpus,
+    unpinned: orNull(vm.unpinned),
+    policies: vm.policies,
     reason: orNull(vm.reason),
     pendingReasons: vm.pendingReasons.map(({ code, nodes, detail }) => ({ code, nodes, detail })),
     warnings: vm.warnings,
@@ -47,9 +53,12 @@ export function historyRow(entry: Vm__Output["history"][number]): object {
 }
 
 export function nodeRow(node: Node__Output): object {
-  const { hypervisor, driver, arch, cpuModel, version, zone, stateWhy, guardian, ...rest } = node;
+  const { hypervisor, driver, arch, cpuModel, version, zone, partition, stateWhy, guardian, freeMemoryMib, cpuUsedPercent, ...rest } = node;
   return {
     ...rest,
+    partition: orNull(partition),
+    freeMemoryMib: freeMemoryMib ?? null,
+    cpuUsedPercent: cpuUsedPercent ?? null,
     zone: orNull(zone),
     stateWhy: orNull(stateWhy),
     version: orNull(version),
@@ -60,6 +69,14 @@ export function nodeRow(node: Node__Output): object {
     guardian: orNull(guardian),
     pools: node.pools.map((pool) => ({ ...pool, problem: orNull(pool.problem) })),
   };
+}
+
+export function policyRow(policy: Policy__Output): object {
+  return { ...policy, enabled: policy.enabled ?? true, weight: policy.weight ?? 1, place: orNull(policy.place) };
+}
+
+export function zoneRow(zone: Zone__Output): object {
+  return { ...zone, role: orNull(zone.role) };
 }
 
 export function poolRow(pool: Pool__Output): object {

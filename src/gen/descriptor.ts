@@ -455,6 +455,11 @@ const json: unknown = {
         "about": {
          "type": "string",
          "id": 5
+        },
+        "vdcs": {
+         "keyType": "string",
+         "type": "string",
+         "id": 6
         }
        }
       },
@@ -471,6 +476,14 @@ const json: unknown = {
         "requestId": {
          "type": "string",
          "id": 3
+        },
+        "vdc": {
+         "type": "string",
+         "id": 4
+        },
+        "reset": {
+         "type": "bool",
+         "id": 5
         }
        }
       },
@@ -768,6 +781,10 @@ const json: unknown = {
          "requestType": "FenceNodeRequest",
          "responseType": "FenceNodeResponse"
         },
+        "EditNode": {
+         "requestType": "EditNodeRequest",
+         "responseType": "EditNodeResponse"
+        },
         "StopAgent": {
          "requestType": "StopAgentRequest",
          "responseType": "StopAgentResponse"
@@ -775,6 +792,18 @@ const json: unknown = {
        }
       },
       "Node": {
+       "oneofs": {
+        "_freeMemoryMib": {
+         "oneof": [
+          "freeMemoryMib"
+         ]
+        },
+        "_cpuUsedPercent": {
+         "oneof": [
+          "cpuUsedPercent"
+         ]
+        }
+       },
        "fields": {
         "id": {
          "type": "string",
@@ -890,6 +919,146 @@ const json: unknown = {
         "reserveMib": {
          "type": "int64",
          "id": 28
+        },
+        "partition": {
+         "type": "string",
+         "id": 29
+        },
+        "cpuTopology": {
+         "type": "CpuTopology",
+         "id": 30
+        },
+        "cpuModels": {
+         "rule": "repeated",
+         "type": "string",
+         "id": 31
+        },
+        "cpuFeatures": {
+         "rule": "repeated",
+         "type": "string",
+         "id": 32
+        },
+        "values": {
+         "keyType": "string",
+         "type": "string",
+         "id": 33
+        },
+        "probeProblems": {
+         "rule": "repeated",
+         "type": "string",
+         "id": 34
+        },
+        "freeMemoryMib": {
+         "type": "int64",
+         "id": 35,
+         "options": {
+          "proto3_optional": true
+         }
+        },
+        "cpuUsedPercent": {
+         "type": "int32",
+         "id": 36,
+         "options": {
+          "proto3_optional": true
+         }
+        },
+        "pinnedCpus": {
+         "type": "int32",
+         "id": 37
+        }
+       }
+      },
+      "CpuTopology": {
+       "fields": {
+        "sockets": {
+         "type": "int32",
+         "id": 1
+        },
+        "coresPerSocket": {
+         "type": "int32",
+         "id": 2
+        },
+        "threadsPerCore": {
+         "type": "int32",
+         "id": 3
+        },
+        "numa": {
+         "rule": "repeated",
+         "type": "NumaNode",
+         "id": 4
+        }
+       }
+      },
+      "NumaNode": {
+       "fields": {
+        "id": {
+         "type": "int32",
+         "id": 1
+        },
+        "cpus": {
+         "rule": "repeated",
+         "type": "int32",
+         "id": 2
+        },
+        "memoryMib": {
+         "type": "int64",
+         "id": 3
+        }
+       }
+      },
+      "EditNodeRequest": {
+       "oneofs": {
+        "_zone": {
+         "oneof": [
+          "zone"
+         ]
+        },
+        "_partition": {
+         "oneof": [
+          "partition"
+         ]
+        }
+       },
+       "fields": {
+        "node": {
+         "type": "string",
+         "id": 1
+        },
+        "setLabels": {
+         "keyType": "string",
+         "type": "string",
+         "id": 2
+        },
+        "removeLabels": {
+         "rule": "repeated",
+         "type": "string",
+         "id": 3
+        },
+        "zone": {
+         "type": "string",
+         "id": 4,
+         "options": {
+          "proto3_optional": true
+         }
+        },
+        "partition": {
+         "type": "string",
+         "id": 5,
+         "options": {
+          "proto3_optional": true
+         }
+        },
+        "requestId": {
+         "type": "string",
+         "id": 6
+        }
+       }
+      },
+      "EditNodeResponse": {
+       "fields": {
+        "node": {
+         "type": "Node",
+         "id": 1
         }
        }
       },
@@ -1054,6 +1223,458 @@ const json: unknown = {
         }
        }
       },
+      "PolicyService": {
+       "methods": {
+        "CreatePolicy": {
+         "requestType": "CreatePolicyRequest",
+         "responseType": "CreatePolicyResponse"
+        },
+        "ListPolicies": {
+         "requestType": "ListPoliciesRequest",
+         "responseType": "ListPoliciesResponse"
+        },
+        "GetPolicy": {
+         "requestType": "GetPolicyRequest",
+         "responseType": "GetPolicyResponse"
+        },
+        "UpdatePolicy": {
+         "requestType": "UpdatePolicyRequest",
+         "responseType": "UpdatePolicyResponse"
+        },
+        "EnablePolicy": {
+         "requestType": "EnablePolicyRequest",
+         "responseType": "EnablePolicyResponse"
+        },
+        "DisablePolicy": {
+         "requestType": "DisablePolicyRequest",
+         "responseType": "DisablePolicyResponse"
+        },
+        "DeletePolicy": {
+         "requestType": "DeletePolicyRequest",
+         "responseType": "DeletePolicyResponse"
+        },
+        "LintPolicies": {
+         "requestType": "LintPoliciesRequest",
+         "responseType": "LintPoliciesResponse"
+        },
+        "ListZones": {
+         "requestType": "ListZonesRequest",
+         "responseType": "ListZonesResponse"
+        },
+        "SetZone": {
+         "requestType": "SetZoneRequest",
+         "responseType": "SetZoneResponse"
+        }
+       }
+      },
+      "Policy": {
+       "oneofs": {
+        "_enabled": {
+         "oneof": [
+          "enabled"
+         ]
+        },
+        "_weight": {
+         "oneof": [
+          "weight"
+         ]
+        }
+       },
+       "fields": {
+        "id": {
+         "type": "string",
+         "id": 1
+        },
+        "name": {
+         "type": "string",
+         "id": 2
+        },
+        "enabled": {
+         "type": "bool",
+         "id": 3,
+         "options": {
+          "proto3_optional": true
+         }
+        },
+        "rule": {
+         "type": "string",
+         "id": 4
+        },
+        "weight": {
+         "type": "int32",
+         "id": 5,
+         "options": {
+          "proto3_optional": true
+         }
+        },
+        "members": {
+         "rule": "repeated",
+         "type": "string",
+         "id": 6
+        },
+        "memberLabels": {
+         "keyType": "string",
+         "type": "string",
+         "id": 7
+        },
+        "nodes": {
+         "rule": "repeated",
+         "type": "string",
+         "id": 8
+        },
+        "nodeLabels": {
+         "keyType": "string",
+         "type": "string",
+         "id": 9
+        },
+        "zones": {
+         "rule": "repeated",
+         "type": "string",
+         "id": 10
+        },
+        "place": {
+         "type": "string",
+         "id": 11
+        },
+        "revision": {
+         "type": "int64",
+         "id": 12
+        },
+        "vms": {
+         "rule": "repeated",
+         "type": "string",
+         "id": 13
+        }
+       }
+      },
+      "PolicyFinding": {
+       "fields": {
+        "code": {
+         "type": "string",
+         "id": 1
+        },
+        "severity": {
+         "type": "string",
+         "id": 2
+        },
+        "message": {
+         "type": "string",
+         "id": 3
+        },
+        "policies": {
+         "rule": "repeated",
+         "type": "string",
+         "id": 4
+        },
+        "vms": {
+         "rule": "repeated",
+         "type": "string",
+         "id": 5
+        },
+        "lost": {
+         "rule": "repeated",
+         "type": "string",
+         "id": 6
+        }
+       }
+      },
+      "PolicyViolation": {
+       "fields": {
+        "policy": {
+         "type": "string",
+         "id": 1
+        },
+        "vm": {
+         "type": "string",
+         "id": 2
+        },
+        "node": {
+         "type": "string",
+         "id": 3
+        },
+        "wish": {
+         "type": "string",
+         "id": 4
+        }
+       }
+      },
+      "CreatePolicyRequest": {
+       "fields": {
+        "policy": {
+         "type": "Policy",
+         "id": 1
+        },
+        "plan": {
+         "type": "bool",
+         "id": 2
+        },
+        "requestId": {
+         "type": "string",
+         "id": 3
+        }
+       }
+      },
+      "CreatePolicyResponse": {
+       "fields": {
+        "policy": {
+         "type": "Policy",
+         "id": 1
+        },
+        "findings": {
+         "rule": "repeated",
+         "type": "PolicyFinding",
+         "id": 2
+        },
+        "violations": {
+         "rule": "repeated",
+         "type": "PolicyViolation",
+         "id": 3
+        }
+       }
+      },
+      "ListPoliciesRequest": {
+       "fields": {
+        "consistency": {
+         "type": "Consistency",
+         "id": 1
+        }
+       }
+      },
+      "ListPoliciesResponse": {
+       "fields": {
+        "policies": {
+         "rule": "repeated",
+         "type": "Policy",
+         "id": 1
+        },
+        "read": {
+         "type": "ReadInfo",
+         "id": 2
+        }
+       }
+      },
+      "GetPolicyRequest": {
+       "fields": {
+        "policy": {
+         "type": "string",
+         "id": 1
+        },
+        "consistency": {
+         "type": "Consistency",
+         "id": 2
+        }
+       }
+      },
+      "GetPolicyResponse": {
+       "fields": {
+        "policy": {
+         "type": "Policy",
+         "id": 1
+        },
+        "violations": {
+         "rule": "repeated",
+         "type": "PolicyViolation",
+         "id": 2
+        },
+        "read": {
+         "type": "ReadInfo",
+         "id": 3
+        }
+       }
+      },
+      "UpdatePolicyRequest": {
+       "fields": {
+        "policy": {
+         "type": "string",
+         "id": 1
+        },
+        "definition": {
+         "type": "Policy",
+         "id": 2
+        },
+        "requestId": {
+         "type": "string",
+         "id": 3
+        }
+       }
+      },
+      "UpdatePolicyResponse": {
+       "fields": {
+        "policy": {
+         "type": "Policy",
+         "id": 1
+        },
+        "findings": {
+         "rule": "repeated",
+         "type": "PolicyFinding",
+         "id": 2
+        },
+        "violations": {
+         "rule": "repeated",
+         "type": "PolicyViolation",
+         "id": 3
+        }
+       }
+      },
+      "EnablePolicyRequest": {
+       "fields": {
+        "policy": {
+         "type": "string",
+         "id": 1
+        },
+        "requestId": {
+         "type": "string",
+         "id": 2
+        }
+       }
+      },
+      "EnablePolicyResponse": {
+       "fields": {
+        "policy": {
+         "type": "Policy",
+         "id": 1
+        },
+        "findings": {
+         "rule": "repeated",
+         "type": "PolicyFinding",
+         "id": 2
+        },
+        "violations": {
+         "rule": "repeated",
+         "type": "PolicyViolation",
+         "id": 3
+        }
+       }
+      },
+      "DisablePolicyRequest": {
+       "fields": {
+        "policy": {
+         "type": "string",
+         "id": 1
+        },
+        "requestId": {
+         "type": "string",
+         "id": 2
+        }
+       }
+      },
+      "DisablePolicyResponse": {
+       "fields": {
+        "policy": {
+         "type": "Policy",
+         "id": 1
+        }
+       }
+      },
+      "DeletePolicyRequest": {
+       "fields": {
+        "policy": {
+         "type": "string",
+         "id": 1
+        },
+        "requestId": {
+         "type": "string",
+         "id": 2
+        }
+       }
+      },
+      "DeletePolicyResponse": {
+       "fields": {}
+      },
+      "LintPoliciesRequest": {
+       "fields": {
+        "drafts": {
+         "rule": "repeated",
+         "type": "Policy",
+         "id": 1
+        },
+        "policies": {
+         "rule": "repeated",
+         "type": "string",
+         "id": 2
+        }
+       }
+      },
+      "LintPoliciesResponse": {
+       "fields": {
+        "findings": {
+         "rule": "repeated",
+         "type": "PolicyFinding",
+         "id": 1
+        },
+        "violations": {
+         "rule": "repeated",
+         "type": "PolicyViolation",
+         "id": 2
+        },
+        "complete": {
+         "type": "bool",
+         "id": 3
+        }
+       }
+      },
+      "Zone": {
+       "fields": {
+        "name": {
+         "type": "string",
+         "id": 1
+        },
+        "role": {
+         "type": "string",
+         "id": 2
+        },
+        "nodes": {
+         "rule": "repeated",
+         "type": "string",
+         "id": 3
+        }
+       }
+      },
+      "ListZonesRequest": {
+       "fields": {
+        "consistency": {
+         "type": "Consistency",
+         "id": 1
+        }
+       }
+      },
+      "ListZonesResponse": {
+       "fields": {
+        "zones": {
+         "rule": "repeated",
+         "type": "Zone",
+         "id": 1
+        },
+        "read": {
+         "type": "ReadInfo",
+         "id": 2
+        }
+       }
+      },
+      "SetZoneRequest": {
+       "fields": {
+        "zone": {
+         "type": "string",
+         "id": 1
+        },
+        "role": {
+         "type": "string",
+         "id": 2
+        },
+        "requestId": {
+         "type": "string",
+         "id": 3
+        }
+       }
+      },
+      "SetZoneResponse": {
+       "fields": {
+        "zone": {
+         "type": "Zone",
+         "id": 1
+        }
+       }
+      },
       "PoolService": {
        "methods": {
         "CreatePool": {
@@ -1213,6 +1834,10 @@ const json: unknown = {
          "requestType": "StartVmRequest",
          "responseType": "StartVmResponse"
         },
+        "MigrateVm": {
+         "requestType": "MigrateVmRequest",
+         "responseType": "MigrateVmResponse"
+        },
         "ShutdownVm": {
          "requestType": "ShutdownVmRequest",
          "responseType": "ShutdownVmResponse"
@@ -1272,6 +1897,51 @@ const json: unknown = {
         "ha": {
          "type": "Ha",
          "id": 10
+        },
+        "vdc": {
+         "type": "string",
+         "id": 11
+        },
+        "partition": {
+         "type": "string",
+         "id": 12
+        },
+        "requirements": {
+         "type": "string",
+         "id": 13
+        },
+        "rank": {
+         "type": "string",
+         "id": 14
+        },
+        "cpuPinning": {
+         "type": "CpuPinning",
+         "id": 15
+        },
+        "cpu": {
+         "type": "Cpu",
+         "id": 16
+        }
+       }
+      },
+      "CpuPinning": {
+       "fields": {
+        "numa": {
+         "type": "string",
+         "id": 1
+        }
+       }
+      },
+      "Cpu": {
+       "fields": {
+        "model": {
+         "type": "string",
+         "id": 1
+        },
+        "features": {
+         "rule": "repeated",
+         "type": "string",
+         "id": 2
         }
        }
       },
@@ -1475,6 +2145,20 @@ const json: unknown = {
         "wantedNode": {
          "type": "string",
          "id": 21
+        },
+        "pinnedCpus": {
+         "rule": "repeated",
+         "type": "int32",
+         "id": 22
+        },
+        "unpinned": {
+         "type": "string",
+         "id": 23
+        },
+        "policies": {
+         "rule": "repeated",
+         "type": "string",
+         "id": 24
         }
        }
       },
@@ -1544,6 +2228,10 @@ const json: unknown = {
         "requestId": {
          "type": "string",
          "id": 6
+        },
+        "force": {
+         "type": "bool",
+         "id": 7
         }
        }
       },
@@ -1639,10 +2327,42 @@ const json: unknown = {
         "requestId": {
          "type": "string",
          "id": 3
+        },
+        "force": {
+         "type": "bool",
+         "id": 4
         }
        }
       },
       "StartVmResponse": {
+       "fields": {
+        "vm": {
+         "type": "Vm",
+         "id": 1
+        }
+       }
+      },
+      "MigrateVmRequest": {
+       "fields": {
+        "vm": {
+         "type": "string",
+         "id": 1
+        },
+        "node": {
+         "type": "string",
+         "id": 2
+        },
+        "force": {
+         "type": "bool",
+         "id": 3
+        },
+        "requestId": {
+         "type": "string",
+         "id": 4
+        }
+       }
+      },
+      "MigrateVmResponse": {
        "fields": {
         "vm": {
          "type": "Vm",

@@ -3,6 +3,7 @@ import type { Violation } from "../base/errors.ts";
 import { didYouMean } from "../base/suggest.ts";
 import { fits, limitsOf } from "./capacity.ts";
 import { splitReference } from "./definition.ts";
+import { namesIn, printFault, splitOpen } from "./expression/check.ts";
 import type { Node } from "./node.ts";
 import { settingsOf } from "./placement.ts";
 import type { View } from "./view.ts";
@@ -13,7 +14,7 @@ import type { VmDefinition } from "./vm.ts";
  * `onlyNode` is the node asked for by name, if one was.
  */
 export function faultsInView(definition: VmDefinition, view: View, onlyNode: Node | null): Violation[] {
-  const faults = unknownPools(definition, view);
+  const faults = [...unknownPools(definition, view), ...unknownProbes(definition, view)];
   const candidates = onlyNode === null ? [...view.nodes.values()].filter(couldReturn) : [onlyNode];
   const known = candidates.filter((node) => node.info !== null);
   // With a node that has not said yet what it has, nobody can say "never".
@@ -43,6 +44,26 @@ function unknownPools(definition: VmDefinition, view: View): Violation[] {
     const pool = disk.source === null ? undefined : splitReference(disk.source)?.pool;
     if (pool !== disk.pool) need(`disks[${i}].source`, pool);
   });
+  return faults;
+}
+
+/** A misspelt value would keep the VM pending for ever. Nodes that are away still have theirs. */
+function unknownProbes(definition: VmDefinition, view: View): Violation[] {
+  const known = new Set([...view.nodes.values()].flatMap((node) => Object.keys(node.info?.values ?? {})));
+  const faults: Violation[] = [];
+  for (const field of ["requirements", "rank"] as const) {
+    const text = definition[field] ?? "";
+    for (const { name, at } of namesIn(text)) {
+      const open = splitOpen(name);
+      if (open?.of !== "probe" || known.has(open.key)) continue;
+      const names = [...known].toSorted();
+      const there = names.length === 0 ? "no node has a probe that prints anything" : `there are ${names.slice(0, 20).join(", ")}`;
+      faults.push({
+        field,
+        message: printFault(text, { at, message: `no node's probes print ${open.key}${didYouMean(open.key, names)}; ${there}` }),
+      });
+    }
+  }
   return faults;
 }
 

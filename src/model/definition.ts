@@ -6,7 +6,8 @@ import type { DefinitionInput, DiskInput } from "../base/definition.ts";
 import type { Violation } from "../base/errors.ts";
 import { didYouMean } from "../base/suggest.ts";
 import { hash32 } from "./hash.ts";
-import { VM_LIMITS } from "./vm.ts";
+import { checkRank, checkRequirements, printFault } from "./expression/check.ts";
+import { DEFAULT_VDC, VM_LIMITS } from "./vm.ts";
 import type { BootDefinition, DiskDefinition, HaDefinition, NicDefinition, VmDefinition } from "./vm.ts";
 
 export interface DefinitionContext {
@@ -28,6 +29,10 @@ const CACHES = ["default", "none", "writeback", "writethrough"] as const;
 const MODELS = ["virtio", "e1000"] as const;
 const QUORUM = ["stop", "keep"] as const;
 
+const NUMA = ["any", "one"] as const;
+
+/** `Skylake-Server-noTSX-IBRS`, `sse4.1`, `xsaveerptr`. */
+const CPU_WORD = /^[A-Za-z0-9][A-Za-z0-9._+-]{0,63}$/;
 const MIN_MEMORY_MIB = 16;
 const MAX_CMDLINE = 2_048;
 const MAX_DISK_BYTES = 2 ** 50;
@@ -46,6 +51,8 @@ export function checkDefinition(input: DefinitionInput, context: DefinitionConte
     disks: checkDisks(input.disks ?? [], faults),
     nics: checkNics(input.nics ?? [], context.vmId, faults),
     labels: checkLabels(input.labels ?? {}, faults),
+    ...checkWhere(input, faults),
+    ...checkCpu(input, faults),
     restart: faults.choice("restart", input.restart, RESTARTS, "on-failure"),
     ha: checkHa(input, faults),
   };
@@ -116,6 +123,46 @@ class Faults {
 
 function quote(value: string): string {
   return JSON.stringify(value.length > 80 ? `${value.slice(0, 77)}…` : value);
+}
+
+/** What is not said is not in the row: definitions of before stay the same bytes. */
+function checkWhere(input: DefinitionInput, faults: Faults): Pick<VmDefinition, "vdc" | "partition" | "requirements" | "rank"> {
+  const said = (value: string | null | undefined): value is string => value !== undefined && value !== null && value !== "";
+  const found: Pick<VmDefinition, "vdc" | "partition" | "requirements" | "rank"> = {};
+  if (said(input.vdc) && input.vdc !== DEFAULT_VDC) found.vdc = faults.name("vdc", input.vdc);
+  if (said(input.partition)) found.partition = faults.name("partition", input.partition);
+  for (const [field, check] of [
+    ["requirements", checkRequirements],
+    ["rank", checkRank],
+  ] as const) {
+    const text = input[field];
+    if (!said(text)) continue;
+    const checked = check(text);
+    if (checked.ok) found[field] = text;
+    else faults.add(field, printFault(text, checked.fault));
+  }
+  return found;
+}
+
+function checkCpu(input: DefinitionInput, faults: Faults): Pick<VmDefinition, "cpuPinning" | "cpu"> {
+  const found: Pick<VmDefinition, "cpuPinning" | "cpu"> = {};
+  const { cpuPinning, cpu } = input;
+  if (cpuPinning !== null && cpuPinning !== undefined) {
+    found.cpuPinning = { numa: faults.choice("cpu-pinning.numa", cpuPinning.numa, NUMA, "any") };
+  }
+  if (cpu === null || cpu === undefined) return found;
+  const model = cpu.model ?? "";
+  if (model !== "" && !CPU_WORD.test(model))
+    faults.add("cpu.model", `expected a CPU model as libvirt names it, or host, not ${quote(model)}`);
+  const features = cpu.features ?? [];
+  if (features.length > VM_LIMITS.cpuFeatures)
+    faults.add("cpu.features", `expected at most ${VM_LIMITS.cpuFeatures} features, not ${features.length}`);
+  features.forEach((feature, i) => {
+    if (!CPU_WORD.test(feature))
+      faults.add(`cpu.features[${i}]`, `expected a CPU feature as libvirt names it, such as avx2, not ${quote(feature)}`);
+  });
+  if (model !== "" || features.length > 0) found.cpu = { model: model === "" ? null : model, features: [...new Set(features)].toSorted() };
+  return found;
 }
 
 function checkBoot(input: DefinitionInput, faults: Faults): BootDefinition | null {

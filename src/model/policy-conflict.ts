@@ -34,14 +34,17 @@ export function conflictWith(view: ConflictView, policy: Policy, others: readonl
 }
 
 /**
- * What is left after leaving out whatever can be: `holds` is true of the answer, and false of it without any one element, as
- * long as more elements never make it false. One call of `holds` per element.
+ * What is left after leaving out whatever can be: `holds` is true of the answer, and false of it without any one element.
+ * `holds(all)` must be true. Passes are made until one leaves nothing out, so more elements may also make it false.
  */
 export function minimal<T>(all: readonly T[], holds: (set: readonly T[]) => boolean): T[] {
   let least = [...all];
-  for (const one of all) {
-    const without = least.filter((other) => other !== one);
-    if (holds(without)) least = without;
+  for (let before = -1; before !== least.length;) {
+    before = least.length;
+    for (const one of least) {
+      const without = least.filter((other) => other !== one);
+      if (holds(without)) least = without;
+    }
   }
   return least;
 }

@@ -116,10 +116,12 @@ export function nodesOfOthers(view: PolicyView, policy: Policy, vm: Vm, where?: 
   return nodes;
 }
 
+const WISHES: Record<Policy["strength"], string> = { must: "must", "must-not": "must not", prefer: "should", "prefer-not": "should not" };
+
 /** What the policy asks, for people: `policy apart: different nodes`. */
 export function describePolicy(view: PolicyView, policy: Policy): string {
   const target = policy.target;
-  const wish = policy.strength.replace("-", " ");
+  const wish = WISHES[policy.strength];
   switch (target.kind) {
     case "nodes":
       return `policy ${policy.name}: ${wish} be on ${describeNodes(view, target)}`;

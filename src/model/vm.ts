@@ -203,5 +203,6 @@ export const VM_LIMITS = {
   disks: 32,
   nics: 16,
   labels: 64,
+  cpuFeatures: 64,
   historyEntries: 64,
 } as const;

@@ -25,7 +25,21 @@ async function faultOf(call: Promise<unknown>): Promise<Fault> {
 type Create = RequestOut<"VmService", "CreateVm">;
 
 function definition(name: string, changes: Partial<Create["definitions"][number]> = {}): Create["definitions"][number] {
-  return { name, cpus: 1, memoryMib: 128, arch: "", boot: null, disks: [], nics: [], labels: {}, restart: "", ha: null, ...changes };
+  const rest = { vdc: "", partition: "", requirements: "", rank: "", cpuPinning: null, cpu: null };
+  return {
+    name,
+    cpus: 1,
+    memoryMib: 128,
+    arch: "",
+    boot: null,
+    disks: [],
+    nics: [],
+    labels: {},
+    restart: "",
+    ha: null,
+    ...rest,
+    ...changes,
+  };
 }
 
 function create(cluster: TestCluster, names: string[], changes: Partial<Create> = {}): ReturnType<typeof vmService.CreateVm> {
@@ -35,6 +49,7 @@ function create(cluster: TestCluster, names: string[], changes: Partial<Create> 
     hold: false,
     stopped: false,
     plan: false,
+    force: false,
     requestId: "",
     ...changes,
   };
@@ -288,7 +303,8 @@ t.test("join: a bad certificate request takes no use of the token", async (t) =>
 
 t.test("settings keep to their ranges and to each other", async (t) => {
   const cluster = await testCluster();
-  const set = (key: string, value: string): Promise<unknown> => clusterService.UpdateSetting({ key, value, requestId: "" }, cluster.as());
+  const set = (key: string, value: string): Promise<unknown> =>
+    clusterService.UpdateSetting({ key, value, requestId: "", vdc: "", reset: false }, cluster.as());
   await set("ha.claimMs", "8000");
   t.equal(cluster.store.view().cluster?.settings["ha.claimMs"], 8000);
   t.match(await faultOf(set("ha.claimMs", "")), { kind: "invalid", violations: [{ field: "value" }] });

@@ -159,6 +159,104 @@ t.test("errors teach", async (t) => {
   );
 });
 
+const POLICY = `name: db-east
+rule: must
+members: [a]
+zones: [east]
+---
+name: web-apart
+rule: must
+member-labels: {tier: back}
+place: different-nodes
+`;
+
+const BAD_POLICY = `name: Web Apart
+rule: musst
+member: [a]
+members: [a, bb]
+nodes: [n7]
+zones: [east]
+`;
+
+/** What the file itself gets right is for the cluster to find wrong. */
+const BAD_NAMES = `name: apart
+rule: musst
+members: [a, bb]
+nodes: [n7]
+zones: [wast]
+`;
+
+const EXPRESSIONS = `name: pinned
+cpus: 4
+memory: 64MiB
+requirements: cpu >= 8
+rank: freeMemory + 1
+cpu-pinning: {numa: two}
+cpu: {model: "no model", features: [avx2, "a b"]}
+partition: Gold
+---
+name: sound
+cpus: 1
+memory: 64MiB
+requirements: probe.GPUS > 0 & label.disk = "ssd"
+`;
+
+t.test("policies, zones, labels, expressions", async (t) => {
+  const host = await cliHost(3);
+  t.teardown(() => host.close());
+  host.files.set("two.yaml", TWO);
+  host.files.set("policy.yaml", POLICY);
+  host.files.set("bad.yaml", BAD_POLICY);
+  host.files.set("names.yaml", BAD_NAMES);
+  host.files.set("expressions.yaml", EXPRESSIONS);
+  t.teardown(playAgents(host.cluster));
+  golden(
+    t,
+    "policies",
+    await transcript(host, [
+      "vm create -f two.yaml --wait",
+      "node zone n1 east",
+      "node set n2 --zone west --label disk=ssd rack=r2",
+      "node set n3 --zone west --label disk=ssd rack=r2",
+      "node label n3 rack- gpu=1",
+      "node show n3",
+      "zone set east primary",
+      "zone set west secondary",
+      "zone set wst primary",
+      "zone list",
+      "policy create apart --rule must --vms a,b --place different-nodes",
+      "policy create together --rule must --vms a,b --place same-node",
+      "policy create together --rule must --vms a,b --place same-node --off",
+      "policy enable together",
+      "policy create -f policy.yaml",
+      "policy create warm --rule prefer --label tier=back --node-label disk=ssd --weight 5",
+      "policy create -f bad.yaml",
+      "policy create -f names.yaml",
+      "policy create nothing --rule prefer --vms a",
+      "policy list",
+      "policy show apart",
+      "policy update warm --nodes n2 --weight 7",
+      "policy lint",
+      "policy lint -f policy.yaml -o json",
+      "policy disable apart",
+      "policy delete apart none",
+      "policy list -o wide",
+      "settings set scheduler.scoring consolidate --vdc web",
+      "settings set ha.claimMs 5000 --vdc web",
+      "settings explain scheduler.scoring",
+      "settings reset scheduler.scoring --vdc web",
+      "settings set scheduler.rank freeMemory",
+      "vm create -f expressions.yaml",
+      "vm migrate a --node n2",
+      "vm shutdown a --wait",
+      "vm migrate a --node n2 -o json",
+      "vm show a",
+      "help policy-file",
+      "events --from 1",
+    ]),
+  );
+});
+
 t.test("settings, tokens, contexts, help", async (t) => {
   const host = await cliHost(1);
   t.teardown(() => host.close());

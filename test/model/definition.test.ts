@@ -222,6 +222,12 @@ t.test("written and read back, nothing changes", async (t) => {
     labels: { tier: "front", "a.b/c": "" },
     restart: "always",
     ha: { enabled: false, priority: 7, "on-quorum-loss": "keep" },
+    vdc: "web",
+    partition: "gold",
+    requirements: 'label.disk = "ssd" & cpus >= 4',
+    rank: "freeMemoryMib - probe.LOAD",
+    "cpu-pinning": { numa: "one" },
+    cpu: { model: "host", features: ["avx2", "aes"] },
   });
   if (definition === null) throw new Error("the definition is not valid");
   // As the API sends it: nothing is null but absent parts.
@@ -230,6 +236,9 @@ t.test("written and read back, nothing changes", async (t) => {
     boot: definition.boot === null ? null : { ...definition.boot, initrd: definition.boot.initrd ?? "" },
     disks: definition.disks.map((disk) => ({ ...disk, source: disk.source ?? "", sizeBytes: disk.sizeBytes ?? 0 })),
     ha: { ...definition.ha, enabled: definition.ha.enabled ?? undefined },
+    requirements: definition.requirements ?? "",
+    rank: definition.rank ?? "",
+    cpu: { model: definition.cpu?.model ?? "", features: definition.cpu?.features ?? [] },
   };
   const again = checked(writeDefinition(sent));
   t.same(again.faults, []);

@@ -97,7 +97,7 @@ t.test("all faults at once, each with its place", async (t) => {
       "nodes[0].memoryMib: must be a whole number from 1",
       "nodes[1].ram: is not known; expected one of …",
       "nodes[2].memoryMib: must be a whole number from 1",
-      'vms[1].requirements: "cpu > 1" at 1: nothing is named cpu; there are …',
+      'vms[1].requirements: "cpu > 1" at 1: nothing is named cpu (did you mean "cpus"?); there are …',
       "settings.cpuRatio: must be a number from 0",
       "nodes[2].name: n2 is there twice",
       "vms[0].node: no node is named n9",

@@ -8,9 +8,11 @@ import { formatToken, hashSecret, secretText } from "../../cluster/tokens.ts";
 import type { Cluster } from "../../model/cluster.ts";
 import { didYouMean } from "../../base/suggest.ts";
 import { isName, labelFaults, NAME_RULE } from "../../model/definition.ts";
-import { defaultSettings, parseSetting, SETTING_KEYS, settingsConflict } from "../../model/settings.ts";
+import { defaultSettings, parseSetting, SETTING_KEYS, SETTING_RULES, settingsConflict, vdcSettingFault } from "../../model/settings.ts";
+import type { SettingKey } from "../../model/settings.ts";
 import type { View } from "../../model/view.ts";
 import type { JoinRequest__Output } from "../../gen/types/roost/v1/JoinRequest.ts";
+import type { Command } from "../../state/commands.ts";
 import { actorOf } from "../auth.ts";
 import { propose, readState } from "../context.ts";
 import type { CallContext } from "../context.ts";
@@ -179,11 +181,16 @@ export const clusterService: ServiceMethods<"ClusterService", CallContext> = {
   async ListSettings(_request, context) {
     const { view } = await readState(context, "CONSISTENCY_LINEARIZABLE");
     const settings = view.cluster?.settings ?? defaultSettings();
-    return { settings: SETTING_KEYS.map((key) => toSetting(key, settings)) };
+    return { settings: SETTING_KEYS.map((key) => toSetting(key, settings, view.cluster?.vdcSettings)) };
   },
 
   async UpdateSetting(request, context) {
-    const parsed = parseSetting(request.key, request.value);
+    const { vdc } = request;
+    if (request.reset && vdc === "") throw invalid("vdc", "expected the vdc that is to have the cluster's value again");
+    const resets = request.reset && SETTING_KEYS.some((key) => key === request.key);
+    const parsed = resets
+      ? parseSetting(request.key, String(SETTING_RULES[request.key as SettingKey].initial))
+      : parseSetting(request.key, request.value);
     if (!parsed.ok) {
       const known = SETTING_KEYS.some((key) => key === request.key);
       if (known) throw invalid("value", `expected ${parsed.expected} for ${request.key}, not ${JSON.stringify(request.value)}`);
@@ -193,11 +200,17 @@ export const clusterService: ServiceMethods<"ClusterService", CallContext> = {
         "roost settings list shows them",
       );
     }
+    const fault = vdc === "" ? null : vdcSettingFault(parsed.key, vdc);
+    if (fault !== null) throw invalid(fault.field, fault.message);
     const { view } = await readState(context, "CONSISTENCY_LINEARIZABLE");
-    const conflict = settingsConflict({ ...clusterOf(view).settings, [parsed.key]: parsed.value });
+    const conflict = vdc === "" ? settingsConflict({ ...clusterOf(view).settings, [parsed.key]: parsed.value }) : null;
     if (conflict !== null) throw new RoostError({ kind: "precondition", reason: conflict }, "change the other setting first");
-    await propose(context, { type: "setting.update", key: parsed.key, value: parsed.value }, request.requestId);
-    return { setting: toSetting(parsed.key, clusterOf(context.store.view()).settings) };
+    const command: Command = request.reset
+      ? { type: "setting.reset", key: parsed.key, vdc }
+      : { type: "setting.update", key: parsed.key, value: parsed.value, ...(vdc === "" ? {} : { vdc }) };
+    await propose(context, command, request.requestId);
+    const after = clusterOf(context.store.view());
+    return { setting: toSetting(parsed.key, after.settings, after.vdcSettings) };
   },
 
   async IssueCertificate(request, context) {

@@ -38,13 +38,24 @@ export const nodeService: ServiceMethods<"NodeService", CallContext> = {
 
   async GetNode(request, context) {
     const { view, info } = await readState(context, request.consistency);
-    return { node: toNode(view, findNode(view, request.node), usageOf(view), context.store.leadership().leaderNodeId), read: info };
+    return { node: toNode(view, findNode(view, request.node), usageOf(view), context.store.leadership().leaderNodeId, true), read: info };
   },
 
   DisableNode: (request, context) =>
     change(context, request.node, request.requestId, (nodeId) => ({ type: "node.enable", nodeId, enabled: false })),
   EnableNode: (request, context) =>
     change(context, request.node, request.requestId, (nodeId) => ({ type: "node.enable", nodeId, enabled: true })),
+
+  EditNode(request, context) {
+    const twice = request.removeLabels.find((key) => Object.hasOwn(request.setLabels, key));
+    if (twice !== undefined) throw invalid("remove_labels", `${JSON.stringify(twice)} is to be set and removed`);
+    const labels = { ...request.setLabels, ...Object.fromEntries(request.removeLabels.map((key) => [key, null])) };
+    const zone = request.zone ?? null;
+    const partition = request.partition ?? null;
+    if (Object.keys(labels).length === 0 && zone === null && partition === null)
+      throw invalid("set_labels", "expected a label, a zone or a partition to change");
+    return change(context, request.node, request.requestId, (nodeId) => ({ type: "node.edit", nodeId, labels, zone, partition }));
+  },
 
   async FenceNode(request, context) {
     if (!request.confirmed) {

@@ -7,6 +7,9 @@ import { faultsInView } from "../../model/definition-view.ts";
 import type { Node } from "../../model/node.ts";
 import type { View } from "../../model/view.ts";
 import type { Vm, VmDefinition } from "../../model/vm.ts";
+import { newVm } from "../../model/new-vm.ts";
+import { passedOver } from "../../scheduler/manual.ts";
+import type { MigrateVmRequest__Output } from "../../gen/types/roost/v1/MigrateVmRequest.ts";
 import type { CreateVmRequest__Output } from "../../gen/types/roost/v1/CreateVmRequest.ts";
 import type { Vm as VmMessage } from "../../gen/types/roost/v1/Vm.ts";
 import { actorOf } from "../auth.ts";
@@ -72,16 +75,63 @@ function checkAll(request: CreateVmRequest__Output, view: View, only: Node | nul
   return candidates;
 }
 
+/** A node that only preferences speak against is taken by force, not by accident (SCH-16). */
+function requireUnforced(view: View, vm: Vm, node: Node | null, force: boolean): void {
+  const reasons = node === null || force ? [] : passedOver(view, vm, node.id);
+  if (reasons.length === 0 || node === null) return;
+  throw new RoostError(
+    { kind: "precondition", reason: `${node.name} is not what vm ${vm.definition.name} prefers: ${reasons.join("; ")}` },
+    "--force takes it all the same; it never passes a must",
+  );
+}
+
+/** The view with the VM in it as if it had just been created. */
+function viewWith(view: View, vm: Vm): View {
+  return { ...view, vms: new Map([...view.vms, [vm.id, vm]]) };
+}
+
+function requireUnforcedNew(view: View, candidates: readonly Candidate[], node: Node | null, request: CreateVmRequest__Output): void {
+  const { cluster } = view;
+  // Without preferences in the cluster there is nothing that could be forced.
+  if (node === null || request.force || cluster === null || (view.policies.size === 0 && view.zoneRoles.size === 0)) return;
+  for (const { id, definition } of candidates) {
+    const by = { cluster, atMs: 0, index: view.index, actor: "" };
+    const vm = newVm({ id, number: 0, definition, hold: false, nodeId: node.id, power: "on" }, [], by);
+    requireUnforced(viewWith(view, vm), vm, node, false);
+  }
+}
+
+async function migrate(request: MigrateVmRequest__Output, context: CallContext): Promise<{ vm: VmMessage }> {
+  const { view } = await readState(context, "CONSISTENCY_LINEARIZABLE");
+  const vm = findVm(view, request.vm);
+  const node = findNode(view, request.node);
+  if (vm.claim !== null) {
+    throw new RoostError(
+      {
+        kind: "unsupported",
+        what: `live migration (vm ${vm.definition.name} is ${vm.state}; only a stopped VM can be moved)`,
+      },
+      `roost vm shutdown ${vm.definition.name} --wait, then migrate and start it`,
+    );
+  }
+  requireUnforced(view, vm, node, request.force);
+  await propose(context, { type: "vm.rehome", vmId: vm.id, nodeId: node.id }, request.requestId);
+  const after = context.store.view();
+  return { vm: toVm(after, after.vms.get(vm.id) ?? gone(vm)) };
+}
+
 async function desire(
   context: CallContext,
   name: string,
   action: VmDesire["action"] | "auto-start",
-  node: string,
   requestId: string,
+  where: { node: string; force: boolean } = { node: "", force: false },
 ): Promise<{ vm: VmMessage }> {
   const { view } = await readState(context, "CONSISTENCY_LINEARIZABLE");
   const vm = findVm(view, name);
-  const nodeId = node === "" ? null : findNode(view, node).id;
+  const node = where.node === "" ? null : findNode(view, where.node);
+  const nodeId = node?.id ?? null;
+  if (vm.claim === null) requireUnforced(view, vm, node, where.force);
   // A held VM is `pending` already; what starts it is the release to the scheduler (SCH-16).
   const resolved = action === "auto-start" ? (vm.desired.hold || (vm.state === "pending" && nodeId !== null) ? "deploy" : "start") : action;
   await propose(context, { type: "vm.desire", vmId: vm.id, action: resolved, nodeId }, requestId);
@@ -119,6 +169,7 @@ export const vmService: ServiceMethods<"VmService", CallContext> = {
     const only = request.node === "" ? null : findNode(view, request.node);
     if (only?.state === "removed") throw invalid("node", `node ${only.name} was removed`);
     const candidates = checkAll(request, view, only, context);
+    requireUnforcedNew(view, candidates, only, request);
     if (request.plan) return { vms: candidates.map((candidate) => planned(candidate, request)), revision: view.index };
     const result = await propose(
       context,
@@ -156,9 +207,10 @@ export const vmService: ServiceMethods<"VmService", CallContext> = {
     return { vm: toVm(view, findVm(view, request.vm)), read: info };
   },
 
-  StartVm: (request, context) => desire(context, request.vm, "auto-start", request.node, request.requestId),
-  ShutdownVm: (request, context) => desire(context, request.vm, request.force ? "force-shutdown" : "shutdown", "", request.requestId),
-  DeleteVm: (request, context) => desire(context, request.vm, "delete", "", request.requestId),
+  StartVm: (request, context) => desire(context, request.vm, "auto-start", request.requestId, { node: request.node, force: request.force }),
+  MigrateVm: migrate,
+  ShutdownVm: (request, context) => desire(context, request.vm, request.force ? "force-shutdown" : "shutdown", request.requestId),
+  DeleteVm: (request, context) => desire(context, request.vm, "delete", request.requestId),
 
   async *WatchVm(request, context) {
     const { view } = await readState(context, "CONSISTENCY_LINEARIZABLE");

@@ -197,6 +197,12 @@ function freeText(free: number[]): string {
   return free.length === 0 ? "" : formatBytes(Math.min(...free));
 }
 
+function vdcText(row: Setting__Output): string {
+  return Object.entries(row.vdcs)
+    .map(([vdc, value]) => `${vdc}: ${value}`)
+    .join(", ");
+}
+
 export function addSettingsCommands(program: Command, io: Io): void {
   const settings = program.command("settings").description("settings of the whole cluster, changed live");
   const all = async (session: Session): Promise<Setting__Output[]> =>
@@ -214,6 +220,7 @@ export function addSettingsCommands(program: Command, io: Io): void {
           [
             { header: "KEY", cell: (row) => row.key },
             { header: "VALUE", cell: (row) => (row.value === row.defaultValue ? row.value : paint(io, "bold", `${row.value} *`)) },
+            { header: "VDCS", cell: vdcText, wide: true },
             { header: "DEFAULT", cell: (row) => row.defaultValue },
             { header: "EXPECTED", cell: (row) => row.expected, wide: true },
             { header: "ABOUT", cell: (row) => row.about },
@@ -222,21 +229,34 @@ export function addSettingsCommands(program: Command, io: Io): void {
         ),
       ),
     );
+  const update = async (session: Session, key: string, wish: { value?: string; vdc: string; reset?: boolean }): Promise<void> => {
+    const { setting } = await session.client.call(
+      "ClusterService",
+      "UpdateSetting",
+      { key, ...wish, requestId: io.newId() },
+      session.limits,
+    );
+    const form = structured(session);
+    if (form !== null) return printValue(io, form, setting);
+    const now =
+      wish.vdc === ""
+        ? (setting?.value ?? "")
+        : `${setting?.vdcs[wish.vdc] ?? `${setting?.value ?? ""} (the cluster's)`} in vdc ${wish.vdc}`;
+    io.out(`${key}: ${now}\n`);
+  };
   settings
     .command("set <key> <value>")
     .description("change one setting")
-    .action((key: string, value: string, _options: object, command: Command) =>
-      withSession(io, command, async (session) => {
-        const { setting } = await session.client.call(
-          "ClusterService",
-          "UpdateSetting",
-          { key, value, requestId: io.newId() },
-          session.limits,
-        );
-        const form = structured(session);
-        if (form !== null) return printValue(io, form, setting);
-        io.out(`${key}: ${setting?.value ?? value}\n`);
-      }),
+    .option("--vdc <vdc>", "only for VMs of this vdc")
+    .action((key: string, value: string, options: { vdc?: string }, command: Command) =>
+      withSession(io, command, (session) => update(session, key, { value, vdc: options.vdc ?? "" })),
+    );
+  settings
+    .command("reset <key>")
+    .description("let a vdc have the cluster's value again")
+    .requiredOption("--vdc <vdc>", "which vdc")
+    .action((key: string, options: { vdc: string }, command: Command) =>
+      withSession(io, command, (session) => update(session, key, { vdc: options.vdc, reset: true })),
     );
   settings
     .command("explain <key>")
@@ -262,6 +282,7 @@ export function addSettingsCommands(program: Command, io: Io): void {
             ["Value", row.value],
             ["Default", row.defaultValue],
             ["Expected", row.expected],
+            ["VDCs", vdcText(row)],
           ])}`,
         );
       }),

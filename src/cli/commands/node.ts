@@ -1,6 +1,6 @@
 /** roost node … */
 import type { Command } from "commander";
-import { RoostError } from "../../base/errors.ts";
+import { invalid, RoostError } from "../../base/errors.ts";
 import { formatBytes, formatDuration, formatMib } from "../../base/units.ts";
 import type { Node__Output } from "../../gen/types/roost/v1/Node.ts";
 import { paint } from "../io.ts";
@@ -61,6 +61,25 @@ async function getNode(session: Session, name: string): Promise<Node__Output> {
   return node;
 }
 
+function topologyText(node: Node__Output): string {
+  const topology = node.cpuTopology;
+  if (topology === null) return "";
+  const { sockets, coresPerSocket, threadsPerCore, numa } = topology;
+  const shape = `${sockets} × ${coresPerSocket} cores × ${threadsPerCore} threads`;
+  const pinned = node.pinnedCpus === 0 ? "" : `; ${node.pinnedCpus} CPUs pinned`;
+  const nodes = numa.map(({ id, cpus, memoryMib }) => `${id} (${cpus.length} CPUs, ${formatMib(memoryMib)})`).join(", ");
+  return `${shape}; NUMA ${nodes}${pinned}`;
+}
+
+function loadText(node: Node__Output): string {
+  const { freeMemoryMib, cpuUsedPercent } = node;
+  const parts = [
+    ...(cpuUsedPercent === undefined ? [] : [`CPUs ${cpuUsedPercent} % busy`]),
+    ...(freeMemoryMib === undefined ? [] : [`${formatMib(freeMemoryMib)} of memory unused`]),
+  ];
+  return parts.join(", ");
+}
+
 function show(io: Io, node: Node__Output): void {
   const accelerated = node.hardwareAccelerated ? "hardware acceleration" : "no hardware acceleration";
   io.out(
@@ -70,6 +89,7 @@ function show(io: Io, node: Node__Output): void {
       ["State", `${paintState(io, node.state)} since ${timeText(node.stateSinceMs)}${node.stateWhy === "" ? "" : `: ${node.stateWhy}`}`],
       ["Role", node.leader ? "leader" : node.role],
       ["Zone", node.zone],
+      ["Partition", node.partition],
       [
         "Labels",
         Object.entries(node.labels)
@@ -82,6 +102,14 @@ function show(io: Io, node: Node__Output): void {
       ["Version", node.version],
       ["Driver", node.driver === "" ? "" : `${node.driver}, ${node.hypervisor}, ${accelerated}`],
       ["CPUs", node.cpus === 0 ? "" : `${node.cpus} × ${node.cpuModel} (${node.arch}), ${node.cpusUsed} vCPUs placed`],
+      ["Topology", topologyText(node)],
+      ["Load", loadText(node)],
+      [
+        "Values",
+        Object.entries(node.values)
+          .map(([key, value]) => `${key}=${value}`)
+          .join(", "),
+      ],
       [
         "Memory",
         node.memoryMib === 0
@@ -96,12 +124,26 @@ function show(io: Io, node: Node__Output): void {
       ["Bridges", node.bridges.join(", ")],
     ]),
   );
+  for (const problem of node.probeProblems) io.out(`${paint(io, "yellow", `Probe ${problem}`)}\n`);
   for (const pool of node.pools) {
     const size = pool.available
       ? `${formatBytes(pool.freeBytes)} free of ${formatBytes(pool.totalBytes)}`
       : `not available: ${pool.problem}`;
     io.out(`Pool ${pool.name}: ${size}\n`);
   }
+}
+
+/** `rack=r1` sets, `rack-` takes away. */
+function labelEdit(texts: readonly string[]): { setLabels: Record<string, string>; removeLabels: string[] } {
+  const setLabels: Record<string, string> = {};
+  const removeLabels: string[] = [];
+  for (const text of texts) {
+    const at = text.indexOf("=");
+    if (at > 0) setLabels[text.slice(0, at)] = text.slice(at + 1);
+    else if (text.length > 1 && text.endsWith("-")) removeLabels.push(text.slice(0, -1));
+    else throw invalid("--label", `expected key=value, or key- to take it away, not ${JSON.stringify(text)}`);
+  }
+  return { setLabels, removeLabels };
 }
 
 export function addNodeCommands(program: Command, io: Io): void {
@@ -168,6 +210,48 @@ export function addNodeCommands(program: Command, io: Io): void {
         ),
       ),
     );
+  interface Edit {
+    setLabels?: Record<string, string>;
+    removeLabels?: string[];
+    zone?: string;
+    partition?: string;
+  }
+  const edit = (session: Session, names: string[], wish: Edit): Promise<void> =>
+    change(session, names, (name) =>
+      session.client.call("NodeService", "EditNode", { node: name, ...wish, requestId: io.newId() }, session.limits),
+    );
+
+  node
+    .command("set <node...>")
+    .description("change labels, zone or partition; VMs that run there stay")
+    .option("-l, --label <key=value...>", "set labels; key- takes one away")
+    .option("--zone <zone>", 'availability zone; "" for none')
+    .option("--partition <name>", 'VMs of one partition never land in another; "" for none')
+    .action((names: string[], options: { label?: string[]; zone?: string; partition?: string }, command: Command) =>
+      withSession(io, command, (session) => {
+        const { zone, partition } = options;
+        const wish = {
+          ...labelEdit(options.label ?? []),
+          ...(zone === undefined ? {} : { zone }),
+          ...(partition === undefined ? {} : { partition }),
+        };
+        return edit(session, names, wish);
+      }),
+    );
+  node
+    .command("label <node> <labels...>")
+    .description("set labels: key=value, or take them away: key-")
+    .action((name: string, labels: string[], _options: object, command: Command) =>
+      withSession(io, command, (session) => edit(session, [name], labelEdit(labels))),
+    );
+  for (const what of ["zone", "partition"] as const) {
+    node
+      .command(`${what} <node> <name>`)
+      .description(`put a node into a ${what}; "" takes it out`)
+      .action((name: string, value: string, _options: object, command: Command) =>
+        withSession(io, command, (session) => edit(session, [name], { [what]: value })),
+      );
+  }
   node
     .command("fence <node>")
     .description("say that a node is off, so that its VMs may start elsewhere at once")

@@ -8,8 +8,8 @@ import { printValue } from "../output.ts";
 import { vmRow } from "../rows.ts";
 import { eachItem } from "../session.ts";
 import type { Session } from "../session.ts";
-import { parseVmFile, splitField } from "../vm-file.ts";
-import type { Place, VmFile } from "../vm-file.ts";
+import { parseVmFile, splitField } from "../definition-file.ts";
+import type { DefinitionFile, Place } from "../definition-file.ts";
 import { table } from "../table.ts";
 
 export interface CreateOptions {
@@ -19,18 +19,21 @@ export interface CreateOptions {
   stopped?: boolean;
   plan?: boolean;
   wait?: boolean;
+  force?: boolean;
 }
+
+const HINT = "nothing was created; roost help vm-file shows a whole definition";
 
 export async function createVms(session: Session, options: CreateOptions): Promise<void> {
   const { io, client, limits } = session;
-  const name = options.file === "-" ? "stdin" : options.file;
-  const text = options.file === "-" ? await io.readStdin() : await readFile(session, options.file);
+  const { name, text } = await readInput(session, options.file);
   const file = await parseVmFile(name, text);
   const request = {
     definitions: file.definitions,
     node: options.node ?? "",
     hold: options.hold ?? false,
     stopped: options.stopped ?? false,
+    force: options.force ?? false,
     requestId: io.newId(),
   };
   const create = (plan: boolean): ReturnType<typeof client.call<"VmService", "CreateVm">> =>
@@ -42,11 +45,11 @@ export async function createVms(session: Session, options: CreateOptions): Promi
       () => [],
       (error: unknown) => violationsOf(error) ?? [],
     );
-    throw located(file, name, more);
+    throw located(file, name, more, HINT);
   }
   const answer = await create(options.plan ?? false).catch((error: unknown) => {
     const violations = violationsOf(error);
-    throw violations === null ? error : located(file, name, violations);
+    throw violations === null ? error : located(file, name, violations, HINT);
   });
   const structured = session.format === "json" || session.format === "yaml" ? session.format : null;
   if (options.plan === true) {
@@ -73,9 +76,11 @@ export async function createVms(session: Session, options: CreateOptions): Promi
   }
 }
 
-async function readFile(session: Session, path: string): Promise<string> {
+/** A file's text, or standard input's for `-`, with the name for messages. */
+export async function readInput(session: Session, path: string): Promise<{ name: string; text: string }> {
+  if (path === "-") return { name: "stdin", text: await session.io.readStdin() };
   try {
-    return await session.io.readFile(path);
+    return { name: path, text: await session.io.readFile(path) };
   } catch (error) {
     const code = (error as NodeJS.ErrnoException).code;
     if (code === "ENOENT") throw new RoostError({ kind: "not-found", what: "file", name: path }, "use - to read standard input");
@@ -83,12 +88,12 @@ async function readFile(session: Session, path: string): Promise<string> {
   }
 }
 
-function violationsOf(error: unknown): Violation[] | null {
+export function violationsOf(error: unknown): Violation[] | null {
   return error instanceof RoostError && error.fault.kind === "invalid" ? error.fault.violations : null;
 }
 
 /** All faults in the order of the file; what the file itself got wrong is not said twice. */
-function located(file: VmFile, name: string, fromCluster: Violation[]): RoostError {
+export function located<T>(file: DefinitionFile<T>, name: string, fromCluster: Violation[], hint: string): RoostError {
   const own = new Set(file.faults.map(({ index, field }) => `${index} ${topOf(field)}`));
   const all: { place: Place; field: string; message: string }[] = [];
   const add = (index: number, field: string, message: string): void => void all.push({ place: file.locate(index, field), field, message });
@@ -107,7 +112,7 @@ function located(file: VmFile, name: string, fromCluster: Violation[]): RoostErr
     field: place.text,
     message: field === "" ? message : `${field}: ${message}`,
   }));
-  return new RoostError({ kind: "invalid", violations }, "nothing was created; roost help vm-file shows a whole definition");
+  return new RoostError({ kind: "invalid", violations }, hint);
 }
 
 /** `memory` for memoryMib and memory_mib: the same thing in another spelling has the same faults. */

@@ -80,7 +80,7 @@ async function getVm(session: Session, name: string): Promise<Vm__Output> {
 interface VerbOptions {
   wait?: boolean;
   node?: string;
-  hold?: boolean;
+  force?: boolean;
 }
 
 /** A wish for each VM named; with --wait each is followed to its goal. */
@@ -109,6 +109,15 @@ async function wish(
   }
 }
 
+function cpuText(vm: Vm__Output): string {
+  const definition = vm.definition;
+  const cpus = String(definition?.cpus ?? 0);
+  if (definition?.cpuPinning === null || definition?.cpuPinning === undefined) return cpus;
+  const asked = definition.cpuPinning.numa === "one" ? "of one NUMA node" : "anywhere on the node";
+  if (vm.pinnedCpus.length > 0) return `${cpus}, pinned to CPUs ${vm.pinnedCpus.join(",")}`;
+  return vm.unpinned === "" ? `${cpus}, to be pinned ${asked}` : `${cpus}, not pinned: ${vm.unpinned}`;
+}
+
 function show(io: Io, vm: Vm__Output): void {
   const definition = vm.definition;
   io.out(
@@ -121,7 +130,12 @@ function show(io: Io, vm: Vm__Output): void {
       ["Node", vm.node === "" ? "" : `${vm.node}, generation ${formatGeneration(vm.generation)}`],
       ["Home", vm.homeNode],
       ["HA", vm.underHa ? `yes, priority ${definition?.ha?.priority ?? 0}` : "no"],
-      ["CPUs", String(definition?.cpus ?? 0)],
+      ["CPUs", cpuText(vm)],
+      ["VDC", definition?.vdc ?? ""],
+      ["Partition", definition?.partition ?? ""],
+      ["Requires", definition?.requirements ?? ""],
+      ["Rank", definition?.rank ?? ""],
+      ["Policies", vm.policies.join(", ")],
       ["Memory", formatMib(definition?.memoryMib ?? 0)],
       ["Labels", labelText(definition?.labels ?? {})],
       ["Failures", vm.failures === 0 ? "" : String(vm.failures)],
@@ -145,6 +159,7 @@ export function addVmCommands(program: Command, io: Io): void {
     .description("create VMs from a file of definitions (roost help vm-file)")
     .requiredOption("-f, --file <file>", "YAML or JSON; - reads standard input")
     .option("--node <node>", "only this node will do")
+    .option("--force", "with --node: although a preference is for others")
     .option("--hold", "keep from the scheduler until started by hand")
     .option("--stopped", "create, but do not start")
     .option("--plan", "check everything, create nothing")
@@ -186,13 +201,28 @@ export function addVmCommands(program: Command, io: Io): void {
     .alias("deploy")
     .description("start stopped VMs; release held ones to the scheduler")
     .option("--node <node>", "only this node will do")
+    .option("--force", "with --node: although a preference is for others; never passes a must")
     .option(...waitOption)
     .action((names: string[], options: VerbOptions, command: Command) =>
-      withSession(io, command, (session) =>
-        wish(session, names, options, "running", (name) =>
-          session.client.call("VmService", "StartVm", { vm: name, node: options.node ?? "", requestId: io.newId() }, session.limits),
-        ),
-      ),
+      withSession(io, command, (session) => {
+        const { node = "", force = false } = options;
+        return wish(session, names, options, "running", (name) =>
+          session.client.call("VmService", "StartVm", { vm: name, node, force, requestId: io.newId() }, session.limits),
+        );
+      }),
+    );
+
+  vm.command("migrate <vm...>")
+    .description("move stopped VMs to another node (running ones: not yet)")
+    .requiredOption("--node <node>", "where to")
+    .option("--force", "although a preference is for others; never passes a must")
+    .action((names: string[], options: { node: string; force?: boolean }, command: Command) =>
+      withSession(io, command, async (session) => {
+        const { node, force = false } = options;
+        await wish(session, names, {}, "stopped", (name) =>
+          session.client.call("VmService", "MigrateVm", { vm: name, node, force, requestId: io.newId() }, session.limits),
+        );
+      }),
     );
 
   for (const force of [false, true]) {

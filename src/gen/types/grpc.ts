@@ -15,21 +15,34 @@ import type { Boot as _roost_v1_Boot, Boot__Output as _roost_v1_Boot__Output } f
 import type { ClusterServiceClient as _roost_v1_ClusterServiceClient, ClusterServiceDefinition as _roost_v1_ClusterServiceDefinition } from './roost/v1/ClusterService.ts';
 import type { ConfirmJoinRequest as _roost_v1_ConfirmJoinRequest, ConfirmJoinRequest__Output as _roost_v1_ConfirmJoinRequest__Output } from './roost/v1/ConfirmJoinRequest.ts';
 import type { ConfirmJoinResponse as _roost_v1_ConfirmJoinResponse, ConfirmJoinResponse__Output as _roost_v1_ConfirmJoinResponse__Output } from './roost/v1/ConfirmJoinResponse.ts';
+import type { Cpu as _roost_v1_Cpu, Cpu__Output as _roost_v1_Cpu__Output } from './roost/v1/Cpu.ts';
+import type { CpuPinning as _roost_v1_CpuPinning, CpuPinning__Output as _roost_v1_CpuPinning__Output } from './roost/v1/CpuPinning.ts';
+import type { CpuTopology as _roost_v1_CpuTopology, CpuTopology__Output as _roost_v1_CpuTopology__Output } from './roost/v1/CpuTopology.ts';
+import type { CreatePolicyRequest as _roost_v1_CreatePolicyRequest, CreatePolicyRequest__Output as _roost_v1_CreatePolicyRequest__Output } from './roost/v1/CreatePolicyRequest.ts';
+import type { CreatePolicyResponse as _roost_v1_CreatePolicyResponse, CreatePolicyResponse__Output as _roost_v1_CreatePolicyResponse__Output } from './roost/v1/CreatePolicyResponse.ts';
 import type { CreatePoolRequest as _roost_v1_CreatePoolRequest, CreatePoolRequest__Output as _roost_v1_CreatePoolRequest__Output } from './roost/v1/CreatePoolRequest.ts';
 import type { CreatePoolResponse as _roost_v1_CreatePoolResponse, CreatePoolResponse__Output as _roost_v1_CreatePoolResponse__Output } from './roost/v1/CreatePoolResponse.ts';
 import type { CreateTokenRequest as _roost_v1_CreateTokenRequest, CreateTokenRequest__Output as _roost_v1_CreateTokenRequest__Output } from './roost/v1/CreateTokenRequest.ts';
 import type { CreateTokenResponse as _roost_v1_CreateTokenResponse, CreateTokenResponse__Output as _roost_v1_CreateTokenResponse__Output } from './roost/v1/CreateTokenResponse.ts';
 import type { CreateVmRequest as _roost_v1_CreateVmRequest, CreateVmRequest__Output as _roost_v1_CreateVmRequest__Output } from './roost/v1/CreateVmRequest.ts';
 import type { CreateVmResponse as _roost_v1_CreateVmResponse, CreateVmResponse__Output as _roost_v1_CreateVmResponse__Output } from './roost/v1/CreateVmResponse.ts';
+import type { DeletePolicyRequest as _roost_v1_DeletePolicyRequest, DeletePolicyRequest__Output as _roost_v1_DeletePolicyRequest__Output } from './roost/v1/DeletePolicyRequest.ts';
+import type { DeletePolicyResponse as _roost_v1_DeletePolicyResponse, DeletePolicyResponse__Output as _roost_v1_DeletePolicyResponse__Output } from './roost/v1/DeletePolicyResponse.ts';
 import type { DeletePoolRequest as _roost_v1_DeletePoolRequest, DeletePoolRequest__Output as _roost_v1_DeletePoolRequest__Output } from './roost/v1/DeletePoolRequest.ts';
 import type { DeletePoolResponse as _roost_v1_DeletePoolResponse, DeletePoolResponse__Output as _roost_v1_DeletePoolResponse__Output } from './roost/v1/DeletePoolResponse.ts';
 import type { DeleteVmRequest as _roost_v1_DeleteVmRequest, DeleteVmRequest__Output as _roost_v1_DeleteVmRequest__Output } from './roost/v1/DeleteVmRequest.ts';
 import type { DeleteVmResponse as _roost_v1_DeleteVmResponse, DeleteVmResponse__Output as _roost_v1_DeleteVmResponse__Output } from './roost/v1/DeleteVmResponse.ts';
 import type { DisableNodeRequest as _roost_v1_DisableNodeRequest, DisableNodeRequest__Output as _roost_v1_DisableNodeRequest__Output } from './roost/v1/DisableNodeRequest.ts';
 import type { DisableNodeResponse as _roost_v1_DisableNodeResponse, DisableNodeResponse__Output as _roost_v1_DisableNodeResponse__Output } from './roost/v1/DisableNodeResponse.ts';
+import type { DisablePolicyRequest as _roost_v1_DisablePolicyRequest, DisablePolicyRequest__Output as _roost_v1_DisablePolicyRequest__Output } from './roost/v1/DisablePolicyRequest.ts';
+import type { DisablePolicyResponse as _roost_v1_DisablePolicyResponse, DisablePolicyResponse__Output as _roost_v1_DisablePolicyResponse__Output } from './roost/v1/DisablePolicyResponse.ts';
 import type { Disk as _roost_v1_Disk, Disk__Output as _roost_v1_Disk__Output } from './roost/v1/Disk.ts';
+import type { EditNodeRequest as _roost_v1_EditNodeRequest, EditNodeRequest__Output as _roost_v1_EditNodeRequest__Output } from './roost/v1/EditNodeRequest.ts';
+import type { EditNodeResponse as _roost_v1_EditNodeResponse, EditNodeResponse__Output as _roost_v1_EditNodeResponse__Output } from './roost/v1/EditNodeResponse.ts';
 import type { EnableNodeRequest as _roost_v1_EnableNodeRequest, EnableNodeRequest__Output as _roost_v1_EnableNodeRequest__Output } from './roost/v1/EnableNodeRequest.ts';
 import type { EnableNodeResponse as _roost_v1_EnableNodeResponse, EnableNodeResponse__Output as _roost_v1_EnableNodeResponse__Output } from './roost/v1/EnableNodeResponse.ts';
+import type { EnablePolicyRequest as _roost_v1_EnablePolicyRequest, EnablePolicyRequest__Output as _roost_v1_EnablePolicyRequest__Output } from './roost/v1/EnablePolicyRequest.ts';
+import type { EnablePolicyResponse as _roost_v1_EnablePolicyResponse, EnablePolicyResponse__Output as _roost_v1_EnablePolicyResponse__Output } from './roost/v1/EnablePolicyResponse.ts';
 import type { ErrorDetail as _roost_v1_ErrorDetail, ErrorDetail__Output as _roost_v1_ErrorDetail__Output } from './roost/v1/ErrorDetail.ts';
 import type { Event as _roost_v1_Event, Event__Output as _roost_v1_Event__Output } from './roost/v1/Event.ts';
 import type { Failover as _roost_v1_Failover, Failover__Output as _roost_v1_Failover__Output } from './roost/v1/Failover.ts';
@@ -40,6 +53,8 @@ import type { GetClusterRequest as _roost_v1_GetClusterRequest, GetClusterReques
 import type { GetClusterResponse as _roost_v1_GetClusterResponse, GetClusterResponse__Output as _roost_v1_GetClusterResponse__Output } from './roost/v1/GetClusterResponse.ts';
 import type { GetNodeRequest as _roost_v1_GetNodeRequest, GetNodeRequest__Output as _roost_v1_GetNodeRequest__Output } from './roost/v1/GetNodeRequest.ts';
 import type { GetNodeResponse as _roost_v1_GetNodeResponse, GetNodeResponse__Output as _roost_v1_GetNodeResponse__Output } from './roost/v1/GetNodeResponse.ts';
+import type { GetPolicyRequest as _roost_v1_GetPolicyRequest, GetPolicyRequest__Output as _roost_v1_GetPolicyRequest__Output } from './roost/v1/GetPolicyRequest.ts';
+import type { GetPolicyResponse as _roost_v1_GetPolicyResponse, GetPolicyResponse__Output as _roost_v1_GetPolicyResponse__Output } from './roost/v1/GetPolicyResponse.ts';
 import type { GetVmRequest as _roost_v1_GetVmRequest, GetVmRequest__Output as _roost_v1_GetVmRequest__Output } from './roost/v1/GetVmRequest.ts';
 import type { GetVmResponse as _roost_v1_GetVmResponse, GetVmResponse__Output as _roost_v1_GetVmResponse__Output } from './roost/v1/GetVmResponse.ts';
 import type { Ha as _roost_v1_Ha, Ha__Output as _roost_v1_Ha__Output } from './roost/v1/Ha.ts';
@@ -48,10 +63,14 @@ import type { IssueCertificateRequest as _roost_v1_IssueCertificateRequest, Issu
 import type { IssueCertificateResponse as _roost_v1_IssueCertificateResponse, IssueCertificateResponse__Output as _roost_v1_IssueCertificateResponse__Output } from './roost/v1/IssueCertificateResponse.ts';
 import type { JoinRequest as _roost_v1_JoinRequest, JoinRequest__Output as _roost_v1_JoinRequest__Output } from './roost/v1/JoinRequest.ts';
 import type { JoinResponse as _roost_v1_JoinResponse, JoinResponse__Output as _roost_v1_JoinResponse__Output } from './roost/v1/JoinResponse.ts';
+import type { LintPoliciesRequest as _roost_v1_LintPoliciesRequest, LintPoliciesRequest__Output as _roost_v1_LintPoliciesRequest__Output } from './roost/v1/LintPoliciesRequest.ts';
+import type { LintPoliciesResponse as _roost_v1_LintPoliciesResponse, LintPoliciesResponse__Output as _roost_v1_LintPoliciesResponse__Output } from './roost/v1/LintPoliciesResponse.ts';
 import type { ListFailoversRequest as _roost_v1_ListFailoversRequest, ListFailoversRequest__Output as _roost_v1_ListFailoversRequest__Output } from './roost/v1/ListFailoversRequest.ts';
 import type { ListFailoversResponse as _roost_v1_ListFailoversResponse, ListFailoversResponse__Output as _roost_v1_ListFailoversResponse__Output } from './roost/v1/ListFailoversResponse.ts';
 import type { ListNodesRequest as _roost_v1_ListNodesRequest, ListNodesRequest__Output as _roost_v1_ListNodesRequest__Output } from './roost/v1/ListNodesRequest.ts';
 import type { ListNodesResponse as _roost_v1_ListNodesResponse, ListNodesResponse__Output as _roost_v1_ListNodesResponse__Output } from './roost/v1/ListNodesResponse.ts';
+import type { ListPoliciesRequest as _roost_v1_ListPoliciesRequest, ListPoliciesRequest__Output as _roost_v1_ListPoliciesRequest__Output } from './roost/v1/ListPoliciesRequest.ts';
+import type { ListPoliciesResponse as _roost_v1_ListPoliciesResponse, ListPoliciesResponse__Output as _roost_v1_ListPoliciesResponse__Output } from './roost/v1/ListPoliciesResponse.ts';
 import type { ListPoolsRequest as _roost_v1_ListPoolsRequest, ListPoolsRequest__Output as _roost_v1_ListPoolsRequest__Output } from './roost/v1/ListPoolsRequest.ts';
 import type { ListPoolsResponse as _roost_v1_ListPoolsResponse, ListPoolsResponse__Output as _roost_v1_ListPoolsResponse__Output } from './roost/v1/ListPoolsResponse.ts';
 import type { ListSettingsRequest as _roost_v1_ListSettingsRequest, ListSettingsRequest__Output as _roost_v1_ListSettingsRequest__Output } from './roost/v1/ListSettingsRequest.ts';
@@ -60,11 +79,20 @@ import type { ListTokensRequest as _roost_v1_ListTokensRequest, ListTokensReques
 import type { ListTokensResponse as _roost_v1_ListTokensResponse, ListTokensResponse__Output as _roost_v1_ListTokensResponse__Output } from './roost/v1/ListTokensResponse.ts';
 import type { ListVmsRequest as _roost_v1_ListVmsRequest, ListVmsRequest__Output as _roost_v1_ListVmsRequest__Output } from './roost/v1/ListVmsRequest.ts';
 import type { ListVmsResponse as _roost_v1_ListVmsResponse, ListVmsResponse__Output as _roost_v1_ListVmsResponse__Output } from './roost/v1/ListVmsResponse.ts';
+import type { ListZonesRequest as _roost_v1_ListZonesRequest, ListZonesRequest__Output as _roost_v1_ListZonesRequest__Output } from './roost/v1/ListZonesRequest.ts';
+import type { ListZonesResponse as _roost_v1_ListZonesResponse, ListZonesResponse__Output as _roost_v1_ListZonesResponse__Output } from './roost/v1/ListZonesResponse.ts';
+import type { MigrateVmRequest as _roost_v1_MigrateVmRequest, MigrateVmRequest__Output as _roost_v1_MigrateVmRequest__Output } from './roost/v1/MigrateVmRequest.ts';
+import type { MigrateVmResponse as _roost_v1_MigrateVmResponse, MigrateVmResponse__Output as _roost_v1_MigrateVmResponse__Output } from './roost/v1/MigrateVmResponse.ts';
 import type { Nic as _roost_v1_Nic, Nic__Output as _roost_v1_Nic__Output } from './roost/v1/Nic.ts';
 import type { Node as _roost_v1_Node, Node__Output as _roost_v1_Node__Output } from './roost/v1/Node.ts';
 import type { NodeServiceClient as _roost_v1_NodeServiceClient, NodeServiceDefinition as _roost_v1_NodeServiceDefinition } from './roost/v1/NodeService.ts';
+import type { NumaNode as _roost_v1_NumaNode, NumaNode__Output as _roost_v1_NumaNode__Output } from './roost/v1/NumaNode.ts';
 import type { PeerAddress as _roost_v1_PeerAddress, PeerAddress__Output as _roost_v1_PeerAddress__Output } from './roost/v1/PeerAddress.ts';
 import type { PendingReason as _roost_v1_PendingReason, PendingReason__Output as _roost_v1_PendingReason__Output } from './roost/v1/PendingReason.ts';
+import type { Policy as _roost_v1_Policy, Policy__Output as _roost_v1_Policy__Output } from './roost/v1/Policy.ts';
+import type { PolicyFinding as _roost_v1_PolicyFinding, PolicyFinding__Output as _roost_v1_PolicyFinding__Output } from './roost/v1/PolicyFinding.ts';
+import type { PolicyServiceClient as _roost_v1_PolicyServiceClient, PolicyServiceDefinition as _roost_v1_PolicyServiceDefinition } from './roost/v1/PolicyService.ts';
+import type { PolicyViolation as _roost_v1_PolicyViolation, PolicyViolation__Output as _roost_v1_PolicyViolation__Output } from './roost/v1/PolicyViolation.ts';
 import type { Pool as _roost_v1_Pool, Pool__Output as _roost_v1_Pool__Output } from './roost/v1/Pool.ts';
 import type { PoolOnNode as _roost_v1_PoolOnNode, PoolOnNode__Output as _roost_v1_PoolOnNode__Output } from './roost/v1/PoolOnNode.ts';
 import type { PoolServiceClient as _roost_v1_PoolServiceClient, PoolServiceDefinition as _roost_v1_PoolServiceDefinition } from './roost/v1/PoolService.ts';
@@ -72,6 +100,8 @@ import type { PoolStatus as _roost_v1_PoolStatus, PoolStatus__Output as _roost_v
 import type { ReadInfo as _roost_v1_ReadInfo, ReadInfo__Output as _roost_v1_ReadInfo__Output } from './roost/v1/ReadInfo.ts';
 import type { RevokeTokenRequest as _roost_v1_RevokeTokenRequest, RevokeTokenRequest__Output as _roost_v1_RevokeTokenRequest__Output } from './roost/v1/RevokeTokenRequest.ts';
 import type { RevokeTokenResponse as _roost_v1_RevokeTokenResponse, RevokeTokenResponse__Output as _roost_v1_RevokeTokenResponse__Output } from './roost/v1/RevokeTokenResponse.ts';
+import type { SetZoneRequest as _roost_v1_SetZoneRequest, SetZoneRequest__Output as _roost_v1_SetZoneRequest__Output } from './roost/v1/SetZoneRequest.ts';
+import type { SetZoneResponse as _roost_v1_SetZoneResponse, SetZoneResponse__Output as _roost_v1_SetZoneResponse__Output } from './roost/v1/SetZoneResponse.ts';
 import type { Setting as _roost_v1_Setting, Setting__Output as _roost_v1_Setting__Output } from './roost/v1/Setting.ts';
 import type { ShutdownVmRequest as _roost_v1_ShutdownVmRequest, ShutdownVmRequest__Output as _roost_v1_ShutdownVmRequest__Output } from './roost/v1/ShutdownVmRequest.ts';
 import type { ShutdownVmResponse as _roost_v1_ShutdownVmResponse, ShutdownVmResponse__Output as _roost_v1_ShutdownVmResponse__Output } from './roost/v1/ShutdownVmResponse.ts';
@@ -80,6 +110,8 @@ import type { StartVmResponse as _roost_v1_StartVmResponse, StartVmResponse__Out
 import type { StopAgentRequest as _roost_v1_StopAgentRequest, StopAgentRequest__Output as _roost_v1_StopAgentRequest__Output } from './roost/v1/StopAgentRequest.ts';
 import type { StopAgentResponse as _roost_v1_StopAgentResponse, StopAgentResponse__Output as _roost_v1_StopAgentResponse__Output } from './roost/v1/StopAgentResponse.ts';
 import type { Token as _roost_v1_Token, Token__Output as _roost_v1_Token__Output } from './roost/v1/Token.ts';
+import type { UpdatePolicyRequest as _roost_v1_UpdatePolicyRequest, UpdatePolicyRequest__Output as _roost_v1_UpdatePolicyRequest__Output } from './roost/v1/UpdatePolicyRequest.ts';
+import type { UpdatePolicyResponse as _roost_v1_UpdatePolicyResponse, UpdatePolicyResponse__Output as _roost_v1_UpdatePolicyResponse__Output } from './roost/v1/UpdatePolicyResponse.ts';
 import type { UpdateSettingRequest as _roost_v1_UpdateSettingRequest, UpdateSettingRequest__Output as _roost_v1_UpdateSettingRequest__Output } from './roost/v1/UpdateSettingRequest.ts';
 import type { UpdateSettingResponse as _roost_v1_UpdateSettingResponse, UpdateSettingResponse__Output as _roost_v1_UpdateSettingResponse__Output } from './roost/v1/UpdateSettingResponse.ts';
 import type { Vm as _roost_v1_Vm, Vm__Output as _roost_v1_Vm__Output } from './roost/v1/Vm.ts';
@@ -89,6 +121,7 @@ import type { WatchEventsRequest as _roost_v1_WatchEventsRequest, WatchEventsReq
 import type { WatchEventsResponse as _roost_v1_WatchEventsResponse, WatchEventsResponse__Output as _roost_v1_WatchEventsResponse__Output } from './roost/v1/WatchEventsResponse.ts';
 import type { WatchVmRequest as _roost_v1_WatchVmRequest, WatchVmRequest__Output as _roost_v1_WatchVmRequest__Output } from './roost/v1/WatchVmRequest.ts';
 import type { WatchVmResponse as _roost_v1_WatchVmResponse, WatchVmResponse__Output as _roost_v1_WatchVmResponse__Output } from './roost/v1/WatchVmResponse.ts';
+import type { Zone as _roost_v1_Zone, Zone__Output as _roost_v1_Zone__Output } from './roost/v1/Zone.ts';
 
 type SubtypeConstructor<Constructor extends new (...args: any) => any, Subtype> = {
   new(...args: ConstructorParameters<Constructor>): Subtype;
@@ -119,21 +152,34 @@ export interface ProtoGrpcType {
       ConfirmJoinRequest: MessageTypeDefinition<_roost_v1_ConfirmJoinRequest, _roost_v1_ConfirmJoinRequest__Output>
       ConfirmJoinResponse: MessageTypeDefinition<_roost_v1_ConfirmJoinResponse, _roost_v1_ConfirmJoinResponse__Output>
       Consistency: EnumTypeDefinition
+      Cpu: MessageTypeDefinition<_roost_v1_Cpu, _roost_v1_Cpu__Output>
+      CpuPinning: MessageTypeDefinition<_roost_v1_CpuPinning, _roost_v1_CpuPinning__Output>
+      CpuTopology: MessageTypeDefinition<_roost_v1_CpuTopology, _roost_v1_CpuTopology__Output>
+      CreatePolicyRequest: MessageTypeDefinition<_roost_v1_CreatePolicyRequest, _roost_v1_CreatePolicyRequest__Output>
+      CreatePolicyResponse: MessageTypeDefinition<_roost_v1_CreatePolicyResponse, _roost_v1_CreatePolicyResponse__Output>
       CreatePoolRequest: MessageTypeDefinition<_roost_v1_CreatePoolRequest, _roost_v1_CreatePoolRequest__Output>
       CreatePoolResponse: MessageTypeDefinition<_roost_v1_CreatePoolResponse, _roost_v1_CreatePoolResponse__Output>
       CreateTokenRequest: MessageTypeDefinition<_roost_v1_CreateTokenRequest, _roost_v1_CreateTokenRequest__Output>
       CreateTokenResponse: MessageTypeDefinition<_roost_v1_CreateTokenResponse, _roost_v1_CreateTokenResponse__Output>
       CreateVmRequest: MessageTypeDefinition<_roost_v1_CreateVmRequest, _roost_v1_CreateVmRequest__Output>
       CreateVmResponse: MessageTypeDefinition<_roost_v1_CreateVmResponse, _roost_v1_CreateVmResponse__Output>
+      DeletePolicyRequest: MessageTypeDefinition<_roost_v1_DeletePolicyRequest, _roost_v1_DeletePolicyRequest__Output>
+      DeletePolicyResponse: MessageTypeDefinition<_roost_v1_DeletePolicyResponse, _roost_v1_DeletePolicyResponse__Output>
       DeletePoolRequest: MessageTypeDefinition<_roost_v1_DeletePoolRequest, _roost_v1_DeletePoolRequest__Output>
       DeletePoolResponse: MessageTypeDefinition<_roost_v1_DeletePoolResponse, _roost_v1_DeletePoolResponse__Output>
       DeleteVmRequest: MessageTypeDefinition<_roost_v1_DeleteVmRequest, _roost_v1_DeleteVmRequest__Output>
       DeleteVmResponse: MessageTypeDefinition<_roost_v1_DeleteVmResponse, _roost_v1_DeleteVmResponse__Output>
       DisableNodeRequest: MessageTypeDefinition<_roost_v1_DisableNodeRequest, _roost_v1_DisableNodeRequest__Output>
       DisableNodeResponse: MessageTypeDefinition<_roost_v1_DisableNodeResponse, _roost_v1_DisableNodeResponse__Output>
+      DisablePolicyRequest: MessageTypeDefinition<_roost_v1_DisablePolicyRequest, _roost_v1_DisablePolicyRequest__Output>
+      DisablePolicyResponse: MessageTypeDefinition<_roost_v1_DisablePolicyResponse, _roost_v1_DisablePolicyResponse__Output>
       Disk: MessageTypeDefinition<_roost_v1_Disk, _roost_v1_Disk__Output>
+      EditNodeRequest: MessageTypeDefinition<_roost_v1_EditNodeRequest, _roost_v1_EditNodeRequest__Output>
+      EditNodeResponse: MessageTypeDefinition<_roost_v1_EditNodeResponse, _roost_v1_EditNodeResponse__Output>
       EnableNodeRequest: MessageTypeDefinition<_roost_v1_EnableNodeRequest, _roost_v1_EnableNodeRequest__Output>
       EnableNodeResponse: MessageTypeDefinition<_roost_v1_EnableNodeResponse, _roost_v1_EnableNodeResponse__Output>
+      EnablePolicyRequest: MessageTypeDefinition<_roost_v1_EnablePolicyRequest, _roost_v1_EnablePolicyRequest__Output>
+      EnablePolicyResponse: MessageTypeDefinition<_roost_v1_EnablePolicyResponse, _roost_v1_EnablePolicyResponse__Output>
       ErrorDetail: MessageTypeDefinition<_roost_v1_ErrorDetail, _roost_v1_ErrorDetail__Output>
       Event: MessageTypeDefinition<_roost_v1_Event, _roost_v1_Event__Output>
       Failover: MessageTypeDefinition<_roost_v1_Failover, _roost_v1_Failover__Output>
@@ -144,6 +190,8 @@ export interface ProtoGrpcType {
       GetClusterResponse: MessageTypeDefinition<_roost_v1_GetClusterResponse, _roost_v1_GetClusterResponse__Output>
       GetNodeRequest: MessageTypeDefinition<_roost_v1_GetNodeRequest, _roost_v1_GetNodeRequest__Output>
       GetNodeResponse: MessageTypeDefinition<_roost_v1_GetNodeResponse, _roost_v1_GetNodeResponse__Output>
+      GetPolicyRequest: MessageTypeDefinition<_roost_v1_GetPolicyRequest, _roost_v1_GetPolicyRequest__Output>
+      GetPolicyResponse: MessageTypeDefinition<_roost_v1_GetPolicyResponse, _roost_v1_GetPolicyResponse__Output>
       GetVmRequest: MessageTypeDefinition<_roost_v1_GetVmRequest, _roost_v1_GetVmRequest__Output>
       GetVmResponse: MessageTypeDefinition<_roost_v1_GetVmResponse, _roost_v1_GetVmResponse__Output>
       Ha: MessageTypeDefinition<_roost_v1_Ha, _roost_v1_Ha__Output>
@@ -152,10 +200,14 @@ export interface ProtoGrpcType {
       IssueCertificateResponse: MessageTypeDefinition<_roost_v1_IssueCertificateResponse, _roost_v1_IssueCertificateResponse__Output>
       JoinRequest: MessageTypeDefinition<_roost_v1_JoinRequest, _roost_v1_JoinRequest__Output>
       JoinResponse: MessageTypeDefinition<_roost_v1_JoinResponse, _roost_v1_JoinResponse__Output>
+      LintPoliciesRequest: MessageTypeDefinition<_roost_v1_LintPoliciesRequest, _roost_v1_LintPoliciesRequest__Output>
+      LintPoliciesResponse: MessageTypeDefinition<_roost_v1_LintPoliciesResponse, _roost_v1_LintPoliciesResponse__Output>
       ListFailoversRequest: MessageTypeDefinition<_roost_v1_ListFailoversRequest, _roost_v1_ListFailoversRequest__Output>
       ListFailoversResponse: MessageTypeDefinition<_roost_v1_ListFailoversResponse, _roost_v1_ListFailoversResponse__Output>
       ListNodesRequest: MessageTypeDefinition<_roost_v1_ListNodesRequest, _roost_v1_ListNodesRequest__Output>
       ListNodesResponse: MessageTypeDefinition<_roost_v1_ListNodesResponse, _roost_v1_ListNodesResponse__Output>
+      ListPoliciesRequest: MessageTypeDefinition<_roost_v1_ListPoliciesRequest, _roost_v1_ListPoliciesRequest__Output>
+      ListPoliciesResponse: MessageTypeDefinition<_roost_v1_ListPoliciesResponse, _roost_v1_ListPoliciesResponse__Output>
       ListPoolsRequest: MessageTypeDefinition<_roost_v1_ListPoolsRequest, _roost_v1_ListPoolsRequest__Output>
       ListPoolsResponse: MessageTypeDefinition<_roost_v1_ListPoolsResponse, _roost_v1_ListPoolsResponse__Output>
       ListSettingsRequest: MessageTypeDefinition<_roost_v1_ListSettingsRequest, _roost_v1_ListSettingsRequest__Output>
@@ -164,11 +216,20 @@ export interface ProtoGrpcType {
       ListTokensResponse: MessageTypeDefinition<_roost_v1_ListTokensResponse, _roost_v1_ListTokensResponse__Output>
       ListVmsRequest: MessageTypeDefinition<_roost_v1_ListVmsRequest, _roost_v1_ListVmsRequest__Output>
       ListVmsResponse: MessageTypeDefinition<_roost_v1_ListVmsResponse, _roost_v1_ListVmsResponse__Output>
+      ListZonesRequest: MessageTypeDefinition<_roost_v1_ListZonesRequest, _roost_v1_ListZonesRequest__Output>
+      ListZonesResponse: MessageTypeDefinition<_roost_v1_ListZonesResponse, _roost_v1_ListZonesResponse__Output>
+      MigrateVmRequest: MessageTypeDefinition<_roost_v1_MigrateVmRequest, _roost_v1_MigrateVmRequest__Output>
+      MigrateVmResponse: MessageTypeDefinition<_roost_v1_MigrateVmResponse, _roost_v1_MigrateVmResponse__Output>
       Nic: MessageTypeDefinition<_roost_v1_Nic, _roost_v1_Nic__Output>
       Node: MessageTypeDefinition<_roost_v1_Node, _roost_v1_Node__Output>
       NodeService: SubtypeConstructor<typeof grpc.Client, _roost_v1_NodeServiceClient> & { service: _roost_v1_NodeServiceDefinition }
+      NumaNode: MessageTypeDefinition<_roost_v1_NumaNode, _roost_v1_NumaNode__Output>
       PeerAddress: MessageTypeDefinition<_roost_v1_PeerAddress, _roost_v1_PeerAddress__Output>
       PendingReason: MessageTypeDefinition<_roost_v1_PendingReason, _roost_v1_PendingReason__Output>
+      Policy: MessageTypeDefinition<_roost_v1_Policy, _roost_v1_Policy__Output>
+      PolicyFinding: MessageTypeDefinition<_roost_v1_PolicyFinding, _roost_v1_PolicyFinding__Output>
+      PolicyService: SubtypeConstructor<typeof grpc.Client, _roost_v1_PolicyServiceClient> & { service: _roost_v1_PolicyServiceDefinition }
+      PolicyViolation: MessageTypeDefinition<_roost_v1_PolicyViolation, _roost_v1_PolicyViolation__Output>
       Pool: MessageTypeDefinition<_roost_v1_Pool, _roost_v1_Pool__Output>
       PoolOnNode: MessageTypeDefinition<_roost_v1_PoolOnNode, _roost_v1_PoolOnNode__Output>
       PoolService: SubtypeConstructor<typeof grpc.Client, _roost_v1_PoolServiceClient> & { service: _roost_v1_PoolServiceDefinition }
@@ -176,6 +237,8 @@ export interface ProtoGrpcType {
       ReadInfo: MessageTypeDefinition<_roost_v1_ReadInfo, _roost_v1_ReadInfo__Output>
       RevokeTokenRequest: MessageTypeDefinition<_roost_v1_RevokeTokenRequest, _roost_v1_RevokeTokenRequest__Output>
       RevokeTokenResponse: MessageTypeDefinition<_roost_v1_RevokeTokenResponse, _roost_v1_RevokeTokenResponse__Output>
+      SetZoneRequest: MessageTypeDefinition<_roost_v1_SetZoneRequest, _roost_v1_SetZoneRequest__Output>
+      SetZoneResponse: MessageTypeDefinition<_roost_v1_SetZoneResponse, _roost_v1_SetZoneResponse__Output>
       Setting: MessageTypeDefinition<_roost_v1_Setting, _roost_v1_Setting__Output>
       ShutdownVmRequest: MessageTypeDefinition<_roost_v1_ShutdownVmRequest, _roost_v1_ShutdownVmRequest__Output>
       ShutdownVmResponse: MessageTypeDefinition<_roost_v1_ShutdownVmResponse, _roost_v1_ShutdownVmResponse__Output>
@@ -184,6 +247,8 @@ export interface ProtoGrpcType {
       StopAgentRequest: MessageTypeDefinition<_roost_v1_StopAgentRequest, _roost_v1_StopAgentRequest__Output>
       StopAgentResponse: MessageTypeDefinition<_roost_v1_StopAgentResponse, _roost_v1_StopAgentResponse__Output>
       Token: MessageTypeDefinition<_roost_v1_Token, _roost_v1_Token__Output>
+      UpdatePolicyRequest: MessageTypeDefinition<_roost_v1_UpdatePolicyRequest, _roost_v1_UpdatePolicyRequest__Output>
+      UpdatePolicyResponse: MessageTypeDefinition<_roost_v1_UpdatePolicyResponse, _roost_v1_UpdatePolicyResponse__Output>
       UpdateSettingRequest: MessageTypeDefinition<_roost_v1_UpdateSettingRequest, _roost_v1_UpdateSettingRequest__Output>
       UpdateSettingResponse: MessageTypeDefinition<_roost_v1_UpdateSettingResponse, _roost_v1_UpdateSettingResponse__Output>
       Vm: MessageTypeDefinition<_roost_v1_Vm, _roost_v1_Vm__Output>
@@ -193,6 +258,7 @@ export interface ProtoGrpcType {
       WatchEventsResponse: MessageTypeDefinition<_roost_v1_WatchEventsResponse, _roost_v1_WatchEventsResponse__Output>
       WatchVmRequest: MessageTypeDefinition<_roost_v1_WatchVmRequest, _roost_v1_WatchVmRequest__Output>
       WatchVmResponse: MessageTypeDefinition<_roost_v1_WatchVmResponse, _roost_v1_WatchVmResponse__Output>
+      Zone: MessageTypeDefinition<_roost_v1_Zone, _roost_v1_Zone__Output>
     }
   }
 }

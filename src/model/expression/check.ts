@@ -1,4 +1,5 @@
 /** Names and types of expressions, so that a mistake is refused when it is written and not found when a VM stays pending. */
+import { didYouMean } from "../../base/suggest.ts";
 import { parseExpression } from "./parse.ts";
 import type { Expression, ExpressionFault } from "./parse.ts";
 
@@ -15,7 +16,12 @@ export const NODE_VALUES: Readonly<Record<string, ValueType>> = {
   cpuModel: "text",
   hardwareAccelerated: "truth",
   cpus: "number",
+  sockets: "number",
+  cores: "number",
+  numaNodes: "number",
   memoryMib: "number",
+  measuredFreeMemoryMib: "number",
+  cpuUsedPercent: "number",
 };
 
 /** What placements change: for rank only, because requirements hold or do not, whoever else is on the node. */
@@ -65,7 +71,7 @@ function checkAs(text: string, wanted: ValueType, names: Readonly<Record<string,
   }
 }
 
-/** Labels are texts; compared with a number they count as one if they are one. */
+/** Labels and what probes print are texts; compared with a number they count as one if they are one. */
 function typeOf(expression: Expression, names: Readonly<Record<string, ValueType>>): ValueType {
   switch (expression.kind) {
     case "number":
@@ -73,12 +79,12 @@ function typeOf(expression: Expression, names: Readonly<Record<string, ValueType
     case "truth":
       return expression.kind;
     case "name": {
-      if (isLabel(expression.name)) return "text";
+      if (isOpen(expression.name)) return "text";
       const type = Object.hasOwn(names, expression.name) ? names[expression.name] : undefined;
       if (type !== undefined) return type;
       const known = Object.hasOwn(LOAD_VALUES, expression.name)
         ? `${expression.name} changes with every placement and is for rank only`
-        : `nothing is named ${expression.name}; there are ${Object.keys(names).join(", ")} and label.NAME`;
+        : `nothing is named ${expression.name}${didYouMean(expression.name, Object.keys(names))}; there are ${Object.keys(names).join(", ")}, label.NAME and probe.NAME`;
       throw new TypeFault(expression.at, known);
     }
     case "not":
@@ -124,10 +130,32 @@ function want(expression: Expression, wanted: ValueType, names: Readonly<Record<
     throw new TypeFault(expression.at, `${otherwise}, this is a ${found}`);
 }
 
-export function isLabel(name: string): boolean {
-  return name.startsWith("label.") && name.length > "label.".length;
+/** `label.rack` is a label, `probe.GPUS` what a probe printed; null for a name of the lists above. */
+export function splitOpen(name: string): { of: "label" | "probe"; key: string } | null {
+  const match = /^(label|probe)\.(.+)$/.exec(name);
+  return match === null ? null : { of: match[1] as "label" | "probe", key: match[2] ?? "" };
+}
+
+/** Names in a text that has been checked, with their places. */
+export function namesIn(text: string): { name: string; at: number }[] {
+  const parsed = parseExpression(text);
+  const found: { name: string; at: number }[] = [];
+  const visit = (expression: Expression): void => {
+    if (expression.kind === "name") found.push({ name: expression.name, at: expression.at });
+    if ("of" in expression) visit(expression.of);
+    if ("left" in expression) {
+      visit(expression.left);
+      visit(expression.right);
+    }
+  };
+  if (parsed.ok) visit(parsed.expression);
+  return found;
+}
+
+function isOpen(name: string): boolean {
+  return splitOpen(name) !== null;
 }
 
 function labelled(expression: Expression): boolean {
-  return expression.kind === "name" && isLabel(expression.name);
+  return expression.kind === "name" && isOpen(expression.name);
 }

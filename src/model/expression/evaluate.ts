@@ -1,5 +1,5 @@
 /** Values of checked expressions on a node. */
-import { isLabel } from "./check.ts";
+import { splitOpen } from "./check.ts";
 import type { Expression } from "./parse.ts";
 import type { Node } from "../node.ts";
 
@@ -10,7 +10,9 @@ export type Lookup = (name: string) => Value;
 
 /** The node's own values (`NODE_VALUES`) and labels. */
 export function nodeValue(node: Node, name: string): Value {
-  if (isLabel(name)) return node.labels[name.slice("label.".length)] ?? null;
+  const open = splitOpen(name);
+  if (open !== null) return (open.of === "label" ? node.labels : (node.info?.values ?? {}))[open.key] ?? null;
+  const topology = node.info?.cpuTopology;
   switch (name) {
     case "name":
       return node.name;
@@ -26,6 +28,16 @@ export function nodeValue(node: Node, name: string): Value {
     case "cpus":
     case "memoryMib":
       return node.info?.[name] ?? null;
+    case "sockets":
+      return topology?.sockets ?? null;
+    case "cores":
+      return topology === undefined ? null : topology.sockets * topology.coresPerSocket;
+    case "numaNodes":
+      return topology?.numa.length ?? null;
+    case "measuredFreeMemoryMib":
+      return node.info?.freeMemoryMib ?? null;
+    case "cpuUsedPercent":
+      return node.info?.cpuUsedPercent ?? null;
     default:
       return null;
   }

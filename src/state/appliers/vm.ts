@@ -1,8 +1,8 @@
 /** VMs: what users ask, what schedulers decide, what agents report. */
 import { formatGeneration } from "../../base/units.ts";
 import { invalid, RoostError } from "../../base/errors.ts";
-import { GENERATIONS_PER_CLUSTER_GENERATION } from "../../model/cluster.ts";
 import { legalActions } from "../../model/lifecycle.ts";
+import { newVm } from "../../model/new-vm.ts";
 import { checkPlacement } from "../../model/placement.ts";
 import type { Reservation } from "../../model/capacity.ts";
 import type { Claim, Vm } from "../../model/vm.ts";
@@ -27,35 +27,10 @@ export function create(tx: Transaction, command: VmCreate): CommandResult {
     const local = localPools(tx, { definition });
     const missing = local.find((name) => !tx.state.poolIdByName.has(name));
     if (missing !== undefined) throw invalid("disks", `no pool is named ${JSON.stringify(missing)}`, "`roost pool list` shows the pools");
-    const underHa = definition.ha.enabled ?? local.length === 0;
-    const warnings =
-      local.length > 0 && definition.ha.enabled !== false
-        ? [`pool ${local.join(", ")} is local to a node: if that node dies the VM cannot be recovered elsewhere`]
-        : [];
-    const state = power === "on" ? "pending" : "stopped";
-    const row: Vm = {
-      id,
-      number: number++,
-      definition,
-      createdAtMs: tx.atMs,
-      revision: tx.index,
-      desired: { power, how: "graceful", deleted: false, hold, nodeId },
-      state,
-      stateSinceMs: tx.atMs,
-      reason: hold && power === "on" ? "held: deploy it with `roost vm deploy`" : null,
-      pendingReasons: [],
-      claim: null,
-      generation: cluster.generation * GENERATIONS_PER_CLUSTER_GENERATION,
-      homeNodeId: null,
-      underHa,
-      warnings,
-      failures: 0,
-      retryAtMs: 0,
-      history: [{ state, atMs: tx.atMs, nodeId: null, generation: 0, why: `created by ${tx.envelope.actor}` }],
-      failover: null,
-    };
+    const by = { cluster, atMs: tx.atMs, index: tx.index, actor: tx.envelope.actor };
+    const row = newVm({ id, number: number++, definition, hold, nodeId, power }, local, by);
     tx.putVm(row);
-    tx.emit("vm.created", id, definition.name, `created, ${state}`);
+    tx.emit("vm.created", id, definition.name, `created, ${row.state}`);
   }
   tx.put("cluster", "self", { ...cluster, nextVmNumber: number });
   return { ids: command.vms.map((vm) => vm.id) };

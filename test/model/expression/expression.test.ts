@@ -69,7 +69,7 @@ t.test("mistakes are told with their place", async (t) => {
     [checkRequirements, "(cpus > 8", '"(cpus > 8" at 10: a ) is missing here'],
     [checkRequirements, "cpus > 8 # many", '"cpus > 8 # many" at 10: # means nothing here'],
     [checkRequirements, 'zone = "a', '"zone = \\"a" at 8: the text in quotes has no end'],
-    [checkRequirements, "cpu > 8", '"cpu > 8" at 1: nothing is named cpu; there are name, zone, partition,'],
+    [checkRequirements, "cpu > 8", '"cpu > 8" at 1: nothing is named cpu (did you mean "cpus"?); there are name, zone, partition,'],
     [checkRequirements, "constructor = 1", '"constructor = 1" at 1: nothing is named constructor'],
     [checkRequirements, 'cpus = "many"', '"cpus = \\"many\\"" at 6: = compares a number with a text'],
     [checkRequirements, "label.gpu = true", '"label.gpu = true" at 11: = compares a text with a truth'],

@@ -21,6 +21,10 @@ export interface CreateVmRequest {
    */
   'plan'?: (boolean) | undefined;
   'requestId'?: (string) | undefined;
+  /**
+   * With `node`: take it although a preference of a policy, or of zones, is for others.
+   */
+  'force'?: (boolean) | undefined;
 }
 
 export interface CreateVmRequest__Output {
@@ -42,4 +46,8 @@ export interface CreateVmRequest__Output {
    */
   'plan': (boolean);
   'requestId': (string);
+  /**
+   * With `node`: take it although a preference of a policy, or of zones, is for others.
+   */
+  'force': (boolean);
 }

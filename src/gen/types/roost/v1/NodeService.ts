@@ -4,6 +4,8 @@ import type * as grpc from '@grpc/grpc-js'
 import type { MethodDefinition } from '@grpc/proto-loader'
 import type { DisableNodeRequest as _roost_v1_DisableNodeRequest, DisableNodeRequest__Output as _roost_v1_DisableNodeRequest__Output } from '../../roost/v1/DisableNodeRequest.ts';
 import type { DisableNodeResponse as _roost_v1_DisableNodeResponse, DisableNodeResponse__Output as _roost_v1_DisableNodeResponse__Output } from '../../roost/v1/DisableNodeResponse.ts';
+import type { EditNodeRequest as _roost_v1_EditNodeRequest, EditNodeRequest__Output as _roost_v1_EditNodeRequest__Output } from '../../roost/v1/EditNodeRequest.ts';
+import type { EditNodeResponse as _roost_v1_EditNodeResponse, EditNodeResponse__Output as _roost_v1_EditNodeResponse__Output } from '../../roost/v1/EditNodeResponse.ts';
 import type { EnableNodeRequest as _roost_v1_EnableNodeRequest, EnableNodeRequest__Output as _roost_v1_EnableNodeRequest__Output } from '../../roost/v1/EnableNodeRequest.ts';
 import type { EnableNodeResponse as _roost_v1_EnableNodeResponse, EnableNodeResponse__Output as _roost_v1_EnableNodeResponse__Output } from '../../roost/v1/EnableNodeResponse.ts';
 import type { FenceNodeRequest as _roost_v1_FenceNodeRequest, FenceNodeRequest__Output as _roost_v1_FenceNodeRequest__Output } from '../../roost/v1/FenceNodeRequest.ts';
@@ -30,6 +32,21 @@ export interface NodeServiceClient extends grpc.Client {
   disableNode(argument: _roost_v1_DisableNodeRequest, metadata: grpc.Metadata, callback: grpc.requestCallback<_roost_v1_DisableNodeResponse__Output>): grpc.ClientUnaryCall;
   disableNode(argument: _roost_v1_DisableNodeRequest, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_DisableNodeResponse__Output>): grpc.ClientUnaryCall;
   disableNode(argument: _roost_v1_DisableNodeRequest, callback: grpc.requestCallback<_roost_v1_DisableNodeResponse__Output>): grpc.ClientUnaryCall;
+  
+  /**
+   * Labels, zone, partition: from the next placement on.
+   */
+  EditNode(argument: _roost_v1_EditNodeRequest, metadata: grpc.Metadata, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_EditNodeResponse__Output>): grpc.ClientUnaryCall;
+  EditNode(argument: _roost_v1_EditNodeRequest, metadata: grpc.Metadata, callback: grpc.requestCallback<_roost_v1_EditNodeResponse__Output>): grpc.ClientUnaryCall;
+  EditNode(argument: _roost_v1_EditNodeRequest, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_EditNodeResponse__Output>): grpc.ClientUnaryCall;
+  EditNode(argument: _roost_v1_EditNodeRequest, callback: grpc.requestCallback<_roost_v1_EditNodeResponse__Output>): grpc.ClientUnaryCall;
+  /**
+   * Labels, zone, partition: from the next placement on.
+   */
+  editNode(argument: _roost_v1_EditNodeRequest, metadata: grpc.Metadata, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_EditNodeResponse__Output>): grpc.ClientUnaryCall;
+  editNode(argument: _roost_v1_EditNodeRequest, metadata: grpc.Metadata, callback: grpc.requestCallback<_roost_v1_EditNodeResponse__Output>): grpc.ClientUnaryCall;
+  editNode(argument: _roost_v1_EditNodeRequest, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_EditNodeResponse__Output>): grpc.ClientUnaryCall;
+  editNode(argument: _roost_v1_EditNodeRequest, callback: grpc.requestCallback<_roost_v1_EditNodeResponse__Output>): grpc.ClientUnaryCall;
   
   EnableNode(argument: _roost_v1_EnableNodeRequest, metadata: grpc.Metadata, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_EnableNodeResponse__Output>): grpc.ClientUnaryCall;
   EnableNode(argument: _roost_v1_EnableNodeRequest, metadata: grpc.Metadata, callback: grpc.requestCallback<_roost_v1_EnableNodeResponse__Output>): grpc.ClientUnaryCall;
@@ -96,6 +113,11 @@ export interface NodeServiceHandlers extends grpc.UntypedServiceImplementation {
    */
   DisableNode: grpc.handleUnaryCall<_roost_v1_DisableNodeRequest__Output, _roost_v1_DisableNodeResponse>;
   
+  /**
+   * Labels, zone, partition: from the next placement on.
+   */
+  EditNode: grpc.handleUnaryCall<_roost_v1_EditNodeRequest__Output, _roost_v1_EditNodeResponse>;
+  
   EnableNode: grpc.handleUnaryCall<_roost_v1_EnableNodeRequest__Output, _roost_v1_EnableNodeResponse>;
   
   /**
@@ -116,6 +138,7 @@ export interface NodeServiceHandlers extends grpc.UntypedServiceImplementation {
 
 export interface NodeServiceDefinition extends grpc.ServiceDefinition {
   DisableNode: MethodDefinition<_roost_v1_DisableNodeRequest, _roost_v1_DisableNodeResponse, _roost_v1_DisableNodeRequest__Output, _roost_v1_DisableNodeResponse__Output>
+  EditNode: MethodDefinition<_roost_v1_EditNodeRequest, _roost_v1_EditNodeResponse, _roost_v1_EditNodeRequest__Output, _roost_v1_EditNodeResponse__Output>
   EnableNode: MethodDefinition<_roost_v1_EnableNodeRequest, _roost_v1_EnableNodeResponse, _roost_v1_EnableNodeRequest__Output, _roost_v1_EnableNodeResponse__Output>
   FenceNode: MethodDefinition<_roost_v1_FenceNodeRequest, _roost_v1_FenceNodeResponse, _roost_v1_FenceNodeRequest__Output, _roost_v1_FenceNodeResponse__Output>
   GetNode: MethodDefinition<_roost_v1_GetNodeRequest, _roost_v1_GetNodeResponse, _roost_v1_GetNodeRequest__Output, _roost_v1_GetNodeResponse__Output>

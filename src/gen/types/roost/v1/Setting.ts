@@ -10,6 +10,10 @@ export interface Setting {
    */
   'expected'?: (string) | undefined;
   'about'?: (string) | undefined;
+  /**
+   * Values of vdcs that have one of their own.
+   */
+  'vdcs'?: ({[key: string]: string}) | undefined;
 }
 
 export interface Setting__Output {
@@ -21,4 +25,8 @@ export interface Setting__Output {
    */
   'expected': (string);
   'about': (string);
+  /**
+   * Values of vdcs that have one of their own.
+   */
+  'vdcs': ({[key: string]: string});
 }

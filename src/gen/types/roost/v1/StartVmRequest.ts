@@ -5,10 +5,18 @@ export interface StartVmRequest {
   'vm'?: (string) | undefined;
   'node'?: (string) | undefined;
   'requestId'?: (string) | undefined;
+  /**
+   * With `node`: take it although a preference of a policy, or of zones, is for others.
+   */
+  'force'?: (boolean) | undefined;
 }
 
 export interface StartVmRequest__Output {
   'vm': (string);
   'node': (string);
   'requestId': (string);
+  /**
+   * With `node`: take it although a preference of a policy, or of zones, is for others.
+   */
+  'force': (boolean);
 }

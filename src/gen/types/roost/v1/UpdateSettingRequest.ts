@@ -5,10 +5,26 @@ export interface UpdateSettingRequest {
   'key'?: (string) | undefined;
   'value'?: (string) | undefined;
   'requestId'?: (string) | undefined;
+  /**
+   * Only for this vdc.
+   */
+  'vdc'?: (string) | undefined;
+  /**
+   * With `vdc`: it has the cluster's value again.
+   */
+  'reset'?: (boolean) | undefined;
 }
 
 export interface UpdateSettingRequest__Output {
   'key': (string);
   'value': (string);
   'requestId': (string);
+  /**
+   * Only for this vdc.
+   */
+  'vdc': (string);
+  /**
+   * With `vdc`: it has the cluster's value again.
+   */
+  'reset': (boolean);
 }

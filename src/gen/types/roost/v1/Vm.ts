@@ -41,6 +41,18 @@ export interface Vm {
    * Only this node will do.
    */
   'wantedNode'?: (string) | undefined;
+  /**
+   * Logical CPUs of its node that are its alone; empty if it is not pinned.
+   */
+  'pinnedCpus'?: (number)[] | undefined;
+  /**
+   * Why it runs without the pinning it asked for; empty if it does not.
+   */
+  'unpinned'?: (string) | undefined;
+  /**
+   * Names of the policies that are on and that it is a member of.
+   */
+  'policies'?: (string)[] | undefined;
 }
 
 export interface Vm__Output {
@@ -80,4 +92,16 @@ export interface Vm__Output {
    * Only this node will do.
    */
   'wantedNode': (string);
+  /**
+   * Logical CPUs of its node that are its alone; empty if it is not pinned.
+   */
+  'pinnedCpus': (number)[];
+  /**
+   * Why it runs without the pinning it asked for; empty if it does not.
+   */
+  'unpinned': (string);
+  /**
+   * Names of the policies that are on and that it is a member of.
+   */
+  'policies': (string)[];
 }

@@ -4,6 +4,8 @@ import type { Boot as _roost_v1_Boot, Boot__Output as _roost_v1_Boot__Output } f
 import type { Disk as _roost_v1_Disk, Disk__Output as _roost_v1_Disk__Output } from '../../roost/v1/Disk.ts';
 import type { Nic as _roost_v1_Nic, Nic__Output as _roost_v1_Nic__Output } from '../../roost/v1/Nic.ts';
 import type { Ha as _roost_v1_Ha, Ha__Output as _roost_v1_Ha__Output } from '../../roost/v1/Ha.ts';
+import type { CpuPinning as _roost_v1_CpuPinning, CpuPinning__Output as _roost_v1_CpuPinning__Output } from '../../roost/v1/CpuPinning.ts';
+import type { Cpu as _roost_v1_Cpu, Cpu__Output as _roost_v1_Cpu__Output } from '../../roost/v1/Cpu.ts';
 
 /**
  * Driver-neutral definition (VM-1).
@@ -25,6 +27,24 @@ export interface VmDefinition {
    */
   'restart'?: (string) | undefined;
   'ha'?: (_roost_v1_Ha | null) | undefined;
+  /**
+   * Tenant and scope of settings; empty takes default.
+   */
+  'vdc'?: (string) | undefined;
+  /**
+   * Only nodes of this partition; empty is the one without a name.
+   */
+  'partition'?: (string) | undefined;
+  /**
+   * Condition over node values that must hold, and number that replaces the score, highest first: docs/expressions.md.
+   */
+  'requirements'?: (string) | undefined;
+  'rank'?: (string) | undefined;
+  /**
+   * Unset: its CPUs are shared.
+   */
+  'cpuPinning'?: (_roost_v1_CpuPinning | null) | undefined;
+  'cpu'?: (_roost_v1_Cpu | null) | undefined;
 }
 
 /**
@@ -47,4 +67,22 @@ export interface VmDefinition__Output {
    */
   'restart': (string);
   'ha': (_roost_v1_Ha__Output | null);
+  /**
+   * Tenant and scope of settings; empty takes default.
+   */
+  'vdc': (string);
+  /**
+   * Only nodes of this partition; empty is the one without a name.
+   */
+  'partition': (string);
+  /**
+   * Condition over node values that must hold, and number that replaces the score, highest first: docs/expressions.md.
+   */
+  'requirements': (string);
+  'rank': (string);
+  /**
+   * Unset: its CPUs are shared.
+   */
+  'cpuPinning': (_roost_v1_CpuPinning__Output | null);
+  'cpu': (_roost_v1_Cpu__Output | null);
 }

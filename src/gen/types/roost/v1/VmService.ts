@@ -10,6 +10,8 @@ import type { GetVmRequest as _roost_v1_GetVmRequest, GetVmRequest__Output as _r
 import type { GetVmResponse as _roost_v1_GetVmResponse, GetVmResponse__Output as _roost_v1_GetVmResponse__Output } from '../../roost/v1/GetVmResponse.ts';
 import type { ListVmsRequest as _roost_v1_ListVmsRequest, ListVmsRequest__Output as _roost_v1_ListVmsRequest__Output } from '../../roost/v1/ListVmsRequest.ts';
 import type { ListVmsResponse as _roost_v1_ListVmsResponse, ListVmsResponse__Output as _roost_v1_ListVmsResponse__Output } from '../../roost/v1/ListVmsResponse.ts';
+import type { MigrateVmRequest as _roost_v1_MigrateVmRequest, MigrateVmRequest__Output as _roost_v1_MigrateVmRequest__Output } from '../../roost/v1/MigrateVmRequest.ts';
+import type { MigrateVmResponse as _roost_v1_MigrateVmResponse, MigrateVmResponse__Output as _roost_v1_MigrateVmResponse__Output } from '../../roost/v1/MigrateVmResponse.ts';
 import type { ShutdownVmRequest as _roost_v1_ShutdownVmRequest, ShutdownVmRequest__Output as _roost_v1_ShutdownVmRequest__Output } from '../../roost/v1/ShutdownVmRequest.ts';
 import type { ShutdownVmResponse as _roost_v1_ShutdownVmResponse, ShutdownVmResponse__Output as _roost_v1_ShutdownVmResponse__Output } from '../../roost/v1/ShutdownVmResponse.ts';
 import type { StartVmRequest as _roost_v1_StartVmRequest, StartVmRequest__Output as _roost_v1_StartVmRequest__Output } from '../../roost/v1/StartVmRequest.ts';
@@ -60,6 +62,21 @@ export interface VmServiceClient extends grpc.Client {
   listVms(argument: _roost_v1_ListVmsRequest, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_ListVmsResponse__Output>): grpc.ClientUnaryCall;
   listVms(argument: _roost_v1_ListVmsRequest, callback: grpc.requestCallback<_roost_v1_ListVmsResponse__Output>): grpc.ClientUnaryCall;
   
+  /**
+   * Cold migration: a stopped VM is at home on another node.
+   */
+  MigrateVm(argument: _roost_v1_MigrateVmRequest, metadata: grpc.Metadata, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_MigrateVmResponse__Output>): grpc.ClientUnaryCall;
+  MigrateVm(argument: _roost_v1_MigrateVmRequest, metadata: grpc.Metadata, callback: grpc.requestCallback<_roost_v1_MigrateVmResponse__Output>): grpc.ClientUnaryCall;
+  MigrateVm(argument: _roost_v1_MigrateVmRequest, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_MigrateVmResponse__Output>): grpc.ClientUnaryCall;
+  MigrateVm(argument: _roost_v1_MigrateVmRequest, callback: grpc.requestCallback<_roost_v1_MigrateVmResponse__Output>): grpc.ClientUnaryCall;
+  /**
+   * Cold migration: a stopped VM is at home on another node.
+   */
+  migrateVm(argument: _roost_v1_MigrateVmRequest, metadata: grpc.Metadata, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_MigrateVmResponse__Output>): grpc.ClientUnaryCall;
+  migrateVm(argument: _roost_v1_MigrateVmRequest, metadata: grpc.Metadata, callback: grpc.requestCallback<_roost_v1_MigrateVmResponse__Output>): grpc.ClientUnaryCall;
+  migrateVm(argument: _roost_v1_MigrateVmRequest, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_MigrateVmResponse__Output>): grpc.ClientUnaryCall;
+  migrateVm(argument: _roost_v1_MigrateVmRequest, callback: grpc.requestCallback<_roost_v1_MigrateVmResponse__Output>): grpc.ClientUnaryCall;
+  
   ShutdownVm(argument: _roost_v1_ShutdownVmRequest, metadata: grpc.Metadata, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_ShutdownVmResponse__Output>): grpc.ClientUnaryCall;
   ShutdownVm(argument: _roost_v1_ShutdownVmRequest, metadata: grpc.Metadata, callback: grpc.requestCallback<_roost_v1_ShutdownVmResponse__Output>): grpc.ClientUnaryCall;
   ShutdownVm(argument: _roost_v1_ShutdownVmRequest, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_ShutdownVmResponse__Output>): grpc.ClientUnaryCall;
@@ -103,6 +120,11 @@ export interface VmServiceHandlers extends grpc.UntypedServiceImplementation {
   
   ListVms: grpc.handleUnaryCall<_roost_v1_ListVmsRequest__Output, _roost_v1_ListVmsResponse>;
   
+  /**
+   * Cold migration: a stopped VM is at home on another node.
+   */
+  MigrateVm: grpc.handleUnaryCall<_roost_v1_MigrateVmRequest__Output, _roost_v1_MigrateVmResponse>;
+  
   ShutdownVm: grpc.handleUnaryCall<_roost_v1_ShutdownVmRequest__Output, _roost_v1_ShutdownVmResponse>;
   
   StartVm: grpc.handleUnaryCall<_roost_v1_StartVmRequest__Output, _roost_v1_StartVmResponse>;
@@ -119,6 +141,7 @@ export interface VmServiceDefinition extends grpc.ServiceDefinition {
   DeleteVm: MethodDefinition<_roost_v1_DeleteVmRequest, _roost_v1_DeleteVmResponse, _roost_v1_DeleteVmRequest__Output, _roost_v1_DeleteVmResponse__Output>
   GetVm: MethodDefinition<_roost_v1_GetVmRequest, _roost_v1_GetVmResponse, _roost_v1_GetVmRequest__Output, _roost_v1_GetVmResponse__Output>
   ListVms: MethodDefinition<_roost_v1_ListVmsRequest, _roost_v1_ListVmsResponse, _roost_v1_ListVmsRequest__Output, _roost_v1_ListVmsResponse__Output>
+  MigrateVm: MethodDefinition<_roost_v1_MigrateVmRequest, _roost_v1_MigrateVmResponse, _roost_v1_MigrateVmRequest__Output, _roost_v1_MigrateVmResponse__Output>
   ShutdownVm: MethodDefinition<_roost_v1_ShutdownVmRequest, _roost_v1_ShutdownVmResponse, _roost_v1_ShutdownVmRequest__Output, _roost_v1_ShutdownVmResponse__Output>
   StartVm: MethodDefinition<_roost_v1_StartVmRequest, _roost_v1_StartVmResponse, _roost_v1_StartVmRequest__Output, _roost_v1_StartVmResponse__Output>
   WatchVm: MethodDefinition<_roost_v1_WatchVmRequest, _roost_v1_WatchVmResponse, _roost_v1_WatchVmRequest__Output, _roost_v1_WatchVmResponse__Output>

@@ -1,16 +1,44 @@
-/** Files of VM definitions: one or several YAML documents, `vms: [...]`, or a JSON array; faults with line and column. */
+/** Files of definitions (of VMs, of policies): one or several YAML documents, `vms: [...]`, or a JSON array; faults with line and column. */
 import { readDefinition } from "../base/definition.ts";
 import type { DefinitionInput } from "../base/definition.ts";
+import { readPolicyFile } from "../base/policy-definition.ts";
+import type { PolicyInput } from "../base/policy-definition.ts";
 import { RoostError } from "../base/errors.ts";
 import type { Violation } from "../base/errors.ts";
 
-export interface VmFile {
-  definitions: DefinitionInput[];
+export interface DefinitionFile<T> {
+  definitions: T[];
   /** Faults of shape, with the index of their definition; several for one place are possible. */
-  faults: { index: number; field: string; message: string }[];
+  faults: FileFault[];
   /** `vm.yaml:4:9` of a field of a definition, or of the nearest part around it that is written down. */
   locate: (index: number, field: string) => Place;
 }
+
+interface FileFault {
+  index: number;
+  field: string;
+  message: string;
+}
+
+/** What a file is of. */
+interface FileKind<T> {
+  /** Key of a list of them. */
+  list: string;
+  name: string;
+  hint: string;
+  read: (plain: unknown) => { input: T; violations: Violation[] };
+}
+
+const VMS: FileKind<DefinitionInput> = { list: "vms", name: "VM", hint: "roost help vm-file shows one", read: readDefinition };
+const POLICIES: FileKind<PolicyInput> = {
+  list: "policies",
+  name: "policy",
+  hint: "roost help policy-file shows one",
+  read: readPolicyFile,
+};
+
+export const parseVmFile = (name: string, text: string): Promise<DefinitionFile<DefinitionInput>> => parseFile(name, text, VMS);
+export const parsePolicyFile = (name: string, text: string): Promise<DefinitionFile<PolicyInput>> => parseFile(name, text, POLICIES);
 
 export interface Place {
   text: string;
@@ -21,7 +49,7 @@ export interface Place {
 const MAX_BYTES = 4 * 2 ** 20;
 
 /** Throws `invalid` where the file is no YAML at all; everything else is answered as faults beside what could be read. */
-export async function parseVmFile(name: string, text: string): Promise<VmFile> {
+async function parseFile<T>(name: string, text: string, kind: FileKind<T>): Promise<DefinitionFile<T>> {
   if (text.length > MAX_BYTES) throw new RoostError({ kind: "invalid", violations: [{ field: name, message: "expected at most 4 MiB" }] });
   const { isMap, isScalar, isSeq, LineCounter, parseAllDocuments } = await import("yaml");
   const lines = new LineCounter();
@@ -35,16 +63,16 @@ export async function parseVmFile(name: string, text: string): Promise<VmFile> {
     document.errors.map((error) => ({ field: place(error.pos[0]).text, message: error.message })),
   );
   if (broken.length > 0)
-    throw new RoostError({ kind: "invalid", violations: broken }, "this is the YAML itself, before any VM was looked at");
+    throw new RoostError({ kind: "invalid", violations: broken }, `this is the YAML itself, before any ${kind.name} was looked at`);
 
   const roots: { node: unknown; plain: unknown }[] = [];
   for (const document of documents) {
     const node: unknown = document.contents;
     if (node === null) continue;
     const plain: unknown = document.toJS({ maxAliasCount: 100 });
-    const list = isMap(node) && node.items.length === 1 ? node.get("vms", true) : node;
+    const list = isMap(node) && node.items.length === 1 ? node.get(kind.list, true) : node;
     if (isSeq(list)) {
-      const plainList = (Array.isArray(plain) ? plain : (plain as { vms: unknown[] }).vms) as unknown[];
+      const plainList = (Array.isArray(plain) ? plain : (plain as Record<string, unknown>)[kind.list]) as unknown[];
       list.items.forEach((item, i) => roots.push({ node: item, plain: plainList[i] }));
     } else {
       roots.push({ node, plain });
@@ -52,15 +80,15 @@ export async function parseVmFile(name: string, text: string): Promise<VmFile> {
   }
   if (roots.length === 0) {
     throw new RoostError(
-      { kind: "invalid", violations: [{ field: name, message: "expected at least one VM definition, found none" }] },
-      "roost help vm-file shows one",
+      { kind: "invalid", violations: [{ field: name, message: `expected at least one ${kind.name} definition, found none` }] },
+      kind.hint,
     );
   }
 
-  const definitions: DefinitionInput[] = [];
-  const faults: VmFile["faults"] = [];
+  const definitions: T[] = [];
+  const faults: FileFault[] = [];
   roots.forEach(({ plain }, index) => {
-    const { input, violations } = readDefinition(plain);
+    const { input, violations } = kind.read(plain);
     definitions.push(input);
     for (const { field, message } of violations) faults.push({ index, field, message });
   });
@@ -93,8 +121,8 @@ function offsetOf(node: unknown): number | null {
   return Array.isArray(range) && typeof range[0] === "number" ? range[0] : null;
 }
 
-/** `definitions[2].disks[0].size` of an answer as index and field of the file. */
+/** `definitions[2].disks[0].size`, or `drafts[1].nodes[0]`, of an answer as index and field of the file. */
 export function splitField(field: string): { index: number; field: string } {
-  const match = /^definitions\[(\d+)\]\.?(.*)$/.exec(field);
+  const match = /^(?:definitions|drafts)\[(\d+)\]\.?(.*)$/.exec(field);
   return match === null ? { index: 0, field } : { index: Number(match[1]), field: match[2] ?? "" };
 }
