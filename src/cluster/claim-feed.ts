@@ -24,7 +24,7 @@ export class ClaimFeed {
 
     const peers = [...view.nodes.values()]
       .filter((node) => node.role !== "none" && node.state !== "removed")
-      .map((node) => ({ peerId: node.peerId, nodeId: node.id, address: node.peerAddress }))
+      .map((node) => ({ peerId: node.peerId, nodeId: node.id, address: node.peerAddress, zone: node.zone }))
       .toSorted((a, b) => a.peerId - b.peerId);
     const text = JSON.stringify(peers);
     const peersChanged = peers.length > 0 && text !== this.#peers;

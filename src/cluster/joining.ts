@@ -1,7 +1,8 @@
 /** The leader's care for newcomers: undoes joins that were not confirmed, and moves Raft's membership towards what is wanted. */
 import type { Clock } from "../base/clock.ts";
 import type { LeaderService } from "./leadership.ts";
-import { nextMembershipChange, VOTERS_MAX } from "./membership.ts";
+import { settingsOf } from "../model/placement.ts";
+import { nextMembershipStep } from "./membership.ts";
 import type { Replica } from "./replica.ts";
 
 /** A node that has its certificate confirms within this, or its join is undone (CLU-2). */
@@ -27,13 +28,21 @@ export function joiningService(replica: Replica, clock: Clock): LeaderService {
         waitingSince.set(node.id, since);
         if (nowMs - since > JOIN_CONFIRM_MS) await replica.propose({ type: "node.join-abort", nodeId: node.id }, { actor: "leader", term });
       }
-      const changes = nextMembershipChange({
+      const heard = replica.peersHeard();
+      const self = view.nodes.get(replica.nodeId)?.peerId;
+      if (heard === null || self === undefined) return;
+      const settings = settingsOf(view);
+      const step = nextMembershipStep({
         nodes: [...view.nodes.values()],
         membership: replica.membership(),
-        caughtUp: replica.caughtUp(),
-        votersMax: VOTERS_MAX,
+        self,
+        caughtUp: heard.caughtUp,
+        silentMs: new Map(heard.lastHeardMs.map(([peerId, atMs]) => [peerId, nowMs - atMs])),
+        votersMax: settings["raft.voters"],
+        replaceAfterMs: settings["raft.replaceVoterMs"],
       });
-      if (changes.length > 0) replica.changeMembership(changes);
+      if (step.kind === "change") replica.changeMembership(step.changes);
+      if (step.kind === "hand-over") replica.transferLeadership(step.to);
     },
   };
 }

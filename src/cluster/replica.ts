@@ -21,6 +21,7 @@ import type {
   FromConsensus,
   MembershipChange,
   NodeBeat,
+  PeersHeard,
   ToConsensus,
 } from "./consensus/protocol.ts";
 import { ClaimFeed } from "./claim-feed.ts";
@@ -66,7 +67,7 @@ interface WaitingRead {
 }
 
 export class Replica implements Store {
-  readonly #nodeId: string;
+  readonly nodeId: string;
   readonly #effects: ReplicaEffects;
   readonly #listeners = new Set<(change: Change) => void>();
   readonly #proposals = new Map<number, WaitingProposal>();
@@ -87,7 +88,7 @@ export class Replica implements Store {
   #beats: NodeBeat[] = [];
   #grantingMs = 0;
   #leaderHeardMs: number | null = null;
-  #caughtUp: number[] = [];
+  #peers: PeersHeard | null = null;
   #next = 0;
   #started: () => void = () => {};
   #startFailed: (error: RoostError) => void = () => {};
@@ -101,7 +102,7 @@ export class Replica implements Store {
   #halted = false;
 
   constructor(nodeId: string, loaded: { state: State; position: Position }, effects: ReplicaEffects) {
-    this.#nodeId = nodeId;
+    this.nodeId = nodeId;
     this.#effects = effects;
     this.#state = loaded.state;
     this.#position = loaded.position;
@@ -172,7 +173,7 @@ export class Replica implements Store {
     const { clock } = this.#effects;
     const envelope: Envelope = {
       requestId: options.requestId ?? this.#ownRequestId(),
-      origin: this.#nodeId,
+      origin: this.nodeId,
       atMs: clock.wallMs(),
       actor: options.actor,
       term: options.term ?? 0,
@@ -237,17 +238,18 @@ export class Replica implements Store {
     return this.#status.membership;
   }
 
-  /** Peer ids of learners whose logs have caught up. */
-  caughtUp(): readonly number[] {
-    return this.#caughtUp;
+  /** What the leader knows of its peers; null elsewhere. */
+  peersHeard(): PeersHeard | null {
+    return this.#peers;
   }
 
   changeMembership(changes: MembershipChange[]): void {
     this.#post({ kind: "change-membership", changes });
   }
 
-  transferLeadership(): void {
-    this.#post({ kind: "transfer-leadership" });
+  /** @param among only to one of these peers; null: to any voter. */
+  transferLeadership(among: number[] | null = null): void {
+    this.#post({ kind: "transfer-leadership", among });
   }
 
   /** Resolves when no acknowledgement to the node can leave any more in this term (HA-4). */
@@ -297,7 +299,7 @@ export class Replica implements Store {
         return this.#notify([], new Set());
       case "heard":
         this.#leaderHeardMs = message.leaderHeardMs;
-        this.#caughtUp = message.caughtUp;
+        this.#peers = message.peers;
         return;
       case "beats":
         if (message.term !== this.#status.term) return;

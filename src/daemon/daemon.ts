@@ -87,6 +87,7 @@ export async function startDaemon(config: NodeConfig, identity: Identity, effect
     logPath: join(config.data, "raft"),
     inboxPath: join(config.data, "checkpoints"),
     listen: identity.peerListen,
+    address: identity.peerAddress,
     identity: identity.tls,
     peers: known.length > 0 ? known : identity.peers,
     bootstrap,

@@ -14,3 +14,9 @@ export function firstMembership(peerId: number): Membership {
 }
 
 export const NO_MEMBERSHIP: Membership = { voters: [], outgoing: [], learners: [], learnersNext: [], autoLeave: false };
+
+/** True for voters of either half of a joint membership, and for learners. */
+export function isPeer(membership: Membership, peerId: number): boolean {
+  const { voters, outgoing, learners, learnersNext } = membership;
+  return [voters, outgoing, learners, learnersNext].some((peers) => peers.includes(peerId));
+}

@@ -1,8 +1,8 @@
 /** A machine in the cluster. */
 export type NodeState = "joining" | "ready" | "disabled" | "draining" | "maintenance" | "unreachable" | "fenced" | "removed";
 
-/** `voter`: votes in Raft. `learner`: on the way to voter. `none`: no Raft peer yet, or no longer. */
-export type PeerRole = "voter" | "learner" | "none";
+/** `voter`: votes in Raft. `learner`: on the way to voter. `follower`: no Raft peer, follows a voter. `none`: not confirmed, or removed. */
+export type PeerRole = "voter" | "learner" | "follower" | "none";
 
 /** Longest planned restart (HA-9): while a node is parked its death frees nothing. */
 export const PARK_MAX_MS = 3_600_000;
@@ -19,6 +19,10 @@ export interface Node {
   /** An operator said that nothing new lands here; outlasts silence, expiry and restarts, until enabled again. */
   disabled?: boolean;
   role: PeerRole;
+  /** It votes and runs no VMs: no hypervisor is asked for. */
+  witness?: boolean;
+  /** Somebody has said that it goes for good; Raft lets it go first, then the row becomes `removed`. */
+  removing?: { atMs: number; actor: string };
   zone: string;
   labels: Record<string, string>;
   /** A VM of one partition never lands in another (CLU-8); absent is the partition without a name. */

@@ -10,6 +10,9 @@ export interface Settings {
   "ha.restartsInPlace": number;
   "ha.maxFailures": number;
   "scheduler.enabled": "on" | "off";
+  "raft.voters": number;
+  "raft.replaceVoterMs": number;
+  "raft.reads": "quorum" | "lease";
   "scheduler.scoring": "balance" | "consolidate" | "rank";
   /** An expression as in a VM's `rank`. */
   "scheduler.rank": string;
@@ -95,6 +98,20 @@ export const SETTING_RULES: Record<SettingKey, SettingRule> = {
     initial: "on",
     choices: ["on", "off"],
     about: "off: pending VMs wait for `roost vm deploy VM --node NODE` or an external scheduler that calls it; HA recovery goes on.",
+  },
+  "raft.voters": { kind: "number", initial: 5, min: 1, max: 7, about: "Nodes that vote, if there are as many: 1, 3, 5 or 7." },
+  "raft.replaceVoterMs": {
+    kind: "number",
+    initial: 300_000,
+    min: 1_000,
+    max: 86_400_000,
+    about: "A voter that is silent for this long is replaced by a healthy node, if there is one, ms.",
+  },
+  "raft.reads": {
+    kind: "choice",
+    initial: "quorum",
+    choices: ["quorum", "lease"],
+    about: "quorum: each read asks a majority. lease: the leader answers by itself while its last quorum round is young; trusts clocks.",
   },
   "scheduler.scoring": {
     kind: "choice",
@@ -221,5 +238,6 @@ export function settingsConflict(settings: Settings): string | null {
     return `ha.killLeadMs (${settings["ha.killLeadMs"]}) must be at most half of ha.claimMs (${claim})`;
   if (settings["ha.marginMs"] < claim * 0.01)
     return `ha.marginMs (${settings["ha.marginMs"]}) must be at least 1 % of ha.claimMs (${claim})`;
+  if (settings["raft.voters"] % 2 !== 1) return `raft.voters (${settings["raft.voters"]}) must be 1, 3, 5 or 7`;
   return null;
 }

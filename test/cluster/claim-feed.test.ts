@@ -14,8 +14,8 @@ t.test("first everything, then only what changed", (t) => {
   ]);
   t.same(first.settings, { heartbeatMs: 500, claimMs: 4_000, checkpointMbps: 400 });
   t.same(first.peers, [
-    { peerId: 1, nodeId: "n1", address: "n1:2" },
-    { peerId: 2, nodeId: "n2", address: "n2:2" },
+    { peerId: 1, nodeId: "n1", address: "n1:2", zone: "" },
+    { peerId: 2, nodeId: "n2", address: "n2:2", zone: "" },
   ]);
   t.same(feed.changes(log.state), NOTHING);
 
@@ -65,6 +65,6 @@ t.test("settings and peers", (t) => {
     { type: "node.hello", nodeId: "n2", info: log.state.nodes.get("n1")!.info!, parkRevision: 0, apiAddress: "x:1", peerAddress: "x:2" },
     { origin: "n2" },
   );
-  t.same(feed.changes(log.state).peers?.[1], { peerId: 2, nodeId: "n2", address: "x:2" }, "it moved");
+  t.same(feed.changes(log.state).peers?.[1], { peerId: 2, nodeId: "n2", address: "x:2", zone: "" }, "it moved");
   t.end();
 });

@@ -140,7 +140,7 @@ t.test("joining", async (t) => {
     const client = createClient({ endpoints: [address], tls: made.tls });
     t.teardown(() => client.close());
     await client.call("ClusterService", "ConfirmJoin", { nodeId: made.nodeId }, { timeoutMs: 5_000 });
-    t.match(row(), { role: "learner" });
+    t.match(row(), { role: "follower" });
     t.match(
       (await refusal(joinByToken(config({ name: "n3", listen: "127.0.0.1:7200" }), token())))?.fault,
       { kind: "denied" },

@@ -102,7 +102,7 @@ t.test("node.join, its confirmation, its undoing", (t) => {
   t.match(log.refused(join("t", joining("n4"))), { kind: "denied", reason: /has been used/ });
 
   t.same(log.ok({ type: "node.join-confirm", nodeId: "n2" }), { ids: ["n2"], peerId: 2 });
-  t.equal(log.state.nodes.get("n2")?.role, "learner");
+  t.equal(log.state.nodes.get("n2")?.role, "follower");
   t.same(log.ok({ type: "node.join-confirm", nodeId: "n2" }), { ids: ["n2"], peerId: 2 }, "again");
   t.match(log.refused({ type: "node.join-confirm", nodeId: "none" }), { kind: "not-found" });
   t.match(log.refused({ type: "node.join-abort", nodeId: "n2" }), { kind: "precondition", reason: /has joined/ });
@@ -292,22 +292,22 @@ t.test("Raft's membership is mirrored into the rows", (t) => {
   const log = CommandLog.withNodes(3);
   const at = (): { index: number; term: number } => ({ index: log.state.index + 1, term: 1 });
   const roles = (): unknown[] => [...log.state.nodes.values()].map((node) => node.role);
-  t.same(roles(), ["voter", "learner", "learner"], "confirmed nodes wait for Raft");
+  t.same(roles(), ["voter", "follower", "follower"], "confirmed nodes follow");
   const one = applyMembership(log.state, { voters: [1], outgoing: [], learners: [2], learnersNext: [], autoLeave: false }, at());
-  t.same([roles(), one.changes, one.events], [["voter", "learner", "learner"], [], []]);
+  t.same([roles(), one.events.map((event) => event.message)], [["voter", "learner", "follower"], ["follower → learner"]]);
   const two = applyMembership(log.state, { voters: [1, 2, 3], outgoing: [1], learners: [], learnersNext: [], autoLeave: true }, at());
   t.same(roles(), ["voter", "voter", "voter"]);
   t.same(
     two.events.map((event) => [event.kind, event.subjectName, event.message, event.revision]),
     [
       ["node.role", "n2", "learner → voter", log.state.index],
-      ["node.role", "n3", "learner → voter", log.state.index],
+      ["node.role", "n3", "follower → voter", log.state.index],
     ],
   );
   applyMembership(log.state, { voters: [2], outgoing: [2, 3], learners: [], learnersNext: [3], autoLeave: true }, at());
-  t.same(roles(), ["none", "voter", "voter"], "who is in the outgoing half still votes");
+  t.same(roles(), ["follower", "voter", "voter"], "who is in the outgoing half still votes");
   applyMembership(log.state, { voters: [2], outgoing: [], learners: [3], learnersNext: [], autoLeave: false }, at());
-  t.same(roles(), ["none", "voter", "learner"]);
+  t.same(roles(), ["follower", "voter", "learner"]);
   t.end();
 });
 

@@ -145,6 +145,7 @@ export class TestCluster {
       logPath: `${folder}-raft`,
       inboxPath: `${folder}-checkpoints`,
       listen: options.address,
+      address: options.address,
       identity,
       peers: known.length > 0 ? known : options.peers,
       bootstrap: options.bootstrap,

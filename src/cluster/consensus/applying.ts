@@ -4,7 +4,7 @@
  */
 import { assert } from "../../base/assert.ts";
 import type { Membership } from "../../model/membership.ts";
-import type { Checkpoint } from "../../raft/core/types.ts";
+import type { Checkpoint, EntryId } from "../../raft/core/types.ts";
 import type { Position } from "../../state/state.ts";
 import type { CommittedEntry, FromConsensus } from "./protocol.ts";
 
@@ -18,11 +18,15 @@ export class Applying {
   readonly #batches = new Map<number, Batch>();
   #batch = 0;
   #installed: (() => void) | null = null;
+  #installing: Promise<void> = Promise.resolve();
   /** What the state has. */
   appliedIndex: number;
   appliedTerm: number;
-  /** As of what was handed out last, which the state may not have yet. */
+  /** What was handed out last, which the state may not have yet; and who votes as of there. */
+  handed: EntryId;
   membership: Membership;
+  /** Where the membership last changed, if it did since the start. */
+  changedAt: EntryId | null = null;
   /** Of the last checkpoint that was taken over; 0: none. What is older is in it. */
   installedIndex = 0;
 
@@ -31,12 +35,18 @@ export class Applying {
     this.#post = post;
     this.appliedIndex = position.index;
     this.appliedTerm = position.term;
+    this.handed = { index: position.index, term: position.term };
     this.membership = position.membership;
   }
 
   /** `done` is called when the state has them all. */
   handOut(entries: CommittedEntry[], done: () => void): void {
-    for (const { membership } of entries) if (membership !== null) this.membership = membership;
+    for (const { index, term, membership } of entries) {
+      this.handed = { index, term };
+      if (membership === null) continue;
+      this.membership = membership;
+      this.changedAt = this.handed;
+    }
     const batch = ++this.#batch;
     this.#batches.set(batch, { last: entries.at(-1) ?? null, done });
     this.#post({ kind: "apply", batch, entries });
@@ -55,7 +65,21 @@ export class Applying {
   }
 
   /** Resolves when the state is the checkpoint's, durably. Its data is the path of its file. */
-  async install(checkpoint: Checkpoint): Promise<void> {
+  install(checkpoint: Checkpoint): Promise<void> {
+    this.#installing = this.#install(checkpoint);
+    return this.#installing;
+  }
+
+  /** Resolves when no checkpoint is being taken over. */
+  settled(): Promise<void> {
+    return this.#installing;
+  }
+
+  get position(): Position {
+    return { ...this.handed, membership: this.membership };
+  }
+
+  async #install(checkpoint: Checkpoint): Promise<void> {
     const { index, term, confState, data } = checkpoint;
     const path = new TextDecoder().decode(data);
     await new Promise<void>((resolve) => {
@@ -64,7 +88,9 @@ export class Applying {
     });
     this.#installed = null;
     this.installedIndex = index;
+    this.handed = { index, term };
     this.membership = confState;
+    this.changedAt = null;
     this.appliedIndex = index;
     this.appliedTerm = term;
   }

@@ -3,23 +3,29 @@
  * All effects come in from outside (daemon/consensus-thread.ts).
  */
 import { assert } from "../../base/assert.ts";
-import { asRoostError } from "../../base/errors.ts";
+import { asRoostError, RoostError } from "../../base/errors.ts";
 import type { Acknowledgement, Heartbeat } from "../../model/heartbeat.ts";
+import { isPeer } from "../../model/membership.ts";
 import { NONE } from "../../raft/core/types.ts";
-import type { Peer, PeerLinks } from "../../raft/transport/links.ts";
+import type { CheckpointRequest, Lane, Peer, PeerLinks, WireChunk } from "../../raft/transport/links.ts";
 import { Acks } from "./acks.ts";
 import { Applying } from "./applying.ts";
 import { CheckpointSource } from "./checkpoint-source.ts";
 import { type DriverEffects, Lifetime } from "./effects.ts";
 import { Fetching } from "./fetching.ts";
-import { decodeFrame, encodeFrame } from "./frames.ts";
+import { decodeFrame, encodeFrame, type PeerFrame } from "./frames.ts";
 import { Heartbeats } from "./heartbeats.ts";
+import type { Hint, LeaderNews } from "./follow-frames.ts";
+import { Follower } from "./follower.ts";
+import { alignLog } from "./open-log.ts";
 import { RaftPeer } from "./peer.ts";
 import type { ConsensusConfig, ToConsensus } from "./protocol.ts";
 import { Status } from "./status.ts";
 
 /** Beats and how fresh they are go to the main thread this often. */
 const BEATS_EVERY_MS = 50;
+/** Nodes learned from others; a cluster's voters are few. */
+const MET_MAX = 64;
 
 export class ConsensusDriver {
   readonly #config: ConsensusConfig;
@@ -29,14 +35,21 @@ export class ConsensusDriver {
   readonly #status: Status;
   readonly #heartbeats: Heartbeats;
   readonly #acks: Acks;
-  readonly #peer: RaftPeer;
   readonly #source: CheckpointSource;
   readonly #fetching: Fetching;
+  /** What this node is to Raft, for now. */
+  #seat: RaftPeer | Follower;
+  /** It was chosen, and becomes a peer once its state is durable at least up to here; null: no such thing. */
+  #chosenAt: number | null = null;
   readonly #peersByNodeId = new Map<string, Peer>();
+  /** Nodes that others told of and the state does not know yet. */
+  readonly #met = new Map<string, Peer>();
+  #zone = "";
+  #checkpointMbps: number | null = null;
   #links: PeerLinks | null = null;
 
   constructor(config: ConsensusConfig, effects: DriverEffects) {
-    const { clock, keeper, log, raftLog } = effects;
+    const { clock, keeper, log } = effects;
     const post: DriverEffects["post"] = (message) => effects.post(message);
     this.#config = config;
     this.#effects = effects;
@@ -51,25 +64,11 @@ export class ConsensusDriver {
       inbox: effects.inbox,
       fetch: (peerId, request, signal) => this.#linked().fetchCheckpoint(peerId, request, signal),
     });
-    this.#peer = new RaftPeer(config, config.position, {
-      log,
-      clock,
-      raftLog,
-      ...(effects.logLimits === undefined ? {} : { logLimits: effects.logLimits }),
-      applying: this.#applying,
-      source: this.#source,
-      fetching: this.#fetching,
-      status: this.#status,
-      random: (limit) => effects.random(limit),
-      post,
-      send: (to, lane, frame) => this.#links?.send(to, lane, encodeFrame(frame)) ?? false,
-      leaderIs: (lead) => this.#heartbeats.leaderIs(lead),
-      fatal: (error) => effects.fatal(error),
-    });
+    this.#seat = isPeer(config.position.membership, config.peerId) ? this.#newPeer() : this.#newFollower(0);
     this.#acks = new Acks({
       nowMs: () => clock.monotonicMs(),
-      mayAcknowledge: () => this.#peer.mayAcknowledge(),
-      term: () => this.#peer.leadingTerm,
+      mayAcknowledge: () => this.#peer?.mayAcknowledge() === true,
+      term: () => this.#peer?.leadingTerm ?? 0,
       afterQuorumRound: (end) => this.#afterQuorumRound(end),
       send: (nodeId, ack) => this.#sendAck(nodeId, ack),
     });
@@ -79,25 +78,99 @@ export class ConsensusDriver {
     this.#links = await this.#effects.openLinks({
       frame: (from, payload) => this.#onFrame(from, payload),
       broken: (peer) => {
-        if (!this.#lifetime.over) this.#peer.unreachable(peer.peerId);
+        if (!this.#lifetime.over) this.#seat.unreachable(peer.peerId);
       },
-      checkpoint: (nodeId, request) => this.#peer.serve(this.#peersByNodeId.get(nodeId)?.peerId ?? NONE, request),
+      checkpoint: (nodeId, request) => this.#serve(nodeId, request),
     });
     this.#setPeers(this.#config.peers);
     this.#lifetime.every(BEATS_EVERY_MS, () => this.#postBeats());
     this.#heartbeats.start();
     this.#effects.post({ kind: "started" });
-    this.#peer.start();
+    this.#seat.start();
   }
 
   async stop(): Promise<void> {
     if (this.#lifetime.over) return;
     this.#lifetime.end();
-    this.#peer.stop();
+    this.#seat.stop();
     await this.#fetching.stop();
     await this.#links?.close();
     await this.#effects.raftLog.close();
     this.#effects.post({ kind: "stopped" });
+  }
+
+  // ---- What this node is to Raft ----------------------------------------------------------------------------------
+
+  get #peer(): RaftPeer | null {
+    return this.#seat instanceof RaftPeer ? this.#seat : null;
+  }
+
+  #newPeer(): RaftPeer {
+    const { clock, log, raftLog, logLimits } = this.#effects;
+    return new RaftPeer(this.#config, this.#applying.position, {
+      log,
+      clock,
+      raftLog,
+      ...(logLimits === undefined ? {} : { logLimits }),
+      applying: this.#applying,
+      source: this.#source,
+      fetching: this.#fetching,
+      status: this.#status,
+      random: (limit) => this.#effects.random(limit),
+      post: (message) => this.#effects.post(message),
+      send: (to, lane, frame) => this.#send(to, lane, frame),
+      leaderIs: (lead) => this.#heartbeats.leaderIs(lead),
+      peers: () => this.#known(),
+      news: () => this.#news(),
+      out: (index) => void this.#leaveSeat(index),
+      fatal: (error) => this.#effects.fatal(error),
+    });
+  }
+
+  #newFollower(outAt: number): Follower {
+    const { clock, log } = this.#effects;
+    return new Follower(this.#config, outAt, {
+      log,
+      clock,
+      applying: this.#applying,
+      fetching: this.#fetching,
+      status: this.#status,
+      random: (limit) => this.#effects.random(limit),
+      send: (to, lane, frame) => this.#send(to, lane, frame),
+      peers: () => this.#known(),
+      zone: () => this.#zone,
+      meet: (peers) => this.#meet(peers),
+      leaderIs: (lead) => this.#heartbeats.leaderIs(lead),
+      chosen: () => {
+        this.#chosenAt = this.#applying.handed.index;
+        this.#effects.post({ kind: "need-durable" });
+      },
+      fatal: (error) => this.#effects.fatal(error),
+    });
+  }
+
+  /** From peer to follower. Its log stays as it is, for the day it is a peer again. */
+  async #leaveSeat(outAt: number): Promise<void> {
+    this.#effects.log.info("no Raft peer any more: following", { from: outAt });
+    this.#seat.stop();
+    await this.#applying.settled();
+    if (this.#lifetime.over) return;
+    this.#seat = this.#newFollower(outAt);
+    this.#seat.start();
+  }
+
+  /** From follower to peer: as a restart on this state would be. */
+  async #takeSeat(durableIndex: number): Promise<void> {
+    const { log, raftLog } = this.#effects;
+    if (durableIndex < this.#applying.handed.index) return this.#effects.post({ kind: "need-durable" });
+    this.#chosenAt = null;
+    await alignLog(raftLog, this.#applying.position);
+    if (this.#lifetime.over) return;
+    log.info("a Raft peer from here on", { index: this.#applying.handed.index });
+    const peer = this.#newPeer();
+    if (this.#checkpointMbps !== null) peer.checkpointMbps = this.#checkpointMbps;
+    this.#seat = peer;
+    this.#seat.start();
   }
 
   // ---- From the main thread --------------------------------------------------------------------------------------
@@ -105,7 +178,7 @@ export class ConsensusDriver {
   onMessage(message: ToConsensus): void {
     switch (message.kind) {
       case "propose":
-        if (!this.#peer.propose(message.data)) this.#effects.post({ kind: "refused", id: message.id });
+        if (!this.#seat.propose(message.data)) this.#effects.post({ kind: "refused", id: message.id });
         break;
       case "read":
         this.#read(message.id);
@@ -117,10 +190,10 @@ export class ConsensusDriver {
         this.#applying.installed(message.index);
         break;
       case "change-membership":
-        this.#peer.changeMembership(message.changes);
+        this.#peer?.changeMembership(message.changes);
         break;
       case "transfer-leadership":
-        this.#peer.transferLeadership();
+        this.#peer?.transferLeadership(message.among);
         break;
       case "peers":
         this.#setPeers(message.peers);
@@ -128,7 +201,8 @@ export class ConsensusDriver {
       case "claims":
         this.#acks.updateClaims(message.sets, message.settings);
         this.#heartbeats.periodMs = message.settings.heartbeatMs;
-        this.#peer.checkpointMbps = message.settings.checkpointMbps;
+        this.#checkpointMbps = message.settings.checkpointMbps;
+        if (this.#peer !== null) this.#peer.checkpointMbps = this.#checkpointMbps;
         break;
       case "stop-acking":
         this.#effects.post({ kind: "acking-stopped", id: message.id, stopped: this.#acks.stop(message.nodeId, message.term) });
@@ -143,21 +217,29 @@ export class ConsensusDriver {
         this.#source.chunkRead(message);
         break;
       case "durable":
-        this.#peer.durable(message);
+        if (this.#chosenAt === null) this.#peer?.durable(message);
+        else void this.#takeSeat(message.index).catch((thrown: unknown) => this.#effects.fatal(thrown));
         break;
       case "stop":
         void this.stop();
         return;
     }
-    this.#peer.pump();
+    this.#seat.pump();
   }
 
   #read(id: number): void {
     try {
-      this.#peer.round((index) => this.#effects.post({ kind: "read-ready", id, index }));
+      this.#seat.round((index) => this.#effects.post({ kind: "read-ready", id, index }));
     } catch {
       this.#effects.post({ kind: "refused", id });
     }
+  }
+
+  /** @throws RoostError `not-found` on a node that has no checkpoint to give. */
+  #serve(nodeId: string, request: CheckpointRequest): AsyncIterable<WireChunk> {
+    const peer = this.#peer;
+    if (peer === null) throw new RoostError({ kind: "not-found", what: "checkpoint", name: request.id }, "ask a voter");
+    return peer.serve(this.#peersByNodeId.get(nodeId)?.peerId ?? NONE, request);
   }
 
   #linked(): PeerLinks {
@@ -173,13 +255,27 @@ export class ConsensusDriver {
       const frame = decodeFrame(payload);
       switch (frame.kind) {
         case "raft":
-          this.#peer.step(from, frame.message);
+          this.#seat.step(from, frame.message);
           break;
         case "beat":
           this.#acks.beat(from.nodeId, frame.beat);
           break;
         case "ack":
           void this.#heartbeats.acknowledged(frame.ack);
+          break;
+        case "follow": {
+          const refusal = this.#peer === null ? "not-a-voter" : this.#peer.follow(from, frame.follow);
+          if (refusal !== null) this.#send(from.peerId, "beat", { kind: "hint", hint: this.#hint(refusal) });
+          break;
+        }
+        case "feed":
+          if (this.#seat instanceof Follower) this.#seat.onFeed(from, frame.feed);
+          break;
+        case "ask":
+          this.#send(from.peerId, "beat", { kind: "hint", hint: this.#hint(null) });
+          break;
+        case "hint":
+          this.#seat.onHint(from, frame.hint);
           break;
       }
     } catch (thrown) {
@@ -188,49 +284,91 @@ export class ConsensusDriver {
       if (error.fault.kind !== "damaged") return this.#effects.fatal(thrown);
       this.#effects.log.warn("dropped a frame", { from: from.nodeId, error: error.message });
     }
-    this.#peer.pump();
+    this.#seat.pump();
   }
 
   #setPeers(peers: readonly Peer[]): void {
-    const others = peers.filter((peer) => peer.peerId !== this.#config.peerId);
     this.#peersByNodeId.clear();
-    for (const peer of others) this.#peersByNodeId.set(peer.nodeId, peer);
-    this.#links?.setPeers(others);
+    for (const peer of peers) {
+      this.#met.delete(peer.nodeId);
+      if (peer.peerId === this.#config.peerId) this.#zone = peer.zone ?? "";
+      else this.#peersByNodeId.set(peer.nodeId, peer);
+    }
+    this.#setLinks();
+  }
+
+  #meet(peers: readonly Peer[]): void {
+    const strangers = peers.filter(
+      ({ nodeId, peerId }) => !this.#peersByNodeId.has(nodeId) && !this.#met.has(nodeId) && peerId !== this.#config.peerId,
+    );
+    if (strangers.length === 0 || this.#met.size >= MET_MAX) return;
+    for (const peer of strangers) this.#met.set(peer.nodeId, peer);
+    this.#setLinks();
+  }
+
+  #setLinks(): void {
+    this.#links?.setPeers([...this.#peersByNodeId.values(), ...this.#met.values()]);
+  }
+
+  #send(to: number, lane: Lane, frame: PeerFrame): boolean {
+    return this.#links?.send(to, lane, encodeFrame(frame)) ?? false;
+  }
+
+  #news(): LeaderNews {
+    const { lead, term } = this.#seat;
+    const heardMs = this.#status.leaderHeardMs;
+    if (lead === this.#config.peerId) {
+      const { nodeId, peerId } = this.#config;
+      return { leader: { nodeId, peerId, address: this.#config.address, zone: this.#zone }, term, heardAgoMs: 0 };
+    }
+    const leader = this.#known().find((peer) => peer.peerId === lead) ?? null;
+    return { leader, term, heardAgoMs: heardMs === null ? null : this.#effects.clock.monotonicMs() - heardMs };
+  }
+
+  #hint(refusal: Hint["refusal"]): Hint {
+    const { handed, changedAt, membership } = this.#applying;
+    const voters = this.#known().filter((peer) => membership.voters.includes(peer.peerId));
+    return { ...this.#news(), refusal, committed: handed, changedAt, membership, voters };
+  }
+
+  #known(): Peer[] {
+    return [...this.#peersByNodeId.values(), ...this.#met.values()];
   }
 
   // ---- Heartbeats ------------------------------------------------------------------------------------------------
 
   #toLeader(beat: Heartbeat): void {
-    const { lead } = this.#peer;
+    const { lead } = this.#seat;
     if (lead === this.#config.peerId) this.#acks.beat(this.#config.nodeId, beat);
-    else if (lead !== NONE) this.#links?.send(lead, "beat", encodeFrame({ kind: "beat", beat }));
-    this.#peer.pump();
+    else if (lead !== NONE) this.#send(lead, "beat", { kind: "beat", beat });
+    this.#seat.pump();
   }
 
   #afterQuorumRound(end: () => void): void {
     try {
-      this.#peer.round(() => end());
+      this.#seat.round(() => end());
     } catch (thrown) {
       // Its next heartbeat may find room; without one its claims run out, as they must.
       this.#effects.log.warn("a heartbeat is not acknowledged", { error: asRoostError(thrown).message });
       return;
     }
-    this.#peer.pump();
+    this.#seat.pump();
   }
 
   #sendAck(nodeId: string, ack: Acknowledgement): void {
     if (nodeId === this.#config.nodeId) return void this.#heartbeats.acknowledged(ack);
     const peer = this.#peersByNodeId.get(nodeId);
-    if (peer !== undefined) this.#links?.send(peer.peerId, "beat", encodeFrame({ kind: "ack", ack }));
+    if (peer !== undefined) this.#send(peer.peerId, "beat", { kind: "ack", ack });
   }
 
   #postBeats(): void {
-    const caughtUp = this.#peer.caughtUp();
-    this.#status.heard(caughtUp);
-    if (caughtUp === null) return;
+    const peer = this.#peer;
+    const heard = peer?.peersHeard() ?? null;
+    this.#status.heard(heard);
+    if (peer === null || heard === null) return;
     this.#effects.post({
       kind: "beats",
-      term: this.#peer.leadingTerm,
+      term: peer.leadingTerm,
       grantingMs: this.#acks.grantingMs,
       beats: this.#acks.beats(),
     });

@@ -1,31 +1,39 @@
-/** Opening the log beside a state that may be ahead of it. */
+/** The log beside a state that may be ahead of it: at start, and when a follower becomes a peer. */
 import { RoostError } from "../../base/errors.ts";
+import { isPeer } from "../../model/membership.ts";
 import { NO_DATA } from "../../raft/core/message.ts";
 import { NONE } from "../../raft/core/types.ts";
 import type { LevelLog, LevelLogOptions } from "../../raft/storage/level.ts";
+import type { Position } from "../../state/state.ts";
 import type { ConsensusConfig } from "./protocol.ts";
 
-/**
- * Where the state is ahead of it (a checkpoint was taken over, or a cluster founded, then the process died
- * before the log knew) the log begins anew at the state's position. What it may hold there of an uncommitted tail was never
- * promised to be kept by more than this peer, and the checkpoint is committed.
- */
+/** A node that is no peer needs no log; what is in it of an earlier life as a peer is kept for the next one. */
 export async function openLogFor(
-  config: Pick<ConsensusConfig, "bootstrap" | "position">,
+  config: Pick<ConsensusConfig, "bootstrap" | "position" | "peerId">,
   open: (options: LevelLogOptions) => Promise<LevelLog>,
 ): Promise<LevelLog> {
   const { index, term, membership } = config.position;
-  const start = { index, term, confState: membership };
-  const raftLog = await open(config.bootstrap ? { bootstrap: start } : {});
+  const raftLog = await open(config.bootstrap ? { bootstrap: { index, term, confState: membership } } : {});
+  if (!isPeer(membership, config.peerId)) return raftLog;
+  try {
+    await alignLog(raftLog, config.position);
+  } catch (thrown) {
+    await raftLog.close();
+    throw thrown;
+  }
+  return raftLog;
+}
+
+/**
+ * Where the state is ahead of it (this node followed, a checkpoint was taken over, or a cluster founded, and then the process died
+ * before the log knew) the log begins anew at the state's position. What it may hold there of an uncommitted tail is of a branch that
+ * was never committed; a log that has the state's very entry is kept whole, for what this peer has acknowledged in it counts.
+ */
+export async function alignLog(raftLog: LevelLog, { index, term, membership }: Position): Promise<void> {
   const { hardState } = raftLog.initialState();
   const found = raftLog.term(index);
-  const agrees = found === term;
-  if (!agrees && index > Math.max(hardState.commit, raftLog.firstIndex() - 1)) {
-    const vote = hardState.term >= term ? hardState.vote : NONE;
-    const beginning = { term: Math.max(hardState.term, term), vote, commit: index };
-    await raftLog.append({ entries: [], hardState: beginning, checkpoint: { ...start, data: NO_DATA } }, true);
-  } else if (!agrees && index > 0) {
-    await raftLog.close();
+  if (found === term || index === 0) return;
+  if (index <= Math.max(hardState.commit, raftLog.firstIndex() - 1)) {
     throw new RoostError(
       {
         kind: "damaged",
@@ -34,5 +42,8 @@ export async function openLogFor(
       "state and log are not of one node: move the data folder away and join the cluster again with a fresh token",
     );
   }
-  return raftLog;
+  const vote = hardState.term >= term ? hardState.vote : NONE;
+  const beginning = { term: Math.max(hardState.term, term), vote, commit: index };
+  const checkpoint = { index, term, confState: membership, data: NO_DATA };
+  await raftLog.append({ entries: [], hardState: beginning, checkpoint }, true);
 }

@@ -5,19 +5,24 @@
 import type { Clock } from "../../base/clock.ts";
 import type { Logger } from "../../base/log.ts";
 import { RaftNode } from "../../raft/core/node.ts";
+import { isPeer } from "../../model/membership.ts";
+import { message as raftMessage } from "../../raft/core/message.ts";
 import { APPEND_THREAD, APPLY_THREAD, type Checkpoint, type Message, NONE } from "../../raft/core/types.ts";
 import type { LevelLog } from "../../raft/storage/level.ts";
 import type { CheckpointRequest, Lane, Peer, WireChunk } from "../../raft/transport/links.ts";
 import type { Position } from "../../state/state.ts";
 import type { Applying } from "./applying.ts";
+import { Asking } from "./asking.ts";
 import type { CheckpointSource } from "./checkpoint-source.ts";
 import { Lifetime } from "./effects.ts";
+import { Feeds } from "./feeds.ts";
 import type { Fetching } from "./fetching.ts";
+import type { Follow, Hint, LeaderNews } from "./follow-frames.ts";
 import type { PeerFrame } from "./frames.ts";
 import { HandingOut } from "./handing-out.ts";
 import { type LogLimits, LogView } from "./log-view.ts";
-import type { ConsensusConfig, FromConsensus, MembershipChange, ToConsensus } from "./protocol.ts";
 import { Offering } from "./offering.ts";
+import type { ConsensusConfig, FromConsensus, MembershipChange, PeersHeard, ToConsensus } from "./protocol.ts";
 import { type RoundEnd, Rounds } from "./rounds.ts";
 import { refusalOf } from "./speaking.ts";
 import type { Status } from "./status.ts";
@@ -54,6 +59,11 @@ export interface PeerEffects {
   post: (message: FromConsensus) => void;
   send: (to: number, lane: Lane, frame: PeerFrame) => boolean;
   leaderIs: (lead: number) => void;
+  /** All nodes that are known. */
+  peers: () => Iterable<Peer>;
+  news: () => LeaderNews;
+  /** No peer any more, as of `index`. */
+  out: (index: number) => void;
   fatal: (error: unknown) => void;
 }
 
@@ -65,8 +75,13 @@ export class RaftPeer {
   readonly #rounds: Rounds;
   readonly #writing: Writing;
   readonly #handingOut: HandingOut;
+  readonly #feeds: Feeds;
+  readonly #asking: Asking;
   readonly #lifetime: Lifetime;
   readonly #offering: Offering;
+  /** While it leads: when each peer last said something, monotonic ms; of one term. */
+  readonly #heardMs = new Map<number, number>();
+  #heardTerm = 0;
 
   /** @param position where the state is; the log holds what comes after, or begins there. */
   constructor(config: ConsensusConfig, position: Position, effects: PeerEffects) {
@@ -128,9 +143,34 @@ export class RaftPeer {
       applying,
       commitTo: (index) => raftLog.commitTo(index),
       membershipAt: (index) => (this.#log.membershipIndex = index),
-      applied: (message) => this.#routeAll(message.responses),
+      applied: (message) => {
+        if (over()) return;
+        if (!isPeer(applying.membership, config.peerId)) return effects.out(applying.appliedIndex);
+        this.#routeAll(message.responses);
+      },
       failed,
       over,
+    });
+    const electionMs = config.electionTicks * config.tickMs;
+    this.#feeds = new Feeds({
+      peerId: config.peerId,
+      clock,
+      log: this.#log,
+      applying,
+      silenceMs: electionMs,
+      news: effects.news,
+      send: effects.send,
+      sendCheckpoint: (to, checkpoint) => this.#sendCheckpoint(to, checkpoint),
+    });
+    this.#asking = new Asking({
+      peerId: config.peerId,
+      electionMs,
+      clock,
+      applying,
+      peers: effects.peers,
+      ask: (peerId) => effects.send(peerId, "beat", { kind: "ask" }),
+      learnCommitted: (id) => this.#node.learnCommitted(id),
+      out: effects.out,
     });
   }
 
@@ -138,6 +178,7 @@ export class RaftPeer {
     this.#lifetime.every(this.#config.tickMs, () => {
       this.#node.tick();
       this.#rounds.tick(this.#effects.clock.monotonicMs());
+      this.#asking.look(this.lead);
       this.pump();
       this.#effects.source.tick();
       this.#log.keepShort(this.#effects.applying.appliedIndex);
@@ -166,6 +207,7 @@ export class RaftPeer {
         for (const message of ready.messages) this.#route(message, ready.mustSync);
         for (const read of ready.readStates) this.#rounds.confirmed(clock.monotonicMs(), read.context, read.index);
       }
+      this.#feeds.pump();
       const { lead, role } = this.#node.soft;
       status.update({ term: this.#node.term, leading: role === "leader", role, lead, membership: applying.membership });
     } catch (thrown) {
@@ -177,7 +219,7 @@ export class RaftPeer {
 
   /** False: not even passed on. */
   propose(data: Uint8Array): boolean {
-    return this.#node.propose(data) === null;
+    return !this.#lifetime.over && this.#node.propose(data) === null;
   }
 
   /** `end` is called after a quorum round that begins now or later. @throws RoostError `exhausted` if too many wait. */
@@ -195,10 +237,11 @@ export class RaftPeer {
     if (refusal !== null) this.#effects.log.debug("membership change not taken", { refusal });
   }
 
-  transferLeadership(): void {
+  transferLeadership(among: readonly number[] | null): void {
     const { progress } = this.#node.status();
     const target = progress
       .filter((peer) => peer.id !== this.#config.peerId && !peer.learner && peer.recentActive)
+      .filter((peer) => among === null || among.includes(peer.id))
       .toSorted((a, b) => b.match - a.match)[0];
     if (target !== undefined) this.#node.transferLeader(target.id);
   }
@@ -211,9 +254,11 @@ export class RaftPeer {
 
   /** @throws RoostError `damaged` on rubbish. */
   step(from: Peer, message: Message): void {
+    if (this.#lifetime.over) return;
     const refusal = refusalOf(from, message);
     if (refusal !== null) return this.#effects.log.warn(refusal, { from: from.nodeId, claimed: message.from });
     if (message.type === "append" || message.type === "heartbeat" || message.type === "checkpoint") this.#effects.status.leaderHeard();
+    if (this.leadingTerm !== 0) this.#heardMs.set(from.peerId, this.#effects.clock.monotonicMs());
     if (message.type === "checkpoint" && message.checkpoint !== null && this.#needs(message.checkpoint))
       this.#fetch(from, message, message.checkpoint);
     else this.#node.step(message);
@@ -228,6 +273,17 @@ export class RaftPeer {
     this.#offering.mbps = mbps;
   }
 
+  /** Somebody follows, or wants to; null, or why not here. */
+  follow(from: Peer, follow: Follow): Hint["refusal"] {
+    const { applying } = this.#effects;
+    if (this.#lifetime.over || !applying.membership.voters.includes(this.#config.peerId)) return "not-a-voter";
+    return this.#feeds.follow(from, follow);
+  }
+
+  onHint(from: Peer, hint: Hint): void {
+    if (!this.#lifetime.over) this.#asking.onHint(from, hint);
+  }
+
   unreachable(peerId: number): void {
     this.#node.reportUnreachable(peerId);
     this.pump();
@@ -240,6 +296,10 @@ export class RaftPeer {
     return this.#node.soft.lead;
   }
 
+  get term(): number {
+    return this.#node.term;
+  }
+
   /** 0 unless this peer leads. */
   get leadingTerm(): number {
     return this.#node.soft.role === "leader" ? this.#node.term : 0;
@@ -250,18 +310,27 @@ export class RaftPeer {
     return this.leadingTerm !== 0 && this.#effects.applying.appliedTerm === this.leadingTerm && this.#node.status().transferee === NONE;
   }
 
-  /** Learners whose logs have caught up; null unless this peer leads. */
-  caughtUp(): number[] | null {
+  /** What it knows of its peers; null unless it leads. */
+  peersHeard(): PeersHeard | null {
     if (this.leadingTerm === 0) return null;
     const { progress, lastIndex } = this.#node.status();
-    return progress
-      .filter((peer) => peer.learner && peer.state === "replicate" && peer.match + CAUGHT_UP_ENTRIES >= lastIndex)
-      .map((peer) => peer.id);
+    const nowMs = this.#effects.clock.monotonicMs();
+    if (this.#heardTerm !== this.leadingTerm) this.#heardMs.clear();
+    this.#heardTerm = this.leadingTerm;
+    const others = progress.filter((peer) => peer.id !== this.#config.peerId);
+    for (const { id } of others) if (!this.#heardMs.has(id)) this.#heardMs.set(id, nowMs);
+    return {
+      caughtUp: others
+        .filter((peer) => peer.learner && peer.state === "replicate" && peer.match + CAUGHT_UP_ENTRIES >= lastIndex)
+        .map((peer) => peer.id),
+      lastHeardMs: others.map(({ id }) => [id, this.#heardMs.get(id) ?? nowMs]),
+    };
   }
 
   // ---- Out -------------------------------------------------------------------------------------------------------
 
   #routeAll(messages: readonly Message[]): void {
+    if (this.#lifetime.over) return;
     for (const message of messages) this.#route(message, false);
     this.pump();
   }
@@ -279,6 +348,12 @@ export class RaftPeer {
       if (message.type === "checkpoint") this.#offering.offered(message.to, sent);
       else if (!sent && message.type === "append") this.#node.reportUnreachable(message.to);
     }
+  }
+
+  /** To a follower: offered as the leader offers it to a peer. */
+  #sendCheckpoint(to: number, checkpoint: Checkpoint): void {
+    const message = { ...raftMessage("checkpoint", to, this.#config.peerId), term: this.#node.term, checkpoint };
+    this.#effects.send(to, "log", { kind: "raft", message });
   }
 
   /** Else the core has it already, or can go on to there by its own log. */

@@ -20,8 +20,9 @@ export interface ConsensusConfig {
   logPath: string;
   /** Folder in which checkpoints are received. */
   inboxPath: string;
-  /** host:port for peers. */
+  /** host:port to serve peers on, and host:port under which others reach it. */
   listen: string;
+  address: string;
   identity: TlsIdentity;
   peers: Peer[];
   /** True only on the node that starts a cluster, the first time. */
@@ -95,7 +96,8 @@ export type ToConsensus =
   | { kind: "installed"; index: number }
   /** The state up to here survives a power cut: the log below may go. */
   | { kind: "durable"; index: number; membership: Membership }
-  | { kind: "transfer-leadership" }
+  /** To the one of `among` that has most of the log; null: to any voter. */
+  | { kind: "transfer-leadership"; among: number[] | null }
   | { kind: "stop" };
 
 export type FromConsensus =
@@ -107,8 +109,8 @@ export type FromConsensus =
   | { kind: "refused"; id: number }
   | { kind: "read-ready"; id: number; index: number }
   | { kind: "status"; status: ConsensusStatus }
-  /** Sent often: when a leader was last heard of, and on the leader which learners' logs have caught up. */
-  | { kind: "heard"; leaderHeardMs: number | null; caughtUp: number[] }
+  /** Sent often: when a leader was last heard of, and what the leader knows of its peers; null: this node does not lead. */
+  | { kind: "heard"; leaderHeardMs: number | null; peers: PeersHeard | null }
   | { kind: "beats"; term: number; grantingMs: number; beats: NodeBeat[] }
   | { kind: "acking-stopped"; id: number; stopped: AckingStopped }
   | { kind: "need-checkpoint" }
@@ -118,6 +120,14 @@ export type FromConsensus =
   /** It could not start. */
   | { kind: "failed"; message: string; hint: string }
   | { kind: "stopped" };
+
+/** Monotonic ms of the leader's clock. */
+export interface PeersHeard {
+  /** Learners whose logs have caught up. */
+  caughtUp: number[];
+  /** When each other peer was last heard of in this term; since the term began if not yet. */
+  lastHeardMs: [peerId: number, atMs: number][];
+}
 
 export interface ConsensusStatus {
   term: number;

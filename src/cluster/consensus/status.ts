@@ -1,7 +1,7 @@
 /** What the main thread is told of leadership, and only when it changed; how fresh it is goes out every few ms. */
 import type { Clock } from "../../base/clock.ts";
 import type { Membership } from "../../model/membership.ts";
-import type { FromConsensus } from "./protocol.ts";
+import type { FromConsensus, PeersHeard } from "./protocol.ts";
 
 export interface Standing {
   term: number;
@@ -51,9 +51,9 @@ export class Status {
     this.#post({ kind: "status", status });
   }
 
-  /** @param caughtUp learners whose logs have caught up; null if this node does not lead. */
-  heard(caughtUp: number[] | null): void {
-    const leaderHeardMs = caughtUp === null ? this.leaderHeardMs : this.#clock.monotonicMs();
-    this.#post({ kind: "heard", leaderHeardMs, caughtUp: caughtUp ?? [] });
+  /** @param peers null if this node does not lead. */
+  heard(peers: PeersHeard | null): void {
+    const leaderHeardMs = peers === null ? this.leaderHeardMs : this.#clock.monotonicMs();
+    this.#post({ kind: "heard", leaderHeardMs, peers });
   }
 }

@@ -5,7 +5,8 @@ import { changeMembership, restoreMembership } from "./confchange.ts";
 import type { Raft } from "./raft.ts";
 import { broadcastAppend, broadcastNews } from "./replicate.ts";
 import { Tracker } from "./tracker.ts";
-import type { ConfChange, ConfState } from "./types.ts";
+import { decodeConfChange } from "./confdata.ts";
+import type { ConfChange, ConfState, Entry } from "./types.ts";
 import { NONE } from "./types.ts";
 
 /** Replaces the membership by the one described. */
@@ -22,6 +23,17 @@ export function applyConfChange(raft: Raft, change: ConfChange): ConfState {
     throw new AssertionError(`cannot apply membership change ${JSON.stringify(change.changes)}: ${membership}`);
   }
   return switchTo(raft, membership);
+}
+
+/** The membership after a committed `conf`/`conf-v1` entry, for who follows the log without being a peer. */
+export function confStateAfter(before: ConfState, entry: Entry): ConfState {
+  const tracker = new Tracker(1, 1);
+  const from = restoreMembership(tracker, 0, before);
+  tracker.adopt(from.sets, from.progress);
+  const after = changeMembership(tracker, 0, decodeConfChange(entry));
+  if (typeof after === "string") throw new AssertionError(`cannot follow the membership change at ${entry.index}: ${after}`);
+  tracker.adopt(after.sets, after.progress);
+  return tracker.confState();
 }
 
 function switchTo(raft: Raft, membership: Membership): ConfState {

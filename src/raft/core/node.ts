@@ -10,6 +10,7 @@ import type {
   ConfChange,
   ConfState,
   Entry,
+  EntryId,
   HardState,
   Message,
   PeerId,
@@ -116,6 +117,14 @@ export class RaftNode {
     if (isLocal(m.type) && !fromThread) return "local-message";
     if (isReply(m.type) && !fromThread && !this.raft.tracker.progress.has(m.from)) return "unknown-peer";
     return step(this.raft, m);
+  }
+
+  /**
+   * Somebody has applied the entry `id`, so it is committed: it is here, too, if our log has that very entry. For a peer without a
+   * leader that could tell it (raft-rs carries the same in vote messages; etcd has no such thing).
+   */
+  learnCommitted(id: EntryId): void {
+    this.raft.log.maybeCommit(id.index, id.term);
   }
 
   hasReady(): boolean {

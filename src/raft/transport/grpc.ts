@@ -21,6 +21,9 @@ const QUEUE_MAX_BYTES = 64 * 2 ** 20;
 /** The longest wait is for a peer that restarts while its claims run on: it has about 3 s in all to be heard and acknowledged. */
 const RECONNECT_MS = { first: 50, last: 250 } as const;
 
+/** A link that carried nothing for this long, and at most twice as long, is closed until it is needed. */
+const IDLE_MS = 60_000;
+
 /** A cut link must be noticed soon, else TCP's own back-off delays the first frames after it heals. */
 const CHANNEL_OPTIONS: grpc.ChannelOptions = {
   "grpc.keepalive_time_ms": 1_000,
@@ -44,7 +47,9 @@ export interface GrpcLinksOptions {
 
 export async function openGrpcLinks(options: GrpcLinksOptions): Promise<PeerLinks> {
   const { identity, log, events } = options;
+  /** Opened by the first frame and closed when nothing was said for long: of a thousand nodes a voter talks with few. */
   const senders = new Map<string, Sender>();
+  const byPeerId = new Map<number, Peer>();
   const byNodeId = new Map<string, Peer>();
   const credentials = grpc.credentials.createSsl(Buffer.from(identity.ca), Buffer.from(identity.key), Buffer.from(identity.cert));
 
@@ -66,10 +71,25 @@ export async function openGrpcLinks(options: GrpcLinksOptions): Promise<PeerLink
     },
   });
   await listenTls(server, options.listen, new StrictCredentials(identity));
+  const sweep = setInterval(() => {
+    for (const [key, sender] of senders) {
+      if (sender.saidAnything()) continue;
+      sender.close();
+      senders.delete(key);
+    }
+  }, IDLE_MS);
 
   return {
     send(peerId, lane, payload) {
-      return senders.get(`${peerId}/${lane}`)?.send(payload) ?? false;
+      const key = `${peerId}/${lane}`;
+      let sender = senders.get(key);
+      if (sender === undefined) {
+        const peer = byPeerId.get(peerId);
+        if (peer === undefined) return false;
+        sender = new Sender(peer, lane, credentials, log, () => events.broken(peer));
+        senders.set(key, sender);
+      }
+      return sender.send(payload);
     },
     async *fetchCheckpoint(peerId, request, signal) {
       const peer = [...byNodeId.values()].find((one) => one.peerId === peerId);
@@ -83,25 +103,19 @@ export async function openGrpcLinks(options: GrpcLinksOptions): Promise<PeerLink
     },
     setPeers(peers) {
       byNodeId.clear();
-      const wanted = new Set<string>();
+      byPeerId.clear();
       for (const peer of peers) {
         byNodeId.set(peer.nodeId, peer);
-        for (const lane of ["log", "beat"] as const) {
-          const key = `${peer.peerId}/${lane}`;
-          wanted.add(key);
-          const existing = senders.get(key);
-          if (existing?.peer.address === peer.address) continue;
-          existing?.close();
-          senders.set(key, new Sender(peer, lane, credentials, log, () => events.broken(peer)));
-        }
+        byPeerId.set(peer.peerId, peer);
       }
       for (const [key, sender] of senders) {
-        if (wanted.has(key)) continue;
+        if (byPeerId.get(sender.peer.peerId)?.address === sender.peer.address) continue;
         sender.close();
         senders.delete(key);
       }
     },
     async close() {
+      clearInterval(sweep);
       for (const sender of senders.values()) sender.close();
       senders.clear();
       await stopServer(server, 100);
@@ -130,6 +144,7 @@ class Sender {
   #waitMs: number = RECONNECT_MS.first;
   #timer: ReturnType<typeof setTimeout> | null = null;
   #closed = false;
+  #said = true;
 
   constructor(peer: Peer, lane: Lane, credentials: grpc.ChannelCredentials, log: Logger, broken: () => void) {
     this.peer = peer;
@@ -140,7 +155,15 @@ class Sender {
     this.#open();
   }
 
+  /** Since the last time it was asked. */
+  saidAnything(): boolean {
+    const said = this.#said;
+    this.#said = false;
+    return said;
+  }
+
   send(payload: Uint8Array): boolean {
+    this.#said = true;
     const stream = this.#stream;
     if (stream === null || this.#queuedBytes + payload.length > QUEUE_MAX_BYTES) {
       // A frame larger than the queue must be able to pass when nothing else waits.

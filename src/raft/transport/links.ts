@@ -16,6 +16,8 @@ export interface Peer {
   nodeId: string;
   /** host:port */
   address: string;
+  /** Where it stands; absent if not known. */
+  zone?: string;
 }
 
 export interface CheckpointRequest {

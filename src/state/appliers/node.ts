@@ -77,8 +77,8 @@ export function join(tx: Transaction, command: NodeJoin): CommandResult {
 
 export function confirmJoin(tx: Transaction, command: NodeJoinConfirm): CommandResult {
   const node = tx.needNode(command.nodeId);
-  // Raft takes confirmed nodes only: `learner` says that it may be added (src/cluster/membership.ts).
-  if (node.role === "none" && node.state === "joining") tx.putNode({ ...node, role: "learner", stateWhy: "join confirmed" });
+  // Only confirmed nodes can be chosen as voters (src/cluster/membership.ts).
+  if (node.role === "none" && node.state === "joining") tx.putNode({ ...node, role: "follower", stateWhy: "join confirmed" });
   return { ids: [node.id], peerId: node.peerId };
 }
 
@@ -231,8 +231,8 @@ export function mirrorMembership(tx: Transaction, membership: Membership): void 
   const voters = new Set([...membership.voters, ...membership.outgoing]);
   const learners = new Set([...membership.learners, ...membership.learnersNext]);
   for (const node of tx.rows("nodes")) {
-    // A confirmed node waits as `learner` until Raft takes it in.
-    const role = voters.has(node.peerId) ? "voter" : learners.has(node.peerId) || node.role === "learner" ? "learner" : "none";
+    const other = node.role === "none" ? "none" : "follower";
+    const role = voters.has(node.peerId) ? "voter" : learners.has(node.peerId) ? "learner" : other;
     if (role === node.role) continue;
     tx.putNode({ ...node, role });
     tx.emit("node.role", node.id, node.name, `${node.role} → ${role}`);

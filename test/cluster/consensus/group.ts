@@ -15,6 +15,7 @@ import { ConsensusDriver } from "../../../src/cluster/consensus/driver.ts";
 import type { KeeperLink } from "../../../src/cluster/consensus/effects.ts";
 import type { Acknowledgement } from "../../../src/model/heartbeat.ts";
 import { encodeFrame, type PeerFrame } from "../../../src/cluster/consensus/frames.ts";
+import { openLogFor } from "../../../src/cluster/consensus/open-log.ts";
 import type {
   CommittedEntry,
   ConsensusConfig,
@@ -68,14 +69,16 @@ export class GroupPeer {
   async open(first: boolean): Promise<void> {
     const { peerId, nodeId } = this.peer;
     const position = { index: this.index, term: this.term, membership: this.membership };
-    const bootstrap = { index: 1, term: 1, confState: firstMembership(1) };
-    this.log = await LevelLog.open(join(this.#group.root, nodeId), first && peerId === 1 ? { bootstrap } : {});
+    this.log = await openLogFor({ peerId, position, bootstrap: first && peerId === 1 }, (options) =>
+      LevelLog.open(join(this.#group.root, nodeId), options),
+    );
     const config: ConsensusConfig = {
       nodeId,
       peerId,
       logPath: "",
       inboxPath: "",
       listen: "",
+      address: "",
       identity: { ca: "", cert: "", key: "" },
       peers: this.#group.peers.map((one) => one.peer),
       bootstrap: first && peerId === 1,
@@ -132,6 +135,7 @@ export class GroupPeer {
     if (message.kind === "status") this.status = message.status;
     else if (message.kind === "apply") this.#later(() => this.#apply(message.batch, message.entries));
     else if (message.kind === "install") this.#later(() => this.#install(message.path, message.index, message.term, message.membership));
+    else if (message.kind === "need-durable") this.send({ kind: "durable", index: this.index, membership: this.membership });
     else if (message.kind === "need-checkpoint") {
       this.#frozen = { id: `${this.peer.nodeId}-${this.index}`, applied: [...this.applied] };
       this.send({ kind: "checkpoint", id: this.#frozen.id, index: this.index, term: this.term, membership: this.membership });
@@ -189,15 +193,16 @@ export class Group {
     this.root = root;
   }
 
-  /** n1 founds, the others are let in as learners and then as voters. */
-  static async create(count: number): Promise<Group> {
+  /** n1 founds, the others are let in as learners and then as voters; `followers` more only follow. */
+  static async create(count: number, followers = 0): Promise<Group> {
     const group = new Group(await mkdtemp(join(tmpdir(), "roost-drivers-")));
-    for (let i = 1; i <= count; i++) group.peers.push(new GroupPeer(group, { peerId: i, nodeId: `n${i}`, address: "" }));
+    for (let i = 1; i <= count + followers; i++) group.peers.push(new GroupPeer(group, { peerId: i, nodeId: `n${i}`, address: "" }));
     for (const peer of group.peers) await peer.open(true);
     await until(() => group.leader() !== undefined, "a leader");
     if (count > 1) {
-      await group.change(group.peers.slice(1).map(({ peer }) => ({ kind: "learner", peerId: peer.peerId })));
-      await group.change(group.peers.slice(1).map(({ peer }) => ({ kind: "voter", peerId: peer.peerId })));
+      const others = group.peers.slice(1, count);
+      await group.change(others.map(({ peer }) => ({ kind: "learner", peerId: peer.peerId })));
+      await group.change(others.map(({ peer }) => ({ kind: "voter", peerId: peer.peerId })));
       await until(
         () => group.peers.every((peer) => peer.membership.voters.length === count && peer.membership.outgoing.length === 0),
         "all vote",
@@ -215,7 +220,9 @@ export class Group {
   async change(changes: MembershipChange[]): Promise<void> {
     const has = (): boolean => {
       const { voters = [], outgoing = [], learners = [] } = this.leader()?.membership ?? {};
-      return outgoing.length === 0 && changes.every(({ kind, peerId }) => (kind === "voter" ? voters : learners).includes(peerId));
+      const holds = ({ kind, peerId }: MembershipChange): boolean =>
+        kind === "remove" ? ![...voters, ...learners].includes(peerId) : (kind === "voter" ? voters : learners).includes(peerId);
+      return outgoing.length === 0 && changes.every(holds);
     };
     while (!has()) {
       this.leader()?.send({ kind: "change-membership", changes });

@@ -1,0 +1,68 @@
+/**
+ * A peer that has lost its leader asks around. What others have applied is committed, so it may know more of its own log than it
+ * did; and if it was taken out of the membership meanwhile, nobody would tell it unasked. docs/design/006-who-follows.md.
+ */
+import type { Clock } from "../../base/clock.ts";
+import { isPeer } from "../../model/membership.ts";
+import { type EntryId, NONE } from "../../raft/core/types.ts";
+import type { Peer } from "../../raft/transport/links.ts";
+import type { Applying } from "./applying.ts";
+import type { Hint } from "./follow-frames.ts";
+
+/** Election times without a leader after which a peer asks; and after which it believes those it has no membership in common with. */
+const ASKS_AFTER = 2;
+const BELIEVES_ALL_AFTER = 10;
+/** Nodes asked at once besides the peers of the own membership. */
+const OTHERS_MAX = 8;
+
+export interface AskingEffects {
+  peerId: number;
+  electionMs: number;
+  clock: Clock;
+  applying: Pick<Applying, "membership" | "appliedIndex">;
+  peers: () => Iterable<Peer>;
+  ask: (peerId: number) => void;
+  learnCommitted: (id: EntryId) => void;
+  /** Somebody has a later membership, at `index` or before it, without this peer. */
+  out: (index: number) => void;
+}
+
+export class Asking {
+  readonly #effects: AskingEffects;
+  #aloneSinceMs: number | null = null;
+  #askedMs = -Infinity;
+  #turn = 0;
+
+  constructor(effects: AskingEffects) {
+    this.#effects = effects;
+  }
+
+  /** To be called with each tick. */
+  look(lead: number): void {
+    const { clock, electionMs, applying, peerId, peers, ask } = this.#effects;
+    if (lead !== NONE) {
+      this.#aloneSinceMs = null;
+      return;
+    }
+    const nowMs = clock.monotonicMs();
+    this.#aloneSinceMs ??= nowMs;
+    if (nowMs - this.#aloneSinceMs < ASKS_AFTER * electionMs || nowMs - this.#askedMs < electionMs) return;
+    this.#askedMs = nowMs;
+    const all = [...peers()].filter((peer) => peer.peerId !== peerId);
+    const own = all.filter((peer) => isPeer(applying.membership, peer.peerId));
+    const others = all.filter((peer) => !isPeer(applying.membership, peer.peerId));
+    const begin = (this.#turn++ * OTHERS_MAX) % Math.max(1, others.length);
+    for (const peer of [...own, ...others.slice(begin, begin + OTHERS_MAX)]) ask(peer.peerId);
+  }
+
+  onHint(from: Peer, hint: Hint): void {
+    const { clock, electionMs, applying, peerId, learnCommitted, out } = this.#effects;
+    if (this.#aloneSinceMs === null) return;
+    const isOne = isPeer(applying.membership, from.peerId);
+    // Anybody else might lie about what Raft rests on (SEC-3).
+    if (isOne) for (const id of [hint.changedAt, hint.committed]) if (id !== null) learnCommitted(id);
+    const believed = isOne || clock.monotonicMs() - this.#aloneSinceMs > BELIEVES_ALL_AFTER * electionMs;
+    if (believed && hint.committed.index > applying.appliedIndex && hint.membership.voters.length > 0 && !isPeer(hint.membership, peerId))
+      out(hint.committed.index);
+  }
+}
