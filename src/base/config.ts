@@ -17,6 +17,7 @@ export interface NodeConfig {
   libvirtUri: string;
   guardian: string;
   memory: string;
+  simulatedCpus: string;
   raftTickMs: string;
   logLevel: string;
 }
@@ -132,6 +133,14 @@ export const CONFIG_RULES: Record<ConfigKey, ConfigRule> = {
     expected: "10 to 1000",
     about: "Raft's clock: the leader is heard once a tick, and missed after 10 to 20 of them. The same on all nodes.",
     valid: (text) => /^\d{2,4}$/.test(text) && Number(text) >= 10 && Number(text) <= 1_000,
+  },
+  simulatedCpus: {
+    flag: "--simulated-cpus <n[/numa]>",
+    env: "ROOST_SIMULATED_CPUS",
+    initial: "",
+    expected: "a number of CPUs, and of NUMA nodes after a slash, such as 8/2",
+    about: "CPUs that a node with the simulated driver says it has, and over how many NUMA nodes; default: what the host has, in one.",
+    valid: (text) => /^[1-9]\d{0,3}(?:\/[1-9]\d{0,2})?$/.test(text),
   },
   logLevel: {
     flag: "--log-level <level>",

@@ -166,6 +166,11 @@ export async function startDaemon(config: NodeConfig, identity: Identity, effect
           hypervisor: `${capabilities.hypervisor} ${capabilities.version}`.trim(),
           hardwareAccelerated: capabilities.hardwareAccelerated,
           arch: capabilities.arch,
+          // Placements count in the CPUs that the driver can give.
+          cpus: driver.kind === "simulated" ? capabilities.cpus : probed.cpus,
+          ...(capabilities.cpuTopology === null ? {} : { cpuTopology: capabilities.cpuTopology }),
+          ...(capabilities.cpuModels === null ? {} : { cpuModels: capabilities.cpuModels }),
+          ...(capabilities.cpuFeatures === null ? {} : { cpuFeatures: capabilities.cpuFeatures }),
           // The keeper's word, not the option: a watchdog that is too slow is none.
           guardian: (await keeper.list()).guardian,
         };

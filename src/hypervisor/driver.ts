@@ -9,6 +9,9 @@
  * - A call that may take long takes a `signal`/time limit and fails with a `timeout` fault that names it.
  * - Unsupported operations are in `capabilities().actions` as absent, and throw `unsupported` if called all the same.
  */
+import type { CpuTopology } from "../model/node.ts";
+import type { CpuDefinition } from "../model/vm.ts";
+
 export interface Driver {
   readonly kind: DriverKind;
   /** Opens a session; operations need one. Sessions are counted (VM-16). */
@@ -62,6 +65,10 @@ export interface DomainSpec extends DomainRef {
   /** The VM's name, for people; the domain's own name is derived from it and unique per vm. */
   name: string;
   cpus: number;
+  /** What the guest sees as its CPU; absent or null: what is best here. */
+  cpu?: CpuDefinition | null;
+  /** Where its vCPUs may run; absent or null: anywhere. */
+  cpuPlacement?: CpuPlacement | null;
   memoryMib: number;
   boot: DirectBoot | null;
   disks: DiskAttachment[];
@@ -69,6 +76,12 @@ export interface DomainSpec extends DomainRef {
   /** File on the node that gets the serial console's output, appended; null for none. */
   serialLogPath: string | null;
 }
+
+export type CpuPlacement =
+  /** Logical CPUs of its own, one a vCPU, in their order; its memory of one NUMA node, unless that is null. */
+  | { kind: "pinned"; cpus: number[]; numaNode: number | null }
+  /** All together these, because the others belong to somebody. */
+  | { kind: "shared"; cpus: number[] };
 
 /** Direct kernel boot; absolute paths on the node, made by the pool. */
 export interface DirectBoot {
@@ -140,6 +153,11 @@ export interface Capabilities {
   cpus: number;
   memoryMib: number;
   cpuModel: string;
+  /** null: not found out. */
+  cpuTopology: CpuTopology | null;
+  /** What a guest can be given, sorted; null: not found out. */
+  cpuModels: string[] | null;
+  cpuFeatures: string[] | null;
   actions: DriverAction[];
   diskBuses: DiskAttachment["bus"][];
   /** Sessions that may be open at once. */

@@ -5,6 +5,7 @@
 import type { Clock } from "../base/clock.ts";
 import { RoostError, asRoostError } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
+import type { CpuTopology } from "../model/node.ts";
 import type {
   Capabilities,
   DomainEvent,
@@ -27,6 +28,11 @@ export interface SimulatedDriverOptions {
   clusterId: string;
   /** Default 8. */
   cpus?: number;
+  /** NUMA nodes that its CPUs are spread over; default 1. */
+  numaNodes?: number;
+  /** CPU models and features that its guests can have; default a few. */
+  cpuModels?: string[];
+  cpuFeatures?: string[];
   /** Default 16384. */
   memoryMib?: number;
   /** How long a guest takes to power off when asked; default 100. */
@@ -114,10 +120,25 @@ export class SimulatedDriver implements Driver {
       cpus: this.options.cpus ?? 8,
       memoryMib: this.options.memoryMib ?? 16_384,
       cpuModel: "simulated",
+      cpuTopology: this.topology(),
+      cpuModels: (this.options.cpuModels ?? ["qemu64", "simulated"]).toSorted(),
+      cpuFeatures: (this.options.cpuFeatures ?? ["aes", "avx", "avx2"]).toSorted(),
       actions: [...(this.options.actions ?? ALL_ACTIONS)],
       diskBuses: ["virtio", "sata", "scsi", "ide"],
       maxSessions: this.counter.limit,
     });
+  }
+
+  /** One socket of single-threaded cores for each NUMA node; the first ones have one more where they cannot be alike. */
+  private topology(): CpuTopology {
+    const { cpus = 8, memoryMib = 16_384, numaNodes = 1 } = this.options;
+    const first = (id: number): number => Math.ceil((cpus * id) / numaNodes);
+    const numa = Array.from({ length: numaNodes }, (_, id) => ({
+      id,
+      cpus: Array.from({ length: first(id + 1) - first(id) }, (_cpu, i) => first(id) + i),
+      memoryMib: Math.floor(memoryMib / numaNodes),
+    }));
+    return { sockets: numaNodes, coresPerSocket: Math.floor(cpus / numaNodes), threadsPerCore: 1, numa };
   }
 
   watch(listener: (event: DomainEvent) => void): () => void {

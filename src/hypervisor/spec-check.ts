@@ -29,6 +29,17 @@ export function specViolations(spec: DomainSpec): Violation[] {
   text("name", spec.name);
   if (!Number.isSafeInteger(spec.cpus) || spec.cpus < 1) fault("cpus", "expected a whole number from 1");
   if (!Number.isSafeInteger(spec.memoryMib) || spec.memoryMib < 1) fault("memoryMib", "expected a whole number of MiB from 1");
+  const placement = spec.cpuPlacement ?? null;
+  if (placement !== null) {
+    if (placement.cpus.length === 0 || placement.cpus.some((cpu) => !Number.isSafeInteger(cpu) || cpu < 0))
+      fault("cpuPlacement.cpus", "expected numbers of logical CPUs");
+    if (placement.kind === "pinned" && placement.cpus.length !== spec.cpus)
+      fault("cpuPlacement.cpus", `expected one CPU for each of ${spec.cpus} vCPUs, got ${placement.cpus.length}`);
+  }
+  if (spec.cpu !== null && spec.cpu !== undefined) {
+    if (spec.cpu.model !== null) text("cpu.model", spec.cpu.model);
+    for (const [index, feature] of spec.cpu.features.entries()) text(`cpu.features[${index}]`, feature);
+  }
   if (spec.boot !== null) {
     path("boot.kernelPath", spec.boot.kernelPath);
     if (spec.boot.initrdPath !== null) path("boot.initrdPath", spec.boot.initrdPath);

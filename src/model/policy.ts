@@ -59,8 +59,10 @@ export function membersOf(view: Pick<View, "vms">, policy: Policy): string[] {
   const named = policy.members.filter((id) => view.vms.has(id));
   if (isEmpty(policy.memberLabels)) return named;
   const known = new Set(named);
-  for (const vm of view.vms.values()) if (!known.has(vm.id) && carries(vm.definition.labels, policy.memberLabels)) named.push(vm.id);
-  return named;
+  const chosen: string[] = [];
+  for (const vm of view.vms.values()) if (!known.has(vm.id) && carries(vm.definition.labels, policy.memberLabels)) chosen.push(vm.id);
+  // In no order that a restart could change.
+  return [...named, ...chosen.sort()];
 }
 
 /** True if the target names the node, or it carries the target's labels. */

@@ -4,6 +4,7 @@
  */
 import { XMLBuilder, XMLParser } from "fast-xml-parser";
 import { RoostError } from "../../base/errors.ts";
+import type { CpuDefinition } from "../../model/vm.ts";
 import type { DiskAttachment, DomainRef, DomainSpec, NicAttachment } from "../driver.ts";
 import { domainName } from "./mark.ts";
 
@@ -45,13 +46,10 @@ export function buildDomainXml(spec: DomainSpec, options: DomainXmlOptions): str
         },
       },
       memory: { "@_unit": "MiB", "#text": String(spec.memoryMib) },
-      vcpu: String(spec.cpus),
+      ...placementOf(spec),
       os: os(spec, options),
       features,
-      // qemu64 is what TCG emulates on every host alike; on KVM the guest gets the host's model.
-      cpu: options.kvm
-        ? { "@_mode": "host-model" }
-        : { "@_mode": "custom", "@_match": "exact", "@_check": "none", model: { "@_fallback": "allow", "#text": "qemu64" } },
+      cpu: cpuOf(spec.cpu ?? null, options.kvm),
       clock: { "@_offset": "utc" },
       on_poweroff: "destroy",
       on_reboot: "restart",
@@ -68,6 +66,57 @@ export function buildDomainXml(spec: DomainSpec, options: DomainXmlOptions): str
     },
   };
   return builder.build(document);
+}
+
+/** `<vcpu>`, and where the vCPUs, QEMU's own threads and the memory may be (formatdomain.html, CPU Tuning and NUMA Node Tuning). */
+function placementOf(spec: DomainSpec): Record<string, unknown> {
+  const placement = spec.cpuPlacement ?? null;
+  if (placement === null) return { vcpu: String(spec.cpus) };
+  const cpuset = cpuList(placement.cpus);
+  const vcpu = { "@_placement": "static", "@_cpuset": cpuset, "#text": String(spec.cpus) };
+  if (placement.kind === "shared") return { vcpu };
+  const { cpus, numaNode } = placement;
+  return {
+    vcpu,
+    cputune: {
+      vcpupin: cpus.map((cpu, i) => ({ "@_vcpu": String(i), "@_cpuset": String(cpu) })),
+      // Else QEMU's own threads would run on CPUs that belong to others.
+      emulatorpin: { "@_cpuset": cpuset },
+    },
+    ...(numaNode === null ? {} : { numatune: { memory: { "@_mode": "strict", "@_nodeset": String(numaNode) } } }),
+  };
+}
+
+/** `0-3,8` of numbers in any order. */
+export function cpuList(cpus: readonly number[]): string {
+  const parts: string[] = [];
+  const sorted = [...cpus].sort((a, b) => a - b);
+  for (let i = 0; i < sorted.length;) {
+    let end = i;
+    while (end + 1 < sorted.length && sorted[end + 1] === sorted[end]! + 1) end++;
+    parts.push(end === i ? String(sorted[i]) : `${sorted[i]}-${sorted[end]}`);
+    i = end + 1;
+  }
+  return parts.join(",");
+}
+
+/** Without a wish: on KVM the host's model; emulated the one that TCG gives on every host alike. */
+function cpuOf(cpu: CpuDefinition | null, kvm: boolean): Record<string, unknown> {
+  const features = (cpu?.features ?? []).map((name) => ({ "@_policy": "require", "@_name": name }));
+  const wanted = features.length === 0 ? {} : { feature: features };
+  const model = cpu?.model ?? null;
+  if (model === "host") return { "@_mode": kvm ? "host-passthrough" : "maximum", ...wanted };
+  if (model === null && kvm) return { "@_mode": "host-model", ...wanted };
+  // Left to QEMU for its own default model only: what somebody asked for must be there, or the start fails.
+  const check = cpu === null ? "none" : "partial";
+  const fallback = model === null ? "allow" : "forbid";
+  return {
+    "@_mode": "custom",
+    "@_match": "exact",
+    "@_check": check,
+    model: { "@_fallback": fallback, "#text": model ?? "qemu64" },
+    ...wanted,
+  };
 }
 
 const SCSI_CONTROLLER = { "@_type": "scsi", "@_index": "0", "@_model": "virtio-scsi" };
@@ -133,13 +182,6 @@ export function readMark(xml: string): Mark | null {
     return { clusterId: text("cluster"), vmId: text("vm"), generation, name: text("name") };
   }
   return null;
-}
-
-/** What the host's capabilities XML says about its CPU. */
-export function readHostCpu(xml: string): { arch: string; model: string } {
-  const cpu = child(child(child(parser.parse(xml), "capabilities"), "host"), "cpu");
-  const text = (value: unknown): string => (typeof value === "string" ? value : "unknown");
-  return { arch: text(cpu?.["arch"]), model: text(cpu?.["model"]) };
 }
 
 const builder = new XMLBuilder({ ignoreAttributes: false, format: true, suppressEmptyNode: true, suppressBooleanAttributes: false });

@@ -2,12 +2,13 @@
  * The Driver for QEMU through libvirt. Domains are transient: `define` keeps the spec in memory, `start` gives libvirt
  * the XML and runs it in one call, so libvirt itself never has anything that it could start on its own (HA-7).
  */
+import { asRoostError } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
 import type { Capabilities, DomainEvent, DomainRef, Driver, KillRecipe, Session } from "../driver.ts";
 import { SessionCounter } from "../session-counter.ts";
 import { DEFAULT_CLIENT_OPTIONS, LibvirtClient } from "./client.ts";
 import type { LibvirtClientOptions } from "./client.ts";
-import { readHostCpu } from "./domain-xml.ts";
+import { readFeatures, readGuestCpus, readHostCpu, readTopology } from "./host-xml.ts";
 import { EventFeed } from "./event-feed.ts";
 import { Inventory } from "./inventory.ts";
 import { processMark } from "./mark.ts";
@@ -45,12 +46,14 @@ export interface LibvirtDriverDeps {
 export class LibvirtDriver implements Driver {
   readonly kind = "libvirt";
   private readonly context: LibvirtDriverContext;
+  private readonly log: Logger;
   private readonly feed: EventFeed;
   private readonly counter: SessionCounter;
   private known: Promise<Capabilities> | null = null;
 
   constructor(options: LibvirtDriverOptions, deps: LibvirtDriverDeps) {
     const { log } = deps;
+    this.log = log;
     const arch = options.arch ?? "x86_64";
     const emulatorPath = options.emulatorPath ?? `/usr/bin/qemu-system-${arch}`;
     const client = new LibvirtClient(
@@ -134,6 +137,23 @@ export class LibvirtDriver implements Driver {
     await this.context.client.close();
   }
 
+  /** What a guest can be given. A host that cannot say so is no worse for everything else: then nothing is refused here. */
+  private async guestCpus(kvm: boolean): Promise<{ models: string[] | null; features: string[] | null }> {
+    const { client, emulatorPath, arch } = this.context;
+    const shape = { arch, machine: "pc", virttype: kvm ? "kvm" : "qemu" };
+    try {
+      const found = await client.call("CONNECT_GET_DOMAIN_CAPABILITIES", { ...shape, emulatorbin: emulatorPath, flags: 0 });
+      const { models, hostCpu } = readGuestCpus(found.capabilities);
+      if (hostCpu === null) return { models, features: null };
+      const args = { ...shape, emulator: emulatorPath, xmlCPUs: [hostCpu], flags: EXPAND_FEATURES };
+      const { cpu } = await client.call("CONNECT_BASELINE_HYPERVISOR_CPU", args);
+      return { models, features: readFeatures(cpu) };
+    } catch (error) {
+      this.log.warn("libvirt does not say which CPUs guests can have", { reason: asRoostError(error).message });
+      return { models: null, features: null };
+    }
+  }
+
   private async findCapabilities(): Promise<Capabilities> {
     const { client } = this.context;
     await client.connect();
@@ -146,6 +166,7 @@ export class LibvirtDriver implements Driver {
       this.context.acceleration(),
     ]);
     const cpu = readHostCpu(host.capabilities);
+    const guest = await this.guestCpus(acceleration.kvm);
     return {
       hypervisor: type.type,
       version: versionText(Number(version.hv_ver)),
@@ -154,12 +175,18 @@ export class LibvirtDriver implements Driver {
       cpus: info.cpus,
       memoryMib: Math.floor(memoryKib / 1024),
       cpuModel: cpu.model,
+      cpuTopology: readTopology(host.capabilities),
+      cpuModels: guest.models,
+      cpuFeatures: guest.features,
       actions: ["start", "shutdown", "destroy", "reset", "pause", "resume", "stats"],
       diskBuses: ["virtio", "sata", "scsi", "ide"],
       maxSessions: this.counter.limit,
     };
   }
 }
+
+/** EXPAND_FEATURES of virConnectBaselineHypervisorCPU (libvirt-host.html). */
+const EXPAND_FEATURES = 1;
 
 /** All of the host's memory. Not from NODE_GET_INFO, which leaves out what belongs to no NUMA cell. */
 async function hostMemoryKib(client: LibvirtClient): Promise<number> {

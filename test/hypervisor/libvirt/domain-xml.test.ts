@@ -2,7 +2,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import t from "tap";
 import type { DomainSpec } from "../../../src/hypervisor/driver.ts";
-import { buildDomainXml, readHostCpu, readMark } from "../../../src/hypervisor/libvirt/domain-xml.ts";
+import { buildDomainXml, cpuList, readMark } from "../../../src/hypervisor/libvirt/domain-xml.ts";
 import { domainName, nameHasMark, processMark, uuidBytes, uuidText } from "../../../src/hypervisor/libvirt/mark.ts";
 
 const GOLDEN = join(import.meta.dirname, "../../golden/domain-xml");
@@ -61,11 +61,20 @@ const LARGE: DomainSpec = {
   serialLogPath: null,
 };
 
+const PINNED: DomainSpec = { ...SMALL, cpus: 2, cpuPlacement: { kind: "pinned", cpus: [4, 5], numaNode: 1 } };
+
 const CASES: [string, DomainSpec, boolean][] = [
   ["direct-boot-tcg", SMALL, false],
   ["direct-boot-kvm", { ...SMALL, boot: { kernelPath: "/pool/vmlinuz", initrdPath: null, cmdline: `q="<&>'"` } }, true],
   ["disks-and-nics-tcg", LARGE, false],
   ["disks-and-nics-kvm", LARGE, true],
+  ["pinned-one-numa-node-kvm", { ...PINNED, cpu: { model: "host", features: ["avx2", "x2apic"] } }, true],
+  [
+    "pinned-anywhere-tcg",
+    { ...PINNED, cpuPlacement: { kind: "pinned", cpus: [7, 2], numaNode: null }, cpu: { model: "Westmere", features: [] } },
+    false,
+  ],
+  ["beside-pinned-tcg", { ...SMALL, cpuPlacement: { kind: "shared", cpus: [0, 1, 2, 5] }, cpu: { model: null, features: ["aes"] } }, false],
 ];
 
 for (const [name, spec, kvm] of CASES) {
@@ -115,9 +124,9 @@ void t.test("names carry the generation, and a process mark fits one domain only
   t.end();
 });
 
-void t.test("the host's CPU is read from libvirt's capabilities", (t) => {
-  const xml = `<capabilities><host><uuid>u</uuid><cpu><arch>x86_64</arch><model>EPYC</model></cpu></host></capabilities>`;
-  t.strictSame(readHostCpu(xml), { arch: "x86_64", model: "EPYC" });
-  t.strictSame(readHostCpu("<capabilities/>"), { arch: "unknown", model: "unknown" });
+void t.test("lists of CPUs as libvirt writes them", (t) => {
+  t.equal(cpuList([3, 1, 2, 8]), "1-3,8");
+  t.equal(cpuList([5]), "5");
+  t.equal(cpuList([0, 2, 4]), "0,2,4");
   t.end();
 });
