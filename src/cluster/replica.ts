@@ -2,7 +2,6 @@
  * The main thread's half of replication: applies what the consensus thread hands out, answers proposals and reads, and
  * tells who listens what changed. Implements the Store that all upper floors use.
  */
-import type { Worker } from "node:worker_threads";
 import { assert } from "../base/assert.ts";
 import type { Clock } from "../base/clock.ts";
 import { asRoostError, RoostError } from "../base/errors.ts";
@@ -24,7 +23,9 @@ import type {
   PeersHeard,
   ToConsensus,
 } from "./consensus/protocol.ts";
+import type { ConsensusPort } from "./consensus/port.ts";
 import { ClaimFeed } from "./claim-feed.ts";
+import { WaitingReads } from "./waiting-reads.ts";
 import type { CheckpointChunk } from "../raft/transport/checkpoint-file.ts";
 import type { FrozenState } from "./frozen-state.ts";
 import type { StateDb } from "./state-db.ts";
@@ -37,15 +38,19 @@ const WAITING_MAX = 20_000;
 const REPROPOSE_MS = 1_000;
 const RETRY_MS = 50;
 const DEFAULT_TIMEOUT_MS = 10_000;
+/** Of proposals that are taken together; a larger one goes alone. */
+const PORTION_BYTES = 512 * 2 ** 10;
 
 export interface ReplicaEffects {
-  worker: Pick<Worker, "postMessage" | "on">;
+  worker: ConsensusPort;
   db: StateDb;
   /** The chunks of a received checkpoint's file, each checked. */
   readCheckpoint(path: string): AsyncIterable<Uint8Array>;
   clock: Clock;
   log: Logger;
   newId(): string;
+  /** At the end of this turn of the event loop; absent: at once. */
+  soon?: (run: () => void) => void;
   fatal(error: unknown): void;
 }
 
@@ -58,14 +63,6 @@ interface WaitingProposal {
   reject(error: RoostError): void;
 }
 
-interface WaitingRead {
-  deadlineMs: number;
-  /** Index that the state must reach; null until a quorum has said. */
-  index: number | null;
-  resolve(view: View): void;
-  reject(error: RoostError): void;
-}
-
 export class Replica implements Store {
   readonly nodeId: string;
   readonly #effects: ReplicaEffects;
@@ -73,7 +70,10 @@ export class Replica implements Store {
   readonly #proposals = new Map<number, WaitingProposal>();
   /** A caller may ask again before its first call ends, so several may wait for one request. */
   readonly #proposalsByRequest = new Map<string, Set<number>>();
-  readonly #reads = new Map<number, WaitingRead>();
+  readonly #reads = new WaitingReads((id) => this.#post({ kind: "read", id }));
+  /** Proposals of this turn of the event loop: they go to the consensus thread together. */
+  #outbox: Uint8Array[] = [];
+  #flushing = false;
   readonly #stopsAcking = new Map<number, (stopped: AckingStopped) => void>();
   /** Tells this process's own proposals from those of all others. */
   readonly #session: string;
@@ -144,10 +144,9 @@ export class Replica implements Store {
     this.#cancelSweep();
     const gone = stopping();
     for (const waiting of this.#proposals.values()) waiting.reject(gone);
-    for (const read of this.#reads.values()) read.reject(gone);
     this.#proposals.clear();
     this.#proposalsByRequest.clear();
-    this.#reads.clear();
+    this.#reads.fail(gone);
   }
 
   // ---- Store -----------------------------------------------------------------------------------------------------
@@ -159,12 +158,9 @@ export class Replica implements Store {
   read(limits: { timeoutMs: number }): Promise<View> {
     if (this.#halted) return Promise.reject(stopping());
     if (this.#reads.size >= WAITING_MAX) return Promise.reject(tooMany("reads"));
-    const id = ++this.#next;
-    const deadlineMs = this.#effects.clock.monotonicMs() + limits.timeoutMs;
-    return new Promise((resolve, reject) => {
-      this.#reads.set(id, { deadlineMs, index: null, resolve, reject });
-      this.#post({ kind: "read", id });
-    });
+    const read = this.#reads.join(this.#effects.clock.monotonicMs() + limits.timeoutMs);
+    this.#flushSoon();
+    return read;
   }
 
   propose(command: Command, options: ProposeOptions): Promise<CommandResult> {
@@ -195,7 +191,7 @@ export class Replica implements Store {
       });
       const same = this.#proposalsByRequest.get(envelope.requestId) ?? new Set();
       this.#proposalsByRequest.set(envelope.requestId, same.add(id));
-      this.#post({ kind: "propose", id, data });
+      this.#send(data);
     });
   }
 
@@ -284,11 +280,9 @@ export class Replica implements Store {
       case "install":
         void this.#install(message.path, message.index).catch((thrown: unknown) => this.#effects.fatal(thrown));
         return;
-      case "refused":
-        // No leader was known: the sweep tries again until the deadline.
-        return;
       case "read-ready":
-        return this.#readReady(message.id, message.index);
+        this.#reads.ready(message.id, message.index);
+        return this.#reads.wake(this.#state);
       case "status":
         // Heartbeats belong to a term and its leader.
         if (!message.status.leading || message.status.term !== this.#status.term) {
@@ -357,14 +351,16 @@ export class Replica implements Store {
     this.#effects.db.write(changes, this.#position);
     if (this.#effects.db.failure !== null) throw this.#effects.db.failure;
     // The claims go before the acknowledgement of the batch, so that a leader never acknowledges with older ones than its own term's first entry (HA-2).
-    if (changes.length > 0) this.#postClaims();
+    if (changes.some(({ table }) => table === "nodes" || table === "vms" || table === "cluster")) this.#postClaims();
     // A disk that does not keep up holds Raft back: it hands out only so much that is not acknowledged.
     const room = this.#effects.db.room();
     if (room === null) this.#post({ kind: "applied", batch });
     else void room.then(() => this.#post({ kind: "applied", batch }));
     for (const answer of answers) answer();
-    this.#wakeReads();
-    this.#notify(events, changedObjects(changes));
+    this.#reads.wake(this.#state);
+    const changed = changedObjects(changes);
+    // Who follows objects has no use for rows that are none. Without any row it was a leader's first entry, which matters.
+    if (changed.size > 0 || events.length > 0 || changes.length === 0) this.#notify(events, changed);
   }
 
   /** Takes a checkpoint's state over, slice by slice; until the last of it is here the state of before is served. */
@@ -394,7 +390,7 @@ export class Replica implements Store {
     }
     this.#postClaims();
     this.#post({ kind: "installed", index: position.index });
-    this.#wakeReads();
+    this.#reads.wake(this.#state);
     this.#notify([], new Set([...state.nodes.keys(), ...state.vms.keys()]));
   }
 
@@ -468,22 +464,7 @@ export class Replica implements Store {
       waiting.envelope = { ...waiting.envelope, requestId: this.#ownRequestId() };
       waiting.data = encodeEnvelope(waiting.envelope);
       this.#proposalsByRequest.set(waiting.envelope.requestId, new Set([id]));
-      this.#post({ kind: "propose", id, data: waiting.data });
-    }
-  }
-
-  #readReady(id: number, index: number): void {
-    const read = this.#reads.get(id);
-    if (read === undefined) return;
-    read.index = index;
-    this.#wakeReads();
-  }
-
-  #wakeReads(): void {
-    for (const [id, read] of this.#reads) {
-      if (read.index === null || read.index > this.#position.index) continue;
-      this.#reads.delete(id);
-      read.resolve(this.#state);
+      this.#send(waiting.data);
     }
   }
 
@@ -499,14 +480,10 @@ export class Replica implements Store {
         waiting.reject(this.#unavailable("the change was not confirmed in time; it may still take effect"));
       } else if (nowMs - waiting.proposedMs >= (this.#status.leaderPeerId === 0 ? 200 : REPROPOSE_MS)) {
         waiting.proposedMs = nowMs;
-        this.#post({ kind: "propose", id, data: waiting.data });
+        this.#send(waiting.data);
       }
     }
-    for (const [id, read] of this.#reads) {
-      if (nowMs < read.deadlineMs) continue;
-      this.#reads.delete(id);
-      read.reject(this.#unavailable("no quorum confirmed that this node's state is current"));
-    }
+    this.#reads.sweep(nowMs, () => this.#unavailable("no quorum confirmed that this node's state is current"));
   }
 
   #unavailable(what: string): RoostError {
@@ -535,6 +512,26 @@ export class Replica implements Store {
     if (peers !== null) this.#post({ kind: "peers", peers });
   }
 
+  #send(proposal: Uint8Array): void {
+    this.#outbox.push(proposal);
+    this.#flushSoon();
+  }
+
+  #flushSoon(): void {
+    if (this.#flushing) return;
+    this.#flushing = true;
+    const flush = (): void => {
+      this.#flushing = false;
+      const data = this.#outbox;
+      this.#outbox = [];
+      if (this.#halted) return;
+      for (const some of portions(data)) this.#post({ kind: "propose", data: some });
+      this.#reads.ask();
+    };
+    if (this.#effects.soon === undefined) flush();
+    else this.#effects.soon(flush);
+  }
+
   #post(message: ToConsensus): void {
     this.#effects.worker.postMessage(message);
   }
@@ -545,6 +542,21 @@ export class Replica implements Store {
       this.#sweepAgain();
     });
   }
+}
+
+/** Raft takes what is proposed together whole or not at all: it must not be so much that it never fits. */
+function portions(data: readonly Uint8Array[]): Uint8Array[][] {
+  const all: Uint8Array[][] = [];
+  let bytes = PORTION_BYTES;
+  for (const one of data) {
+    if (bytes + one.length > PORTION_BYTES) {
+      all.push([]);
+      bytes = 0;
+    }
+    all.at(-1)?.push(one);
+    bytes += one.length;
+  }
+  return all;
 }
 
 function settled(outcome: Outcome): Promise<CommandResult> {

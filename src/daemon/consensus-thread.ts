@@ -12,13 +12,14 @@ import { seededRandom } from "../base/random.ts";
 import { ConsensusDriver } from "../cluster/consensus/driver.ts";
 import type { KeeperLink } from "../cluster/consensus/effects.ts";
 import { openLogFor } from "../cluster/consensus/open-log.ts";
-import type { ConsensusConfig, FromConsensus, ToConsensus } from "../cluster/consensus/protocol.ts";
+import { mainPort } from "../cluster/consensus/port.ts";
+import type { ConsensusConfig, FromConsensus } from "../cluster/consensus/protocol.ts";
 import { LevelLog } from "../raft/storage/level.ts";
 import { checkpointInbox } from "../raft/transport/checkpoint-file.ts";
 import { openGrpcLinks } from "../raft/transport/grpc.ts";
 
 async function run(config: ConsensusConfig, port: MessagePort): Promise<void> {
-  const post = (message: FromConsensus): void => port.postMessage(message);
+  const main = mainPort(port);
   const log = createLogger(
     { level: config.logLevel, nowMs: () => systemClock.wallMs(), write: (line) => process.stderr.write(`${line}\n`) },
     "consensus",
@@ -43,10 +44,10 @@ async function run(config: ConsensusConfig, port: MessagePort): Promise<void> {
     inbox: checkpointInbox(config.inboxPath),
     keeper: config.keeperDataDir === null ? null : keeperLink(config.keeperDataDir),
     random: (limit) => random.below(limit),
-    post,
+    post: (message) => main.post(message),
     fatal,
   });
-  port.on("message", (message: ToConsensus) => driver.onMessage(message));
+  main.onMessage((message) => driver.onMessage(message));
   await driver.start();
 }
 

@@ -20,6 +20,7 @@ import { newId, newSecret } from "../base/ids.ts";
 import type { Logger } from "../base/log.ts";
 import { VERSION } from "../base/version.ts";
 import { startWorker } from "../base/worker.ts";
+import { consensusPort } from "../cluster/consensus/port.ts";
 import type { ConsensusConfig } from "../cluster/consensus/protocol.ts";
 import { joiningService } from "../cluster/joining.ts";
 import { runWhileLeading } from "../cluster/leadership.ts";
@@ -102,7 +103,8 @@ export async function startDaemon(config: NodeConfig, identity: Identity, effect
   const worker = startWorker("consensus", consensus, { maxOldGenerationSizeMb: CONSENSUS_HEAP_MIB });
   worker.on("error", fatal);
   const replica = new Replica(nodeId, loaded, {
-    worker,
+    worker: consensusPort(worker),
+    soon: setImmediate,
     db,
     readCheckpoint: readCheckpointFile,
     clock,

@@ -75,7 +75,7 @@ async function setUp(t: { teardown(run: () => Promise<void>): void }) {
       const entries: CommittedEntry[] = all.map((data) => ({ index: ++index, term: 1, data, membership: null }));
       say({ kind: "apply", batch: ++batch, entries });
     },
-    proposed: () => posted.flatMap((message) => (message.kind === "propose" ? [message.data] : [])),
+    proposed: () => posted.flatMap((message) => (message.kind === "propose" ? message.data : [])),
   };
 }
 

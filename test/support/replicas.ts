@@ -10,6 +10,7 @@ import { silentLogger } from "../../src/base/log.ts";
 import type { TlsIdentity } from "../../src/base/rpc.ts";
 import { startWorker } from "../../src/base/worker.ts";
 import { type Ca, chainOf, createCa, createKeyAndRequest, issue, NODE_TTL_MS } from "../../src/cluster/certificates.ts";
+import { consensusPort } from "../../src/cluster/consensus/port.ts";
 import type { ConsensusConfig } from "../../src/cluster/consensus/protocol.ts";
 import { joiningService } from "../../src/cluster/joining.ts";
 import { runWhileLeading } from "../../src/cluster/leadership.ts";
@@ -161,7 +162,8 @@ export class TestCluster {
     const ended = new Promise<void>((resolve) => worker.once("exit", () => resolve()));
     let stopLeading = (): void => {};
     const replica = new Replica(options.id, loaded, {
-      worker,
+      worker: consensusPort(worker),
+      soon: setImmediate,
       db,
       readCheckpoint: readCheckpointFile,
       clock: systemClock,

@@ -178,7 +178,7 @@ export class ConsensusDriver {
   onMessage(message: ToConsensus): void {
     switch (message.kind) {
       case "propose":
-        if (!this.#seat.propose(message.data)) this.#effects.post({ kind: "refused", id: message.id });
+        this.#seat.propose(message.data);
         break;
       case "read":
         this.#read(message.id);
@@ -230,8 +230,9 @@ export class ConsensusDriver {
   #read(id: number): void {
     try {
       this.#seat.round((index) => this.#effects.post({ kind: "read-ready", id, index }));
-    } catch {
-      this.#effects.post({ kind: "refused", id });
+    } catch (thrown) {
+      // Its callers give up in their time.
+      this.#effects.log.debug("a read is not taken", { error: asRoostError(thrown).message });
     }
   }
 

@@ -98,10 +98,10 @@ export class Follower {
 
   // ---- In, as at a peer ------------------------------------------------------------------------------------------
 
-  propose(data: Uint8Array): boolean {
+  propose(data: readonly Uint8Array[]): void {
     const m = message("propose", this.#lead, this.#config.peerId);
-    m.entries = [{ term: 0, index: 0, kind: "normal", data }];
-    return this.#toLeader("log", m);
+    m.entries = data.map((bytes): Entry => ({ term: 0, index: 0, kind: "normal", data: bytes }));
+    this.#toLeader("log", m);
   }
 
   round(end: RoundEnd): void {

@@ -78,6 +78,8 @@ export class RaftPeer {
   readonly #feeds: Feeds;
   readonly #asking: Asking;
   readonly #lifetime: Lifetime;
+  /** Proposals that wait for the disk. */
+  readonly #held: (readonly Uint8Array[])[] = [];
   readonly #offering: Offering;
   /** While it leads: when each peer last said something, monotonic ms; of one term. */
   readonly #heardMs = new Map<number, number>();
@@ -134,7 +136,7 @@ export class RaftPeer {
         log.info("installing a checkpoint", { index: checkpoint.index });
         await applying.install(checkpoint);
       },
-      written: (responses) => this.#routeAll(responses),
+      written: (responses) => this.#written(responses),
       failed,
       over,
     });
@@ -217,9 +219,12 @@ export class RaftPeer {
 
   // ---- In --------------------------------------------------------------------------------------------------------
 
-  /** False: not even passed on. */
-  propose(data: Uint8Array): boolean {
-    return !this.#lifetime.over && this.#node.propose(data) === null;
+  /** What cannot be taken or passed on now is dropped. */
+  propose(data: readonly Uint8Array[]): void {
+    if (this.#lifetime.over) return;
+    // While the leader's disk writes, what comes gathers and goes out as one: it could not be committed earlier, and costs once.
+    if (this.leadingTerm !== 0 && this.#writing.busy) this.#held.push(data);
+    else this.#node.proposeAll(data);
   }
 
   /** `end` is called after a quorum round that begins now or later. @throws RoostError `exhausted` if too many wait. */
@@ -328,6 +333,13 @@ export class RaftPeer {
   }
 
   // ---- Out -------------------------------------------------------------------------------------------------------
+
+  #written(responses: readonly Message[]): void {
+    if (this.#lifetime.over) return;
+    for (const response of responses) this.#route(response, false);
+    for (const data of this.#held.splice(0)) this.#node.proposeAll(data);
+    this.pump();
+  }
 
   #routeAll(messages: readonly Message[]): void {
     if (this.#lifetime.over) return;

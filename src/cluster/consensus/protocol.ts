@@ -80,7 +80,8 @@ export interface NodeBeat {
 export type AckingStopped = { ok: false } | { ok: true; lastAckMs: number | null };
 
 export type ToConsensus =
-  | { kind: "propose"; id: number; data: Uint8Array }
+  /** What is not even passed on, as no leader is known, is proposed again later by who waits for it. */
+  | { kind: "propose"; data: Uint8Array[] }
   | { kind: "read"; id: number }
   | { kind: "applied"; batch: number }
   | { kind: "change-membership"; changes: MembershipChange[] }
@@ -105,8 +106,6 @@ export type FromConsensus =
   | { kind: "apply"; batch: number; entries: CommittedEntry[] }
   /** `path` is the file of the checkpoint. */
   | { kind: "install"; index: number; term: number; membership: Membership; path: string }
-  /** The proposal was not even passed on; it was not and will not be applied. */
-  | { kind: "refused"; id: number }
   | { kind: "read-ready"; id: number; index: number }
   | { kind: "status"; status: ConsensusStatus }
   /** Sent often: when a leader was last heard of, and what the leader knows of its peers; null: this node does not lead. */

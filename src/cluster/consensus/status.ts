@@ -15,7 +15,7 @@ export interface Standing {
 export class Status {
   readonly #clock: Clock;
   readonly #post: (message: FromConsensus) => void;
-  #last = "";
+  #last: Standing | null = null;
   #leadingTerm = 0;
   #leadingSinceMs = 0;
   /** Of another leader than this node, monotonic ms. */
@@ -31,9 +31,9 @@ export class Status {
   }
 
   update({ term, leading, role, lead, membership }: Standing): void {
-    const text = `${term}/${role}/${lead}/${JSON.stringify(membership)}`;
-    if (text === this.#last) return;
-    this.#last = text;
+    const last = this.#last;
+    if (last?.term === term && last.role === role && last.lead === lead && last.membership === membership) return;
+    this.#last = { term, leading, role, lead, membership };
     const nowMs = this.#clock.monotonicMs();
     if (!leading || this.#leadingTerm !== term) {
       this.#leadingTerm = leading ? term : 0;

@@ -19,9 +19,15 @@ export class Writing {
   readonly #effects: WritingEffects;
   #queue: { message: Message; sync: boolean }[] = [];
   #running = false;
+  #underWay = 0;
 
   constructor(effects: WritingEffects) {
     this.#effects = effects;
+  }
+
+  /** An fsync is not over yet. */
+  get busy(): boolean {
+    return this.#underWay > 0 || this.#queue.length > 0;
   }
 
   /** @param message `storage-append`. */
@@ -39,7 +45,12 @@ export class Writing {
         if (message.checkpoint !== null) await install(message.checkpoint);
         const { term, vote, commit, entries, checkpoint } = message;
         const hardState = term === 0 && vote === NONE && commit === 0 ? null : { term, vote, commit };
-        raftLog.append({ entries, hardState, checkpoint }, sync || checkpoint !== null).then(() => written(message.responses), failed);
+        const mustSync = sync || checkpoint !== null;
+        if (mustSync) this.#underWay += 1;
+        raftLog.append({ entries, hardState, checkpoint }, mustSync).then(() => {
+          if (mustSync) this.#underWay -= 1;
+          written(message.responses);
+        }, failed);
       }
     } catch (thrown) {
       failed(thrown);

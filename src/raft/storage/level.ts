@@ -179,6 +179,17 @@ export class LevelLog implements LogReader {
    */
   append(write: LogWrite, sync: boolean): Promise<void> {
     const { entries, hardState, checkpoint } = write;
+    if (!sync && checkpoint === null && entries.length === 0) {
+      // Nothing but a higher commit index, which others tell again if it is lost: it goes with the next write, not with one of its own.
+      // It still waits for the writes before it: the core takes its end for theirs.
+      return this.enqueue({
+        sync: false,
+        prepare: () => {
+          this.state.commit = Math.max(hardState?.commit ?? 0, this.state.commit);
+        },
+        commit: () => {},
+      });
+    }
     return this.enqueue({
       sync,
       prepare: (batch) => {
@@ -311,7 +322,8 @@ export class LevelLog implements LogReader {
       try {
         for (const change of taken) change.prepare(batch);
         const sync = taken.some((change) => change.sync);
-        if (batch.length > 0) await this.db.batch(lastWins(batch), { sync });
+        // Awaited in any case: nobody must find this over before it has begun.
+        await (batch.length === 0 ? null : this.db.batch(lastWins(batch), { sync }));
         if (sync) this.acknowledged.note(this.state.lastSeq);
         for (const change of taken) change.commit();
       } catch (error) {

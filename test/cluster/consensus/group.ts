@@ -122,7 +122,7 @@ export class GroupPeer {
   }
 
   propose(requestId: string, origin = this.peer.nodeId): void {
-    this.send({ kind: "propose", id: 1, data: envelope(requestId, origin) });
+    this.send({ kind: "propose", data: [envelope(requestId, origin)] });
   }
 
   /** Says something to another peer, through its own certificate, whatever it is. */
