@@ -159,10 +159,21 @@ export class StateDb {
 
   async #halfThatCounts(): Promise<Half | null> {
     for await (const [key, value] of this.#db.iterator({})) {
-      if (key !== HALF_KEY) throw new Error(`it begins with ${JSON.stringify(key)}`);
+      if (key !== HALF_KEY) break;
       const half = unseal(HALF_KEY, value);
       if (half !== "a" && half !== "b") throw new Error(`no half is called ${half}`);
       return half;
+    }
+    return await this.#forgetUnfinished();
+  }
+
+  /** Rows, and nothing that says where they are: slices of a new node's first checkpoint, which it did not live to take over. */
+  async #forgetUnfinished(): Promise<null> {
+    for (const half of ["a", "b"] as const) {
+      const position = `${half}!${POSITION_KEY}`;
+      for await (const [key] of this.#db.iterator({ gte: position, lt: `${position}\0` }))
+        throw new Error(`${JSON.stringify(key)} is there, but not which half counts`);
+      await this.#db.clear(rangeOf(half));
     }
     return null;
   }

@@ -190,3 +190,25 @@ t.test("a write that fails is told, and nothing is written after it", async (t) 
   });
   t.ok(db.failure);
 });
+
+t.test("killed before its first checkpoint was whole, a new node begins anew", async (t) => {
+  const path = folder();
+  const log = CommandLog.withNodes(2);
+  const db = await StateDb.open(path);
+  await db.load();
+  const half = async function* (): AsyncGenerator<RowChange[]> {
+    yield [...log.state.rows()];
+    throw new Error("killed");
+  };
+  await t.rejects(db.replace(at(24), half(), () => {}));
+  await db.close();
+
+  const again = await StateDb.open(path);
+  const loaded = await again.load();
+  t.equal(loaded.position.index, 0);
+  t.equal(loaded.state.nodes.size, 0);
+  await again.close();
+  const raw = new Level<string, string>(path);
+  t.strictSame(await raw.keys().all(), [], "and nothing of it is left");
+  await raw.close();
+});

@@ -1,5 +1,6 @@
 /** Events in the replicated state (STA-3): exact, whole revisions, the same on each replica, bounded. */
 import t from "tap";
+import { applyMembership } from "../../src/state/apply.ts";
 import { EventRing } from "../../src/state/events.ts";
 import type { Event } from "../../src/state/outcome.ts";
 import { State } from "../../src/state/state.ts";
@@ -57,5 +58,21 @@ t.test("pages are whole revisions, and one follows the other without a gap", (t)
   for (const row of surplus) ring.drop(String(row.revision).padStart(16, "0"));
   t.ok(ring.count >= whole.length && ring.count < whole.length + 7, "no more is dropped than must be");
   t.same(ring.since(ring.from, Infinity), all.slice(-ring.count));
+  t.end();
+});
+
+t.test("what a change of membership tells does not depend on the order in which a replica came to know its nodes (STA-1)", (t) => {
+  const { state } = CommandLog.withNodes(5);
+  const shuffled = new State();
+  const rows = [...state.rows()];
+  for (const row of rows.toReversed()) if (row.table === "nodes") shuffled.write(row);
+  for (const row of rows) if (row.table !== "nodes") shuffled.write(row);
+  shuffled.moveTo(state);
+  const membership = { ...NO_MEMBERSHIP, voters: [3, 1, 5, 2, 4] };
+  const index = state.index + 1;
+  const tell = (of: State): Event[] => applyMembership(of, membership, { index, term: 1 }).events;
+  const events = tell(state);
+  t.ok(events.length > 1);
+  t.same(tell(shuffled), events);
   t.end();
 });
