@@ -15,6 +15,19 @@ export class EventQueue {
     }
   }
 
+  /** Runs everything up to `end`, or until `done`; between two events all promises that they settled have their turn. */
+  async drainUntil(end: number, done: () => boolean = () => false): Promise<void> {
+    await turn();
+    while (this.heap.length > 0 && this.heap[0]!.at <= end) {
+      const next = this.pop();
+      this.now = next.at;
+      next.action();
+      await turn();
+      if (done()) return;
+    }
+    this.now = end;
+  }
+
   /** Runs everything up to `end`. */
   runUntil(end: number): void {
     while (this.heap.length > 0 && this.heap[0]!.at <= end) {
@@ -47,4 +60,9 @@ export class EventQueue {
     const y = this.heap[b]!;
     return x.at < y.at || (x.at === y.at && x.order < y.order);
   }
+}
+
+/** Ends when no promise is left that could go on. */
+function turn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
 }

@@ -1,321 +1,534 @@
 /**
- * A whole Raft group in one process on a virtual clock: everything that happens follows from the seed. First faults of every
- * kind with the checks of checks.ts; then all faults stop and the group must make progress.
+ * The whole replica, several times, in one process on a virtual clock: the product's consensus driver, durable log, tables and
+ * leader's services over simulated threads, disks and network. Everything follows from the seed. First faults of every kind under
+ * the clients' load, then all or most faults end and every node must serve again.
  */
-import type { Random } from "../../src/base/random.ts";
-import { seededRandom } from "../../src/base/random.ts";
-import { decodeMessage, encodeMessage } from "../../src/raft/codec.ts";
-import type { Checkpoint, ConfChange, ConfState, Entry, Message, PeerChange, PeerId, RaftConfig } from "../../src/raft/core/types.ts";
-import { Checks, Violation } from "./checks.ts";
-import type { DriverFaults, World } from "./peer.ts";
-import { SimPeer } from "./peer.ts";
+import { asRoostError, type RoostError } from "../../src/base/errors.ts";
+import { type Random, seededRandom } from "../../src/base/random.ts";
+import { decodeFrame } from "../../src/cluster/consensus/frames.ts";
+import type { FromConsensus, ToConsensus } from "../../src/cluster/consensus/protocol.ts";
+import { RaftNode } from "../../src/raft/core/node.ts";
+import type { Raft } from "../../src/raft/core/raft.ts";
+import type { Command } from "../../src/state/commands.ts";
+import type { State } from "../../src/state/state.ts";
+import { checkLinearizable, REGISTER } from "../support/linearizable.ts";
+import { Violation } from "./checks.ts";
+import { type ClientWorld, Clients, type Reader } from "./clients.ts";
+import { type DiskFaults, SimDisk } from "./disk.ts";
+import { founded, helloOf, joiningNode, peerOf, TOKEN } from "./founding.ts";
+import { Invariants } from "./invariants.ts";
+import { PERFECT, SimNetwork } from "./network.ts";
+import { type NodeWorld, SimNode } from "./node.ts";
 import { EventQueue } from "./queue.ts";
+import { replace } from "./replace.ts";
+import { Trace } from "./trace.ts";
 
-/** Virtual milliseconds. */
-const TICK_MS = 10;
-const FAULTY_MS = 8_000;
-const CALM_MS = 10_000;
+/** Virtual time of faults in a short and a long run. */
+const FAULTY_MS = 16_000;
+const LONG_FAULTY_MS = 60_000;
+/** Within this after the faults each node must serve: a few elections, and the 3 s that a lost checkpoint waits. */
+const RECOVER_MS = 30_000;
 
-export interface SimResult {
+/** Rules that mutations break; see mutations.ts. */
+export interface SimFaults extends DiskFaults {
+  hears?(node: SimNode, message: FromConsensus): FromConsensus[];
+  says?(node: SimNode, message: ToConsensus): ToConsensus[];
+  read?: Reader;
+  /** Once a life, when its core is there. */
+  core?(raft: Raft, node: SimNode): void;
+  /** The fastest clock runs this many times as fast as the slowest. */
+  clockSpread?: number;
+}
+
+export interface SimOptions {
+  long?: boolean;
+  faults?: SimFaults;
+  /** Sees every line of the trace. */
+  print?: (line: string) => void;
+}
+
+export interface RaftResult {
   /** What was done, to see that a run was not empty. */
-  readonly elections: number;
+  readonly terms: number;
   readonly applied: number;
+  readonly operations: number;
+  readonly unknown: number;
   readonly crashes: number;
-  readonly changes: number;
-  readonly reads: number;
   readonly checkpoints: number;
+  readonly refusals: number;
+  readonly joined: number;
+  readonly virtualMs: number;
+  readonly traceLines: number;
+  /** Of everything that happened, in order: equal for equal seeds. */
+  readonly traceHash: number;
 }
 
-export function simulateRaft(seed: number, faults: DriverFaults = {}): SimResult {
-  return new RaftSimulation(seed, faults).run();
+/** @throws SimFailure with the end of the trace. */
+export async function simulateRaft(seed: number, options: SimOptions = {}): Promise<RaftResult> {
+  const world = new RaftSimulation(seed, options);
+  return await world.run();
 }
 
-class RaftSimulation implements World {
-  private readonly random: Random;
-  private readonly queue = new EventQueue();
-  private readonly checks = new Checks();
-  private readonly peers: SimPeer[] = [];
-  /** from * 100 + to: messages that way are lost. */
-  private readonly cut = new Set<number>();
-  /** Work that waits for the one under way, by peer, kind and life. */
-  private readonly waiting = new Map<string, (() => void)[]>();
-  private readonly pendingReads = new Map<string, number>();
-  private readonly counts = { elections: 0, crashes: 0, changes: 0, reads: 0, checkpoints: 0 };
-  private readonly lossPercent: number;
-  private readonly maxDelay: number;
-  private readonly slowDisk: number;
+export class SimFailure extends Error {
+  readonly tail: readonly string[];
+  constructor(message: string, tail: readonly string[], cause: unknown) {
+    super(message, { cause });
+    this.tail = tail;
+  }
+}
+
+class RaftSimulation implements NodeWorld, ClientWorld {
+  readonly queue = new EventQueue();
+  readonly random: Random;
+  readonly trace: Trace;
+  readonly invariants = new Invariants();
+  readonly network: SimNetwork;
+  readonly #seed: number;
+  readonly #faults: SimFaults;
+  readonly #faultyMs: number;
+  readonly #nodes: SimNode[] = [];
+  readonly #clients: Clients;
+  readonly #counts = { crashes: 0, checkpoints: 0, refusals: 0, joined: 0 };
+  readonly #slowMs: number;
+  readonly #clockSpread: number;
   /** A quarter of the runs never leave a leader in peace: what goes wrong between two leaders needs many of them. */
-  private readonly churn: boolean;
-  private readonly terms = new Set<number>();
-  private calm = false;
-  private proposed = 0;
+  readonly #churn: boolean;
+  #active: SimNode | null = null;
+  #calm = false;
+  #rotten: SimNode | null = null;
+  #failure: unknown = null;
 
-  constructor(seed: number, faults: DriverFaults) {
-    this.random = seededRandom(seed);
-    const { random } = this;
-    this.lossPercent = [0, 2, 10, 30][random.below(4)]!;
-    this.maxDelay = [5, 30, 150][random.below(3)]!;
-    this.slowDisk = [1, 10, 100][random.below(3)]!;
-    this.churn = random.below(4) === 0;
-    const voters = this.churn ? 3 + random.below(3) : 1 + random.below(5);
-    const total = voters + random.below(3);
-    const quorumRules = random.below(4);
-    const config: Omit<RaftConfig, "storage" | "id"> = {
-      electionTicks: 10,
-      heartbeatTicks: 1 + random.below(3),
-      random: (limit) => random.below(limit),
-      asyncStorageWrites: random.below(4) > 0,
-      maxSizePerMessage: this.churn ? 0 : [0, 50, 1000][random.below(3)]!,
-      maxCommittedSizePerReady: [50, 1000][random.below(2)]!,
-      maxInflightMessages: 1 + random.below(8),
-      // Half of the runs have both, as a real node does.
-      checkQuorum: quorumRules !== 1,
-      preVote: quorumRules !== 0,
-      // Else a leader that a change has removed goes on for ever and drops every proposal.
-      stepDownOnRemoval: true,
-    };
-    const confState: ConfState = {
-      voters: Array.from({ length: voters }, (_, i) => i + 1),
-      outgoing: [],
-      learners: [],
-      learnersNext: [],
-      autoLeave: false,
-    };
-    const first: Checkpoint = { index: 1, term: 1, confState, data: new Uint8Array(4) };
-    for (let id = 1; id <= total; id++) this.peers.push(new SimPeer(id, this, config, faults, id <= voters ? first : null));
-  }
-
-  run(): SimResult {
-    const { random, queue } = this;
-    for (const peer of this.peers) {
-      peer.start();
-      // Clocks that run up to a fifth too fast or too slow.
-      const period = TICK_MS * (0.8 + 0.4 * random.unit());
-      const beat = (): void => {
-        if (peer.node !== null && (!this.calm || this.isMember(peer.id))) {
-          peer.node.tick();
-          peer.pump();
-        }
-        queue.after(period, beat);
-      };
-      queue.after(period * random.unit(), beat);
-    }
-    this.every(15, () => this.propose());
-    this.every(60, () => this.read());
-    this.every(400, () => this.changeMembership());
-    this.every(300, () => this.compact());
-    this.every(700, () => this.transfer());
-    this.every(this.churn ? 40 : 200, () => this.fault());
-    this.every(200, () => this.checkLogs());
-    queue.runUntil(FAULTY_MS);
-
-    this.calm = true;
-    this.cut.clear();
-    for (const peer of this.peers) if (peer.node === null) peer.start();
-    queue.runUntil(FAULTY_MS + CALM_MS / 2);
-    const before = this.checks.highest;
-    queue.runUntil(FAULTY_MS + CALM_MS);
-    this.checkProgress(before);
-    return { ...this.counts, elections: this.terms.size, applied: this.checks.highest };
-  }
-
-  send(m: Message): void {
-    const { random, queue } = this;
-    const report = (arrived: boolean): void => {
-      if (m.type !== "checkpoint") return;
-      this.counts.checkpoints++;
-      queue.after(1 + random.below(50), () => {
-        const sender = this.peer(m.from);
-        sender.node?.reportCheckpoint(m.to, arrived);
-        sender.pump();
-      });
-    };
-    const bytes = encodeMessage(m);
-    const lossy = !this.calm && random.below(100) < this.lossPercent;
-    if (lossy || this.cut.has(m.from * 100 + m.to)) {
-      report(false);
-      return;
-    }
-    const copies = !this.calm && random.below(100) < this.lossPercent ? 2 : 1;
-    for (let i = 0; i < copies; i++) {
-      const delay = 1 + (this.calm ? random.below(3) : random.below(this.maxDelay));
-      queue.after(delay, () => {
-        const to = this.peer(m.to);
-        if (this.cut.has(m.from * 100 + m.to) || to.node === null) return report(false);
-        to.step(decodeMessage(bytes));
-        report(true);
-      });
-    }
-  }
-
-  later(peer: SimPeer, kind: "disk" | "apply", action: () => void): void {
-    // Work of one kind is done in order, and what comes during a write shares the next one (group commit).
-    const slot = `${peer.id} ${kind} ${peer.life}`;
-    const waiting = this.waiting.get(slot);
-    if (waiting === undefined) {
-      this.waiting.set(slot, []);
-      this.work(peer, kind, slot, [action]);
-    } else waiting.push(action);
-  }
-
-  private work(peer: SimPeer, kind: "disk" | "apply", slot: string, actions: (() => void)[]): void {
-    const { life } = peer;
-    this.queue.after(0.1 + this.random.below(this.calm || kind === "apply" ? 2 : this.slowDisk), () => {
-      if (peer.life !== life) return;
-      for (const action of actions) action();
-      peer.pump();
-      const next = this.waiting.get(slot) ?? [];
-      if (next.length === 0) this.waiting.delete(slot);
-      else {
-        this.waiting.set(slot, []);
-        this.work(peer, kind, slot, next);
-      }
+  constructor(seed: number, options: SimOptions) {
+    this.#seed = seed;
+    this.#faults = options.faults ?? {};
+    this.#faultyMs = options.long === true ? LONG_FAULTY_MS : FAULTY_MS;
+    const random = (this.random = seededRandom(seed));
+    this.trace = new Trace(() => this.queue.now, options.print ?? null);
+    this.network = new SimNetwork(this.queue, random, (from, to, what, payload) =>
+      this.trace.detail(from * 1_000_003 + to * 101 + payload.length, () => `${from} → ${to} ${what} ${frameText(payload)}`),
+    );
+    this.#churn = random.below(4) === 0;
+    this.#slowMs = [0.2, 2, 30][random.below(3)]!;
+    this.#clockSpread = this.#faults.clockSpread ?? [1, 1.02, 1.3][random.below(3)]!;
+    this.#clients = new Clients(this, {
+      thinkMs: 60,
+      read: this.#faults.read ?? ((replica, timeoutMs) => replica.read({ timeoutMs }) as Promise<State>),
     });
   }
 
-  leads(peer: SimPeer): void {
-    const raft = peer.raft!;
-    this.terms.add(raft.term);
-    this.checks.leads(peer.id, raft.term, raft.log);
-  }
-
-  applies(peer: SimPeer, previous: number, entry: Entry): void {
-    this.checks.applies(peer.id, previous, entry);
-  }
-
-  reads(peer: SimPeer, context: Uint8Array, index: number): void {
-    const before = this.pendingReads.get(new TextDecoder().decode(context));
-    if (before === undefined) return;
-    this.counts.reads++;
-    this.checks.reads(peer.id, before, index);
-  }
-
-  private every(mean: number, action: () => void): void {
-    const again = (): void => {
-      action();
-      this.queue.after(1 + this.random.below(2 * mean), again);
-    };
-    this.queue.after(this.random.below(2 * mean), again);
-  }
-
-  private peer(id: PeerId): SimPeer {
-    return this.peers[id - 1]!;
-  }
-
-  private someRunning(): SimPeer | null {
-    const running = this.peers.filter((peer) => peer.node !== null);
-    return running.length === 0 ? null : running[this.random.below(running.length)]!;
-  }
-
-  private leader(): SimPeer | null {
-    const leading = this.peers.filter((peer) => peer.node?.soft.role === "leader");
-    return leading.length === 0 ? null : leading[this.random.below(leading.length)]!;
-  }
-
-  /** Membership as the newest leader sees it; without one everybody counts. */
-  private isMember(id: PeerId): boolean {
-    const leaders = this.peers.filter((peer) => peer.node?.soft.role === "leader").toSorted((a, b) => b.node!.term - a.node!.term);
-    const known = leaders[0]?.raft?.tracker.progress;
-    return known === undefined || known.has(id);
-  }
-
-  private propose(): void {
-    const peer = this.someRunning();
-    if (peer === null) return;
-    const count = 1 + this.random.below(3);
-    peer.node!.proposeAll(Array.from({ length: count }, () => new TextEncoder().encode(`${++this.proposed}`)));
-    peer.pump();
-  }
-
-  private read(): void {
-    const peer = this.someRunning();
-    if (peer === null) return;
-    const context = `read ${this.pendingReads.size}`;
-    this.pendingReads.set(context, this.checks.highest);
-    peer.node!.readIndex(new TextEncoder().encode(context));
-    peer.pump();
-  }
-
-  private changeMembership(): void {
-    const leader = this.leader();
-    if (leader === null || this.calm) return;
-    const { random } = this;
-    const current = leader.raft!.tracker.confState();
-    const transition = (["auto", "implicit", "explicit"] as const)[random.below(3)]!;
-    let change: ConfChange = { v1: false, transition, changes: [], context: null };
-    if (current.outgoing.length > 0) change = { ...change, transition: "auto" };
-    else {
-      const changes: PeerChange[] = [];
-      for (const { id } of this.peers) {
-        const kind = (["voter", "voter", "voter", "learner", "remove"] as const)[random.below(5)]!;
-        if (random.below(3) === 0) changes.push({ kind, peer: id });
+  async run(): Promise<RaftResult> {
+    const { random, queue } = this;
+    const watch = this.#watchCores();
+    try {
+      const voters = [1, 3, 3, 3, 5][random.below(5)]!;
+      const image = await founded(voters);
+      this.network.quality = this.#someQuality();
+      for (let number = 1; number <= voters; number++) {
+        const node = this.#add(number);
+        node.disk.log.copyFrom(image.log);
+        node.disk.state.copyFrom(image.state);
+        queue.after(random.below(500), () => node.start());
       }
-      // A leader must not remove itself: it would stop to campaign with the longest log, while the others still count by the
-      // membership in which they need its vote. A driver hands over first.
-      if (changes.some(({ kind, peer }) => peer === leader.id && kind !== "voter")) return;
-      const gone = new Set(changes.filter(({ kind }) => kind !== "voter").map(({ peer }) => peer));
-      if (changes.length === 0 || current.voters.every((id) => gone.has(id))) return;
-      change = { ...change, changes };
+      this.#clients.start(5);
+      this.#every(this.#churn ? 500 : 1_500, () => this.#fault());
+      this.#every(500, () => this.invariants.compare(this.#nodes));
+      const joiners = random.below(3) === 0 ? 1 + random.below(2) : 0;
+      for (let i = 1; i <= joiners; i++)
+        queue.after(random.below(this.#faultyMs / 2), () => void this.#join(voters + i).catch((thrown: unknown) => this.fail(thrown)));
+      await this.#until(this.#faultyMs);
+      await this.#recover();
+      this.#check();
+      return {
+        ...this.#counts,
+        terms: this.invariants.terms.size,
+        applied: this.invariants.highest,
+        operations: this.#clients.done,
+        unknown: this.#clients.unknown,
+        virtualMs: Math.round(queue.now),
+        traceLines: this.trace.lines,
+        traceHash: this.trace.hash,
+      };
+    } catch (thrown) {
+      const error = thrown instanceof Error ? thrown : new Error(String(thrown));
+      throw new SimFailure(`seed ${this.#seed} at ${queue.now.toFixed(0)} ms: ${error.message}`, this.trace.tail(60), error);
+    } finally {
+      watch();
     }
-    leader.node!.proposeConfChange(change);
-    this.counts.changes++;
-    leader.pump();
   }
 
-  private compact(): void {
-    this.someRunning()?.compact(this.random.below(20));
+  fail(violation: unknown): void {
+    this.#failure ??= violation;
   }
 
-  private transfer(): void {
-    const peer = this.someRunning();
-    if (peer === null || this.calm) return;
-    peer.node!.transferLeader(this.peers[this.random.below(this.peers.length)]!.id);
-    peer.pump();
+  async #until(end: number, done: () => boolean = () => false): Promise<void> {
+    await this.queue.drainUntil(end, () => this.#failure !== null || done());
+    if (this.#failure !== null) throw this.#failure;
   }
 
-  private fault(): void {
-    if (this.calm) return;
+  // ---- What nodes tell ---------------------------------------------------------------------------------------------
+
+  enter(node: SimNode): void {
+    this.#active = node;
+  }
+
+  hears(node: SimNode, message: FromConsensus): FromConsensus[] {
+    const heard = this.#faults.hears?.(node, message) ?? [message];
+    const who = node.peer.peerId;
+    switch (message.kind) {
+      case "apply":
+        for (const entry of message.entries) this.invariants.commits(node, entry);
+        this.trace.detail(
+          message.batch,
+          () => `${who} applies ${message.entries.map((entry) => `${entry.term}/${entry.index}`).join(" ")}`,
+        );
+        break;
+      case "status": {
+        const { term, leading, leaderPeerId, membership } = message.status;
+        const members = `voters ${membership.voters.join()}${membership.outgoing.length > 0 ? ` from ${membership.outgoing.join()}` : ""}`;
+        this.trace.add(
+          `${who} ${leading ? "leads" : leaderPeerId === 0 ? "knows no leader" : `follows ${leaderPeerId}`} in term ${term}, ${members}`,
+        );
+        break;
+      }
+      case "install":
+        this.#counts.checkpoints++;
+        this.trace.add(`${who} takes over a checkpoint at ${message.index}`);
+        break;
+      default:
+        break;
+    }
+    return heard;
+  }
+
+  says(node: SimNode, message: ToConsensus): ToConsensus[] {
+    if (message.kind === "installed") {
+      // The tables are the checkpoint's from here on.
+      this.invariants.holds(node);
+    } else if (message.kind === "change-membership") {
+      const changes = message.changes.map(({ kind, peerId }) => `${kind} ${peerId}`).join(", ");
+      this.trace.add(`${node.peer.peerId} wants ${changes}`);
+    }
+    return this.#faults.says?.(node, message) ?? [message];
+  }
+
+  applied(node: SimNode): void {
+    if (node.replica !== null) this.invariants.holds(node);
+  }
+
+  serves(node: SimNode): void {
+    this.trace.add(`${node.peer.peerId} serves`);
+    if (node === this.#rotten) this.fail(new Violation(`node ${node.peer.peerId} serves what a damaged disk told it`));
+  }
+
+  fatal(node: SimNode, error: unknown): void {
+    const { message } = asRoostError(error);
+    this.trace.add(`${node.peer.peerId} stops itself: ${message}`);
+    if (!node.disk.failed) this.fail(new Violation(`node ${node.peer.peerId} stopped itself: ${message}`));
+    this.#crash(node, false);
+  }
+
+  refuses(node: SimNode, error: RoostError): void {
+    this.trace.add(`${node.peer.peerId} refuses to start: ${error.message}`);
+    this.#counts.refusals++;
+    if (node === this.#rotten) this.#rotten = null;
+    else this.fail(new Violation(`node ${node.peer.peerId} takes its disk for damaged: ${error.message}`));
+  }
+
+  /** The cores of all nodes, as they are: asked for work after everything that happens to them. Returns the end of it. */
+  #watchCores(): () => void {
+    const look = (core: Raft): void => this.#look(core);
+    return replace(
+      RaftNode.prototype,
+      "hasReady",
+      (original) =>
+        function (this: RaftNode) {
+          look((this as unknown as { raft: Raft }).raft);
+          return original.call(this);
+        },
+    )();
+  }
+
+  #look(core: Raft): void {
+    const node = this.#active;
+    if (node === null || node.peer.peerId !== core.id) return;
+    if (node.raft !== core) {
+      node.raft = core;
+      this.#faults.core?.(core, node);
+    }
+    try {
+      if (core.role === "leader") this.invariants.leads(node, core);
+    } catch (thrown) {
+      this.fail(thrown);
+    }
+  }
+
+  // ---- What happens to them ----------------------------------------------------------------------------------------
+
+  someNode(): SimNode | null {
+    const serving = this.#nodes.filter((node) => node.serving);
+    return serving.length === 0 ? null : serving[this.random.below(serving.length)]!;
+  }
+
+  #leader(): SimNode | null {
+    const leading = this.#nodes.filter((node) => node.raft?.role === "leader");
+    return leading.toSorted((a, b) => b.raft!.term - a.raft!.term)[0] ?? null;
+  }
+
+  #add(number: number): SimNode {
     const { random } = this;
-    const anyone = this.peers[random.below(this.peers.length)]!;
-    const peer = this.churn && random.below(3) > 0 ? (this.leader() ?? anyone) : anyone;
-    const kind = this.churn ? random.below(5) : random.below(6);
-    if (kind <= 1) {
-      if (peer.node === null) return peer.start();
-      peer.crash();
-      this.counts.crashes++;
-      // Half of them are back before anybody has noticed: what they forget then, they forget in the middle of an election.
-      this.queue.after(random.below(random.below(2) === 0 ? 20 : 1500), () => {
-        if (peer.node === null) peer.start();
-      });
-    } else if (kind === 2) {
+    const disk = new SimDisk(this.queue, seededRandom(this.#seed * 31 + number), this.#faults);
+    disk.slowMs = this.#slowMs;
+    const rate = this.#clockSpread ** (random.unit() - 0.5);
+    const limits = { maxEntries: [40, 150, 1_000][random.below(3)]!, keepEntries: [0, 10, 30][random.below(3)]! };
+    const node = new SimNode(peerOf(number), this, { disk, random: seededRandom(this.#seed * 37 + number), rate, limits });
+    this.#nodes.push(node);
+    return node;
+  }
+
+  #every(meanMs: number, action: () => void): void {
+    const again = (): void => {
+      if (!this.#calm) action();
+      this.queue.after(1 + this.random.below(2 * meanMs), again);
+    };
+    this.queue.after(this.random.below(2 * meanMs), again);
+  }
+
+  #someQuality(): typeof PERFECT {
+    const { random } = this;
+    return {
+      lossPercent: [0, 0, 2, 15][random.below(4)]!,
+      doublePercent: [0, 5, 20][random.below(3)]!,
+      delayMs: [1, 20, 120][random.below(3)]!,
+      reorder: random.below(2) === 0,
+      bandwidth: [Infinity, Infinity, 50][random.below(3)]!,
+    };
+  }
+
+  #crash(node: SimNode, power: boolean): void {
+    if (!node.up) return;
+    this.trace.add(`${node.peer.peerId} ${power ? "loses power" : "dies"}`);
+    this.#counts.crashes++;
+    node.end(power);
+    this.#comeBack(node);
+  }
+
+  #comeBack(node: SimNode): void {
+    const { random } = this;
+    // Half of them are back before anybody has noticed: what they forget then, they forget in the middle of an election.
+    this.queue.after(5 + random.below([50, 3_000][random.below(2)]!), () => {
+      node.disk.full = false;
+      if (!node.up && !node.refused) this.trace.add(`${node.peer.peerId} starts`);
+      node.start();
+    });
+  }
+
+  #fault(): void {
+    const { random, network, queue, trace } = this;
+    const anyone = this.#nodes[random.below(this.#nodes.length)]!;
+    const node = random.below(this.#churn ? 2 : 4) > 0 ? anyone : (this.#leader() ?? anyone);
+    const { peerId } = node.peer;
+    const kind = random.below(18);
+    // Most cuts are mended before long; then elections are over, and clients find a leader.
+    if (kind >= 6 && kind <= 9 && random.below(3) > 0) queue.after(300 + random.below(4_000), () => network.heal());
+    if (kind <= 2) this.#crash(node, false);
+    else if (kind <= 4) this.#crash(node, true);
+    else if (kind === 5) for (const one of this.#nodes) this.#crash(one, true);
+    else if (kind <= 7) {
       // Cut one off, in one direction or both.
       const way = random.below(3);
-      for (const other of this.peers) {
-        if (way !== 0) this.cut.add(peer.id * 100 + other.id);
-        if (way !== 1) this.cut.add(other.id * 100 + peer.id);
+      trace.add(`cut ${way === 0 ? "from" : way === 1 ? "to" : "off"} ${peerId}`);
+      for (const other of this.#nodes) {
+        if (way !== 1) network.cut(peerId, other.peer.peerId);
+        if (way !== 0) network.cut(other.peer.peerId, peerId);
       }
-    } else if (kind === 3) {
-      const side = new Set(this.peers.filter(() => random.below(2) === 0).map(({ id }) => id));
-      for (const a of this.peers) for (const b of this.peers) if (side.has(a.id) !== side.has(b.id)) this.cut.add(a.id * 100 + b.id);
-    } else this.cut.clear();
+    } else if (kind === 8) {
+      const side = new Set(this.#nodes.filter(() => random.below(2) === 0).map((one) => one.peer.peerId));
+      trace.add(`cut between ${[...side].join()} and the others`);
+      for (const a of this.#nodes)
+        for (const b of this.#nodes) if (side.has(a.peer.peerId) !== side.has(b.peer.peerId)) network.cut(a.peer.peerId, b.peer.peerId);
+    } else if (kind === 9) {
+      const other = this.#nodes[random.below(this.#nodes.length)]!.peer.peerId;
+      trace.add(`cut ${peerId} → ${other}`);
+      network.cut(peerId, other);
+    } else if (kind <= 11) {
+      trace.add("links healed");
+      network.heal();
+    } else if (kind === 12) {
+      network.quality = this.#someQuality();
+      trace.add(`links are ${JSON.stringify(network.quality)}`);
+    } else if (kind === 13) {
+      const slowMs = [50, 500, 3_000][random.below(3)]!;
+      trace.add(`disk of ${peerId} takes up to ${slowMs} ms`);
+      node.disk.slowMs = slowMs;
+      queue.after(random.below(4_000), () => (node.disk.slowMs = this.#slowMs));
+    } else if (kind === 14) {
+      const forMs = 500 + random.below(6_000);
+      trace.add(`disk of ${peerId} is stuck for ${forMs} ms`);
+      node.disk.stuckUntilMs = queue.now + forMs;
+    } else if (kind === 15) {
+      trace.add(`disk of ${peerId} is full`);
+      node.disk.full = true;
+      // Found out with its next write; if there is none, room is made again.
+      queue.after(2_000, () => (node.disk.full = false));
+    } else if (kind === 16) {
+      const forMs = 100 + random.below(4_000);
+      const which = random.below(3);
+      trace.add(
+        `${peerId} stands still for ${forMs} ms${which === 0 ? ", all of it" : which === 1 ? ", main thread" : ", consensus thread"}`,
+      );
+      if (which !== 2) node.main?.pause(forMs);
+      if (which !== 1) node.consensus?.pause(forMs);
+    } else if (random.below(4) > 0) {
+      const leader = this.#leader();
+      trace.add(`${leader?.peer.peerId ?? "nobody"} hands leadership over`);
+      leader?.main?.run(() => leader.replica?.transferLeadership());
+    } else this.#rot(node);
   }
 
-  private checkLogs(): void {
-    const logs = this.peers.flatMap((peer) => (peer.raft === null ? [] : [peer.raft.log]));
-    for (const [i, a] of logs.entries()) for (const b of logs.slice(i + 1)) this.checks.match(a, b);
+  /** One node a run at most, of at least three voters: what is damaged is lost for good, and no majority may be. */
+  #rot(node: SimNode): void {
+    const voters = node.raft?.tracker.confState().voters ?? [];
+    if (this.#counts.refusals > 0 || this.#rotten !== null || voters.length < 3 || !node.up) return;
+    this.trace.add(`${node.peer.peerId} loses power, and a bit of its disk turns`);
+    node.end(true);
+    this.#rotten = node;
+    const { disk } = node;
+    (this.random.below(2) === 0 ? disk.log : disk.state).rot(this.random);
+    this.#comeBack(node);
   }
 
-  /** Liveness: without faults there is a leader, new entries are applied, and all members come to the same state. */
-  private checkProgress(before: number): void {
-    const leader = this.leader();
-    if (leader === null) throw new Violation("liveness: nobody leads without faults");
-    if (this.checks.highest <= before) throw new Violation(`liveness: nothing was applied after ${before} without faults`);
-    const members = this.peers.filter(({ id }) => leader.raft!.tracker.progress.has(id));
-    for (const peer of members) {
-      if (peer.applied < before) throw new Violation(`liveness: ${peer.id} has applied ${peer.applied} of ${before} without faults`);
-      for (const other of members) {
-        if (peer.applied === other.applied && peer.digest !== other.digest) throw new Violation(`${peer.id} and ${other.id} differ`);
+  /** A new node comes as `roost join` does it, each step until it is done. */
+  async #join(number: number): Promise<void> {
+    const peer = peerOf(number);
+    const done = async (text: string, command: Command, only: SimNode | null = null): Promise<State> => {
+      const requestId = this.#clients.requestId(text);
+      for (;;) {
+        const node = only ?? this.someNode();
+        const answer = await this.#clients.call(node, (replica) => replica.propose(command, { actor: "sim", requestId, timeoutMs: 3_000 }));
+        if (answer !== null && "value" in answer && node !== null && node.replica !== null) return node.replica.view() as State;
+        if (answer !== null && "fault" in answer && answer.fault.kind !== "unavailable")
+          throw new Violation(`join of ${number}: ${JSON.stringify(answer.fault)}`);
+        await this.#clients.sleep(200);
+      }
+    };
+    const view = await done(`join ${number}`, {
+      type: "node.join",
+      tokenId: TOKEN.id,
+      secretHash: TOKEN.secretHash,
+      node: joiningNode(peer),
+    });
+    const minted = view.nodes.get(peer.nodeId)!.peerId;
+    const node = this.#add(minted);
+    node.peer.nodeId = peer.nodeId;
+    node.peer.address = peer.address;
+    node.peers = [...view.nodes.values()].map((one) => ({ peerId: one.peerId, nodeId: one.id, address: one.peerAddress }));
+    this.trace.add(`${minted} joins`);
+    node.start();
+    await done(`confirm ${number}`, { type: "node.join-confirm", nodeId: peer.nodeId });
+    await done(`hello ${number}`, helloOf(peer), node);
+    this.#counts.joined++;
+  }
+
+  // ---- The end -----------------------------------------------------------------------------------------------------
+
+  /** Liveness: when faults end, or freeze while a majority is whole, every node that can must serve within bounded time. */
+  async #recover(): Promise<void> {
+    const { network, queue, random } = this;
+    this.#calm = true;
+    this.#clients.stop();
+    network.heal();
+    network.quality = PERFECT;
+    for (const node of this.#nodes) {
+      node.disk.slowMs = 1;
+      node.disk.stuckUntilMs = 0;
+      node.disk.full = false;
+    }
+    const left = this.#spare(random.below(3) === 0);
+    // Deaf, mute or both: a deaf leader must step down, a deaf follower must not disturb.
+    const way = random.below(3);
+    for (const node of left) {
+      for (const other of this.#nodes) {
+        if (way !== 1) network.cut(node.peer.peerId, other.peer.peerId);
+        if (way !== 0) network.cut(other.peer.peerId, node.peer.peerId);
       }
     }
+    const how = ["mute", "deaf", "cut off"][way]!;
+    this.trace.add(`faults end${left.length > 0 ? `, but ${left.map((node) => node.peer.peerId).join()} stays ${how}` : ""}`);
+    for (const node of this.#nodes) node.start();
+    const end = queue.now + RECOVER_MS;
+    const missing = new Set<SimNode>();
+    await this.#until(queue.now + 100);
+    for (const node of this.#nodes) {
+      if (node.refused || left.includes(node) || !this.#isMember(node)) continue;
+      missing.add(node);
+      void this.#serveAgain(node).then(
+        () => missing.delete(node),
+        (thrown: unknown) => this.fail(thrown),
+      );
+    }
+    await this.#until(end, () => missing.size === 0);
+    if (missing.size > 0)
+      throw new Violation(`liveness: ${[...missing].map((node) => node.peer.peerId).join()} did not serve within ${RECOVER_MS} ms`);
+    // A last common index, to compare.
+    await this.#until(queue.now + 300);
   }
+
+  /** Nodes whose links may stay cut: a minority that the others need not. */
+  #spare(some: boolean): SimNode[] {
+    if (!some) return [];
+    const voters = new Set(this.#nodes.flatMap((node) => node.raft?.tracker.confState().voters ?? []));
+    const gone = this.#nodes.filter((node) => node.refused || node === this.#rotten).length;
+    const spare = Math.floor((this.#nodes.filter((node) => voters.has(node.peer.peerId)).length - 1) / 2) - gone;
+    const changing =
+      this.#nodes.length > voters.size || this.#nodes.some((node) => (node.raft?.tracker.confState().outgoing.length ?? 0) > 0);
+    return spare <= 0 || changing ? [] : this.#nodes.filter((node) => !node.refused).slice(0, spare);
+  }
+
+  #isMember(node: SimNode): boolean {
+    const { peerId } = node.peer;
+    const knows = this.#nodes.filter((one) => one.raft !== null).map((one) => one.raft!.tracker.confState());
+    return node.peer.peerId <= 5 && knows.some((state) => state.voters.includes(peerId) || state.learners.includes(peerId));
+  }
+
+  async #serveAgain(node: SimNode): Promise<void> {
+    const { peerId } = node.peer;
+    for (let i = 1; ; i++) {
+      const written = await this.#clients.call(node, (replica) =>
+        replica.propose(
+          { type: "bench.put", key: `end ${peerId}`, value: "x" },
+          { actor: "sim", requestId: this.#clients.requestId(`end ${peerId} ${i}`), timeoutMs: 3_000 },
+        ),
+      );
+      const read = await this.#clients.call(node, (replica) => replica.read({ timeoutMs: 3_000 }));
+      if (written !== null && "value" in written && read !== null && "value" in read) return;
+      await this.#clients.sleep(100);
+    }
+  }
+
+  #check(): void {
+    const { invariants } = this;
+    invariants.compare(this.#nodes);
+    for (const node of this.#nodes) {
+      if (!node.serving) continue;
+      invariants.holds(node);
+      invariants.sameTables(node);
+      invariants.nothingLost(node);
+    }
+    const { bad } = checkLinearizable(REGISTER, this.#clients.history);
+    if (bad === null) return;
+    const lines = bad.operations.map(
+      ({ client, input, calledMs, ended }) =>
+        `${calledMs.toFixed(1)}–${ended?.atMs.toFixed(1) ?? "?"} client ${client} ${JSON.stringify(input)} → ${ended === null ? "unknown" : String(ended.output)}`,
+    );
+    throw new Violation(
+      `linearizability: ${bad.key}: at most ${bad.explained} of ${lines.length} operations fit together:\n  ${lines.join("\n  ")}`,
+    );
+  }
+}
+
+function frameText(payload: Uint8Array): string {
+  const frame = decodeFrame(payload);
+  if (frame.kind !== "raft") return frame.kind;
+  const { type, term, index, logTerm, commit, entries, reject } = frame.message;
+  return `${type} term ${term} at ${logTerm}/${index} commit ${commit}${entries.length > 0 ? ` +${entries.length}` : ""}${reject ? " no" : ""}`;
 }

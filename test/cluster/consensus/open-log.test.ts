@@ -20,28 +20,31 @@ async function logFrom(path: string, index: number): Promise<void> {
 t.test("a state ahead of the log: the log begins anew where the state is", async (t) => {
   const path = join(root, "ahead");
   await logFrom(path, 5);
-  const log = await openLogFor({ bootstrap: false, position: at(24, 3) }, (options) => LevelLog.open(path, options));
+  const log = await openLogFor({ peerId: 1, bootstrap: false, position: at(24, 3) }, (options) => LevelLog.open(path, options));
   t.equal(log.firstIndex(), 25);
   t.strictSame(log.initialState().hardState, { term: 3, vote: 0, commit: 24 });
   await log.close();
 });
 
-for (const [what, position] of [
-  ["that is gone", at(0, 0)],
-  ["of before the log begins", at(10, 1)],
-] as const) {
-  t.test(`a state ${what} beside a log that begins later is refused`, async (t) => {
-    const path = join(root, what);
-    await logFrom(path, 24);
-    const refusal = await openLogFor({ bootstrap: false, position }, (options) => LevelLog.open(path, options)).catch(
-      (error: unknown) => error,
-    );
-    t.ok(refusal instanceof RoostError && refusal.fault.kind === "damaged", String(refusal));
-  });
-}
+t.test("a state of before the log begins is refused", async (t) => {
+  const path = join(root, "before");
+  await logFrom(path, 24);
+  const refusal = await openLogFor({ peerId: 1, bootstrap: false, position: at(10, 1) }, (options) => LevelLog.open(path, options)).catch(
+    (error: unknown) => error,
+  );
+  t.ok(refusal instanceof RoostError && refusal.fault.kind === "damaged", String(refusal));
+});
+
+t.test("a node that is no peer keeps the log of an earlier life as it is", async (t) => {
+  const path = join(root, "follower");
+  await logFrom(path, 5);
+  const log = await openLogFor({ peerId: 7, bootstrap: false, position: at(24, 3) }, (options) => LevelLog.open(path, options));
+  t.equal(log.firstIndex(), 6);
+  await log.close();
+});
 
 t.test("a new node has neither", async (t) => {
-  const log = await openLogFor({ bootstrap: false, position: at(0, 0) }, (options) => LevelLog.open(join(root, "new"), options));
+  const log = await openLogFor({ peerId: 1, bootstrap: false, position: at(0, 0) }, (options) => LevelLog.open(join(root, "new"), options));
   t.equal(log.lastIndex(), 0);
   await log.close();
 });

@@ -4,24 +4,14 @@ import { Raft } from "../../src/raft/core/raft.ts";
 import { Tracker } from "../../src/raft/core/tracker.ts";
 import { Unstable } from "../../src/raft/core/unstable.ts";
 import type { Entry } from "../../src/raft/core/types.ts";
-import type { DriverFaults } from "./peer.ts";
+import type { DriverFaults } from "./core-peer.ts";
+import { replace } from "./replace.ts";
 
 export interface Mutation {
   readonly name: string;
   readonly faults?: DriverFaults;
   /** Breaks a class; what it returns repairs it. */
   readonly break?: () => () => void;
-}
-
-/** Replaces a method for a while. */
-function replace<T extends object, K extends keyof T>(prototype: T, name: K, make: (original: T[K]) => T[K]): () => () => void {
-  return () => {
-    const original = prototype[name];
-    prototype[name] = make(original);
-    return () => {
-      prototype[name] = original;
-    };
-  };
 }
 
 /** Not among them: committing an old term's entry by counting (paper figure 8) is too rare here; the paper's test has it. */
