@@ -8,6 +8,8 @@ const handlers: Handlers = {
   keeper: async (words) => (await import("./daemon/keeper.ts")).keeper(words),
   schedulerPlan: async (files) => (await import("./offline/scheduler.ts")).schedulerPlan(files),
   schedulerExplain: async (files, question) => (await import("./offline/scheduler.ts")).schedulerExplain(files, question),
+  schedulerReplay: async (files, options) => (await import("./offline/scheduler.ts")).schedulerReplay(files, options),
+  schedulerWhatIf: async (cluster, script) => (await import("./offline/scheduler.ts")).schedulerWhatIf(cluster, script),
 };
 
 async function main(words: string[]): Promise<void> {

@@ -32,7 +32,14 @@ export const PURE: readonly string[] = [
   "scheduler/",
   "ha/detector.ts",
   "ha/budget.ts",
-  "placing/due.ts",
+  "placing/waiting.ts",
+  "placing/request.ts",
+  "placing/replay.ts",
+  "placing/explain.ts",
+  "placing/export.ts",
+  "placing/why-not.ts",
+  "placing/what-if.ts",
+  "placing/what-if-script.ts",
   "agent/reconcile.ts",
 ];
 

@@ -14,6 +14,7 @@ import { clusterService } from "./services/cluster.ts";
 import { nodeService } from "./services/node.ts";
 import { policyService } from "./services/policy.ts";
 import { poolService } from "./services/pool.ts";
+import { schedulerService } from "./services/scheduler.ts";
 import { vmService } from "./services/vm.ts";
 import { Health, serveHealth, serveReflection } from "./standard.ts";
 import { statusOf } from "./status.ts";
@@ -41,6 +42,7 @@ const SERVICES = [
   [services.v1.VmService.service, vmService],
   [services.v1.PoolService.service, poolService],
   [services.v1.PolicyService.service, policyService],
+  [services.v1.SchedulerService.service, schedulerService],
   [services.v1.Bench.service, benchService],
 ] as const;
 

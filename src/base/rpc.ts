@@ -24,7 +24,7 @@ export interface TlsIdentity {
   key: string;
 }
 
-export type ServiceName = "ClusterService" | "NodeService" | "VmService" | "PoolService" | "PolicyService" | "Bench";
+export type ServiceName = "ClusterService" | "NodeService" | "VmService" | "PoolService" | "PolicyService" | "SchedulerService" | "Bench";
 
 type V1 = ProtoGrpcType["roost"]["v1"];
 export type Definition<S extends ServiceName> = V1[S]["service"];

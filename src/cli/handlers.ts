@@ -25,6 +25,19 @@ export interface Handlers {
     files: { cluster: string; request: string },
     question: { vm: string; whyNot: string | null },
   ) => Promise<OfflineAnswer>;
+  /** A request planned again and compared with an answer of before; without a request, the recording in the cluster's file. */
+  schedulerReplay: (files: { cluster: string; request: string | null }, options: ReplayOptions) => Promise<OfflineAnswer>;
+  schedulerWhatIf: (cluster: string, script: string) => Promise<OfflineAnswer>;
+}
+
+export interface ReplayOptions {
+  /** Path of what `plan -o json` printed before; null to compare two plans of now. */
+  answer: string | null;
+  /** Revisions of a recording. */
+  from: number;
+  to: number;
+  /** Settings of a recording that shall be others, as written. */
+  settings: Record<string, string>;
 }
 
 /** What a command without a cluster answers: data for programs, a table for people. */

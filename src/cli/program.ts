@@ -9,6 +9,7 @@ import { addContextCommands } from "./commands/context.ts";
 import { addEventCommands } from "./commands/events.ts";
 import { addDaemonCommands } from "./commands/daemon.ts";
 import { addHaCommands } from "./commands/ha.ts";
+import { addSchedulerCommands } from "./commands/scheduler.ts";
 import { addNodeCommands } from "./commands/node.ts";
 import { addPolicyCommands, addZoneCommands } from "./commands/policy.ts";
 import { addVmCommands, listAll } from "./commands/vm.ts";
@@ -53,6 +54,7 @@ export function buildProgram({ io, handlers, listDir }: ProgramOptions): Command
   addPolicyCommands(program, io);
   addZoneCommands(program, io);
   addHaCommands(program, io);
+  addSchedulerCommands(program, io, handlers);
   addEventCommands(program, io);
   addSettingsCommands(program, io);
   addContextCommands(program, io, listDir);

@@ -1816,6 +1816,607 @@ const json: unknown = {
       "DeletePoolResponse": {
        "fields": {}
       },
+      "SchedulerService": {
+       "methods": {
+        "ExplainVm": {
+         "requestType": "ExplainVmRequest",
+         "responseType": "ExplainVmResponse"
+        },
+        "ReplayPlans": {
+         "requestType": "ReplayPlansRequest",
+         "responseType": "ReplayPlansResponse"
+        },
+        "WhatIf": {
+         "requestType": "WhatIfRequest",
+         "responseType": "WhatIfResponse"
+        },
+        "ExportPlanFile": {
+         "requestType": "ExportPlanFileRequest",
+         "responseType": "ExportPlanFileResponse"
+        }
+       }
+      },
+      "ExplainVmRequest": {
+       "fields": {
+        "vm": {
+         "type": "string",
+         "id": 1
+        },
+        "revision": {
+         "type": "int64",
+         "id": 2
+        },
+        "whyNot": {
+         "type": "string",
+         "id": 3
+        },
+        "consistency": {
+         "type": "Consistency",
+         "id": 4
+        }
+       }
+      },
+      "ExplainVmResponse": {
+       "fields": {
+        "vmId": {
+         "type": "string",
+         "id": 1
+        },
+        "vm": {
+         "type": "string",
+         "id": 2
+        },
+        "state": {
+         "type": "string",
+         "id": 3
+        },
+        "node": {
+         "type": "string",
+         "id": 4
+        },
+        "decision": {
+         "type": "PlacementDecision",
+         "id": 5
+        },
+        "verdicts": {
+         "rule": "repeated",
+         "type": "NodeVerdict",
+         "id": 6
+        },
+        "same": {
+         "type": "bool",
+         "id": 7
+        },
+        "problem": {
+         "type": "string",
+         "id": 8
+        },
+        "verdictsNow": {
+         "rule": "repeated",
+         "type": "NodeVerdict",
+         "id": 9
+        },
+        "whyNot": {
+         "rule": "repeated",
+         "type": "WhyNot",
+         "id": 10
+        },
+        "read": {
+         "type": "ReadInfo",
+         "id": 11
+        }
+       }
+      },
+      "PlacementDecision": {
+       "oneofs": {
+        "_score": {
+         "oneof": [
+          "score"
+         ]
+        }
+       },
+       "fields": {
+        "revision": {
+         "type": "int64",
+         "id": 1
+        },
+        "viewRevision": {
+         "type": "int64",
+         "id": 2
+        },
+        "atMs": {
+         "type": "int64",
+         "id": 3
+        },
+        "node": {
+         "type": "string",
+         "id": 4
+        },
+        "score": {
+         "type": "double",
+         "id": 5,
+         "options": {
+          "proto3_optional": true
+         }
+        },
+        "refused": {
+         "keyType": "string",
+         "type": "int32",
+         "id": 6
+        },
+        "top": {
+         "rule": "repeated",
+         "type": "NodeScore",
+         "id": 7
+        },
+        "method": {
+         "type": "string",
+         "id": 8
+        },
+        "proven": {
+         "type": "bool",
+         "id": 9
+        },
+        "vms": {
+         "type": "int32",
+         "id": 10
+        },
+        "placedBalanced": {
+         "type": "int32",
+         "id": 11
+        },
+        "placedCompact": {
+         "type": "int32",
+         "id": 12
+        },
+        "placedSearch": {
+         "type": "int32",
+         "id": 13
+        },
+        "seed": {
+         "type": "string",
+         "id": 14
+        },
+        "digest": {
+         "type": "string",
+         "id": 15
+        }
+       }
+      },
+      "NodeScore": {
+       "fields": {
+        "node": {
+         "type": "string",
+         "id": 1
+        },
+        "score": {
+         "type": "double",
+         "id": 2
+        }
+       }
+      },
+      "NodeVerdict": {
+       "oneofs": {
+        "_score": {
+         "oneof": [
+          "score"
+         ]
+        },
+        "_cpuScore": {
+         "oneof": [
+          "cpuScore"
+         ]
+        },
+        "_memoryScore": {
+         "oneof": [
+          "memoryScore"
+         ]
+        }
+       },
+       "fields": {
+        "nodeId": {
+         "type": "string",
+         "id": 1
+        },
+        "node": {
+         "type": "string",
+         "id": 2
+        },
+        "chosen": {
+         "type": "bool",
+         "id": 3
+        },
+        "score": {
+         "type": "double",
+         "id": 4,
+         "options": {
+          "proto3_optional": true
+         }
+        },
+        "cpuScore": {
+         "type": "double",
+         "id": 5,
+         "options": {
+          "proto3_optional": true
+         }
+        },
+        "memoryScore": {
+         "type": "double",
+         "id": 6,
+         "options": {
+          "proto3_optional": true
+         }
+        },
+        "tier": {
+         "type": "double",
+         "id": 7
+        },
+        "refusals": {
+         "rule": "repeated",
+         "type": "Refusal",
+         "id": 8
+        }
+       }
+      },
+      "Refusal": {
+       "fields": {
+        "code": {
+         "type": "string",
+         "id": 1
+        },
+        "detail": {
+         "type": "string",
+         "id": 2
+        },
+        "numbers": {
+         "keyType": "string",
+         "type": "double",
+         "id": 3
+        }
+       }
+      },
+      "WhyNot": {
+       "fields": {
+        "node": {
+         "type": "string",
+         "id": 1
+        },
+        "fits": {
+         "type": "bool",
+         "id": 2
+        },
+        "possible": {
+         "type": "bool",
+         "id": 3
+        },
+        "changes": {
+         "rule": "repeated",
+         "type": "PlacementChange",
+         "id": 4
+        },
+        "alternatives": {
+         "rule": "repeated",
+         "type": "PlacementChanges",
+         "id": 5
+        },
+        "exact": {
+         "type": "bool",
+         "id": 6
+        }
+       }
+      },
+      "PlacementChanges": {
+       "fields": {
+        "changes": {
+         "rule": "repeated",
+         "type": "PlacementChange",
+         "id": 1
+        }
+       }
+      },
+      "PlacementChange": {
+       "fields": {
+        "kind": {
+         "type": "string",
+         "id": 1
+        },
+        "text": {
+         "type": "string",
+         "id": 2
+        }
+       }
+      },
+      "ReplayPlansRequest": {
+       "fields": {
+        "fromRevision": {
+         "type": "int64",
+         "id": 1
+        },
+        "toRevision": {
+         "type": "int64",
+         "id": 2
+        },
+        "settings": {
+         "keyType": "string",
+         "type": "string",
+         "id": 3
+        },
+        "consistency": {
+         "type": "Consistency",
+         "id": 4
+        }
+       }
+      },
+      "ReplayPlansResponse": {
+       "fields": {
+        "plans": {
+         "rule": "repeated",
+         "type": "ReplayedPlan",
+         "id": 1
+        },
+        "historyBegins": {
+         "type": "int64",
+         "id": 2
+        },
+        "read": {
+         "type": "ReadInfo",
+         "id": 3
+        }
+       }
+      },
+      "ReplayedPlan": {
+       "fields": {
+        "revision": {
+         "type": "int64",
+         "id": 1
+        },
+        "viewRevision": {
+         "type": "int64",
+         "id": 2
+        },
+        "atMs": {
+         "type": "int64",
+         "id": 3
+        },
+        "kind": {
+         "type": "string",
+         "id": 4
+        },
+        "vms": {
+         "type": "int32",
+         "id": 5
+        },
+        "placed": {
+         "type": "int32",
+         "id": 6
+        },
+        "placedAgain": {
+         "type": "int32",
+         "id": 7
+        },
+        "same": {
+         "type": "bool",
+         "id": 8
+        },
+        "differences": {
+         "rule": "repeated",
+         "type": "PlanDifference",
+         "id": 9
+        }
+       }
+      },
+      "PlanDifference": {
+       "fields": {
+        "vm": {
+         "type": "string",
+         "id": 1
+        },
+        "before": {
+         "type": "string",
+         "id": 2
+        },
+        "after": {
+         "type": "string",
+         "id": 3
+        },
+        "reasons": {
+         "rule": "repeated",
+         "type": "PendingReason",
+         "id": 4
+        }
+       }
+      },
+      "WhatIfRequest": {
+       "fields": {
+        "script": {
+         "type": "string",
+         "id": 1
+        },
+        "definitions": {
+         "rule": "repeated",
+         "type": "VmDefinition",
+         "id": 2
+        },
+        "consistency": {
+         "type": "Consistency",
+         "id": 3
+        }
+       }
+      },
+      "WhatIfResponse": {
+       "fields": {
+        "steps": {
+         "rule": "repeated",
+         "type": "WhatIfStep",
+         "id": 1
+        },
+        "stranded": {
+         "rule": "repeated",
+         "type": "StrandedVm",
+         "id": 2
+        },
+        "haFailed": {
+         "type": "int32",
+         "id": 3
+        },
+        "haRecovered": {
+         "type": "int32",
+         "id": 4
+        },
+        "nodes": {
+         "rule": "repeated",
+         "type": "WhatIfNode",
+         "id": 5
+        },
+        "balanceBefore": {
+         "type": "MemoryBalance",
+         "id": 6
+        },
+        "balanceAfter": {
+         "type": "MemoryBalance",
+         "id": 7
+        },
+        "read": {
+         "type": "ReadInfo",
+         "id": 8
+        }
+       }
+      },
+      "WhatIfStep": {
+       "fields": {
+        "text": {
+         "type": "string",
+         "id": 1
+        },
+        "moves": {
+         "rule": "repeated",
+         "type": "WhatIfMove",
+         "id": 2
+        },
+        "notes": {
+         "rule": "repeated",
+         "type": "string",
+         "id": 3
+        }
+       }
+      },
+      "WhatIfMove": {
+       "fields": {
+        "vm": {
+         "type": "string",
+         "id": 1
+        },
+        "from": {
+         "type": "string",
+         "id": 2
+        },
+        "to": {
+         "type": "string",
+         "id": 3
+        }
+       }
+      },
+      "StrandedVm": {
+       "fields": {
+        "vm": {
+         "type": "string",
+         "id": 1
+        },
+        "state": {
+         "type": "string",
+         "id": 2
+        },
+        "underHa": {
+         "type": "bool",
+         "id": 3
+        },
+        "from": {
+         "type": "string",
+         "id": 4
+        },
+        "reasons": {
+         "rule": "repeated",
+         "type": "PendingReason",
+         "id": 5
+        }
+       }
+      },
+      "WhatIfNode": {
+       "fields": {
+        "node": {
+         "type": "string",
+         "id": 1
+        },
+        "stateBefore": {
+         "type": "string",
+         "id": 2
+        },
+        "stateAfter": {
+         "type": "string",
+         "id": 3
+        },
+        "vmsBefore": {
+         "type": "int32",
+         "id": 4
+        },
+        "vmsAfter": {
+         "type": "int32",
+         "id": 5
+        },
+        "memoryMibBefore": {
+         "type": "int64",
+         "id": 6
+        },
+        "memoryMibAfter": {
+         "type": "int64",
+         "id": 7
+        },
+        "memoryLimitMib": {
+         "type": "int64",
+         "id": 8
+        }
+       }
+      },
+      "MemoryBalance": {
+       "fields": {
+        "mean": {
+         "type": "double",
+         "id": 1
+        },
+        "spread": {
+         "type": "double",
+         "id": 2
+        },
+        "max": {
+         "type": "double",
+         "id": 3
+        }
+       }
+      },
+      "ExportPlanFileRequest": {
+       "fields": {
+        "history": {
+         "type": "bool",
+         "id": 1
+        },
+        "consistency": {
+         "type": "Consistency",
+         "id": 2
+        }
+       }
+      },
+      "ExportPlanFileResponse": {
+       "fields": {
+        "text": {
+         "type": "string",
+         "id": 1
+        },
+        "read": {
+         "type": "ReadInfo",
+         "id": 2
+        }
+       }
+      },
       "VmService": {
        "methods": {
         "CreateVm": {

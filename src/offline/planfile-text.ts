@@ -13,8 +13,11 @@
 import { RoostError } from "../base/errors.ts";
 import type { Violation } from "../base/errors.ts";
 
-const NUMBERS = new Set(["cpus", "memoryMib", "reserveMib", "memoryRatio", "cpuRatio", "priority", "weight"]);
-const LISTS = new Set(["vms", "nodes", "zones", "bridges", "pools"]);
+const NUMBERS = new Set(["cpus", "memoryMib", "reserveMib", "memoryRatio", "cpuRatio", "priority", "weight", "numa", "threadsPerCore"]);
+const LISTS = new Set(["vms", "nodes", "zones", "bridges", "pools", "cpuModels", "cpuFeatures"]);
+const TRUTHS = new Set(["enabled", "hold", "ha", "guardian"]);
+/** `label.disk=ssd`: one entry of an object a word. */
+const MAPS: Readonly<Record<string, string>> = { label: "labels", value: "values", vmLabel: "vmLabels", nodeLabel: "nodeLabels" };
 const SHORT: Readonly<Record<string, string>> = { memory: "memoryMib", reserve: "reserveMib" };
 /** Blank-separated words; a value in double quotes may hold blanks. */
 const WORD = /(?:[^\s"]+|"[^"]*")+/g;
@@ -47,7 +50,7 @@ function isJson(text: string): boolean {
   return text.trimStart().startsWith("{");
 }
 
-function parseJson(text: string, what: string): unknown {
+export function parseJson(text: string, what: string): unknown {
   try {
     return JSON.parse(text) as unknown;
   } catch (problem) {
@@ -82,7 +85,6 @@ function named(words: string[], fault: (message: string) => void): Record<string
 
 function pairs(words: readonly string[], fault: (message: string) => void): Record<string, unknown> {
   const found: Record<string, unknown> = {};
-  const labels: Record<string, string> = {};
   for (const word of words) {
     const equals = word.indexOf("=");
     if (equals < 1) {
@@ -92,11 +94,18 @@ function pairs(words: readonly string[], fault: (message: string) => void): Reco
     const key = word.slice(0, equals);
     const value = word.slice(equals + 1).replaceAll('"', "");
     const name = SHORT[key] ?? key;
-    if (key.startsWith("label.")) labels[key.slice("label.".length)] = value;
+    const dot = key.indexOf(".");
+    const map = dot === -1 ? undefined : MAPS[key.slice(0, dot)];
+    if (map !== undefined) found[map] = { ...(found[map] as Record<string, string> | undefined), [key.slice(dot + 1)]: value };
     else if (NUMBERS.has(name)) found[name] = value === "" ? Number.NaN : Number(value);
     else if (LISTS.has(name)) found[name] = value.split(",").filter((entry) => entry !== "");
-    else if (name === "enabled") found[name] = value === "true" ? true : value === "false" ? false : value;
+    else if (name === "pinned")
+      found[name] = value
+        .split(",")
+        .filter((entry) => entry !== "")
+        .map(Number);
+    else if (TRUTHS.has(name)) found[name] = value === "true" ? true : value === "false" ? false : value;
     else found[name] = value;
   }
-  return Object.keys(labels).length === 0 ? found : { ...found, labels };
+  return found;
 }

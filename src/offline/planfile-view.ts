@@ -1,18 +1,19 @@
-/** A plan file's cluster as a view of the state, and its request as the scheduler's. Names serve as ids. */
+/** A plan file's cluster as a state of its own, and its request as the scheduler's. Names serve as ids. */
 import { invalid } from "../base/errors.ts";
 import type { Node } from "../model/node.ts";
 import type { Policy } from "../model/policy.ts";
 import type { Pool } from "../model/pool.ts";
 import { defaultSettings } from "../model/settings.ts";
-import type { View } from "../model/view.ts";
+import type { CpuTopology } from "../model/node.ts";
 import type { Vm } from "../model/vm.ts";
 import type { PlanRequest } from "../scheduler/types.ts";
+import { State } from "../state/state.ts";
 import type { PlanCluster, PlanFileRequest, PlanNode, PlanPolicy, PlanVm } from "./planfile.ts";
 
 const ARCH = "x86_64";
 
-/** The view at index 1; new VMs of `request` are in it, pending. Throws `invalid` for a request that names unknown VMs or a known name anew. */
-export function viewFrom(cluster: PlanCluster, request: PlanFileRequest | null): { view: View; request: PlanRequest | null } {
+/** The state at index 1; new VMs of `request` are in it, pending. Throws `invalid` for a request that names unknown VMs or a known name anew. */
+export function stateFrom(cluster: PlanCluster, request: PlanFileRequest | null): { state: State; request: PlanRequest | null } {
   const known = new Set(cluster.vms.map((vm) => vm.name));
   const all: PlanVm[] = [...cluster.vms];
   const asked: string[] = [];
@@ -42,17 +43,15 @@ export function viewFrom(cluster: PlanCluster, request: PlanFileRequest | null):
   }));
   const nodes = cluster.nodes.map((node, i) => nodeRow(node, i + 1, cluster, poolNames, bridges));
   const vms = all.map((vm, i) => vmRow(vm, i + 1));
-  const claims = new Map<string, Set<string>>();
-  for (const vm of vms) {
-    if (vm.claim === null) continue;
-    const set = claims.get(vm.claim.nodeId) ?? new Set();
-    claims.set(vm.claim.nodeId, set.add(vm.id));
-  }
-  const names = <T extends { id: string }>(rows: readonly T[]): Map<string, string> => new Map(rows.map((row) => [row.id, row.id]));
-  const view: View = {
-    index: 1,
-    term: 1,
-    cluster: {
+  const state = new State();
+  state.index = 1;
+  state.term = 1;
+  const defaults = defaultSettings();
+  const { memoryRatio, cpuRatio, scoring, rank } = cluster.settings;
+  state.write({
+    table: "cluster",
+    key: "self",
+    row: {
       id: "planfile",
       name: "planfile",
       generation: 1,
@@ -60,29 +59,27 @@ export function viewFrom(cluster: PlanCluster, request: PlanFileRequest | null):
       caCertificate: "",
       caKey: "",
       settings: {
-        ...defaultSettings(),
-        "scheduler.memoryRatio": cluster.settings.memoryRatio,
-        "scheduler.cpuRatio": cluster.settings.cpuRatio,
-        "scheduler.scoring": request?.scoring ?? "balance",
+        ...defaults,
+        "scheduler.memoryRatio": memoryRatio,
+        "scheduler.cpuRatio": cpuRatio,
+        "scheduler.scoring": request?.scoring ?? scoring ?? "balance",
+        "scheduler.rank": rank ?? defaults["scheduler.rank"],
+        // Nothing is kept of what happens to a file's cluster.
+        "scheduler.historyMib": 0,
       },
-      longestClaimMs: defaultSettings()["ha.claimMs"],
+      longestClaimMs: defaults["ha.claimMs"],
       nextPeerId: nodes.length + 1,
       nextVmNumber: vms.length + 1,
     },
-    nodes: new Map(nodes.map((node) => [node.id, node])),
-    vms: new Map(vms.map((vm) => [vm.id, vm])),
-    pools: new Map(pools.map((pool) => [pool.id, pool])),
-    policies: new Map(cluster.policies.map((policy) => [policy.name, policyRow(policy)])),
-    policyIdByName: new Map(cluster.policies.map((policy) => [policy.name, policy.name])),
-    zoneRoles: new Map(cluster.zones.map(({ name, role }) => [name, role])),
-    tokens: new Map(),
-    claimsByNode: claims,
-    vmIdByName: names(vms),
-    nodeIdByName: names(nodes),
-    poolIdByName: names(pools),
-  };
-  if (request === null) return { view, request: null };
-  return { view, request: { vms: asked, mode: request.mode, kind: request.kind, scoring: request.scoring, manual: true } };
+  });
+  for (const row of nodes) state.write({ table: "nodes", key: row.id, row });
+  for (const row of pools) state.write({ table: "pools", key: row.id, row });
+  for (const row of vms) state.write({ table: "vms", key: row.id, row });
+  for (const { name, role } of cluster.zones) state.write({ table: "zoneRoles", key: name, row: role });
+  for (const policy of cluster.policies) state.write({ table: "policies", key: policy.name, row: policyRow(policy) });
+  if (request === null) return { state, request: null };
+  const { mode, kind } = request;
+  return { state, request: { vms: asked, mode, kind, scoring: request.scoring, manual: true } };
 }
 
 function nodeRow(node: PlanNode, peerId: number, cluster: PlanCluster, poolNames: readonly string[], bridges: readonly string[]): Node {
@@ -104,15 +101,19 @@ function nodeRow(node: PlanNode, peerId: number, cluster: PlanCluster, poolNames
     info: {
       bootId: "planfile",
       version: "",
-      driver: "simulated",
-      hypervisor: "",
+      driver: node.driver ?? "simulated",
+      hypervisor: node.hypervisor ?? "",
       arch: node.arch ?? ARCH,
       hardwareAccelerated: true,
       cpus: node.cpus,
-      cpuModel: "",
+      cpuModel: node.cpuModel ?? "",
+      ...(node.cpuModels === undefined ? {} : { cpuModels: node.cpuModels.toSorted() }),
+      ...(node.cpuFeatures === undefined ? {} : { cpuFeatures: node.cpuFeatures.toSorted() }),
+      ...(node.numa === undefined ? {} : { cpuTopology: topologyOf(node, node.numa) }),
+      ...(node.values === undefined ? {} : { values: node.values }),
       memoryMib: node.memoryMib,
       reserveMib: node.reserveMib ?? cluster.settings.reserveMib,
-      guardian: "planfile",
+      guardian: node.guardian === false ? null : "planfile",
       pools: (node.pools ?? poolNames).map((poolId) => ({ poolId, available: true, problem: "", totalBytes: 0, freeBytes: 0 })),
       bridges: [...(node.bridges ?? bridges)],
     },
@@ -123,17 +124,35 @@ function nodeRow(node: PlanNode, peerId: number, cluster: PlanCluster, poolNames
   };
 }
 
+/** CPUs numbered core by core, shared out evenly: the first NUMA nodes have one more where it does not come out even. */
+function topologyOf(node: PlanNode, numa: number): CpuTopology {
+  const threadsPerCore = node.threadsPerCore ?? 1;
+  const cores = Math.floor(node.cpus / threadsPerCore);
+  let next = 0;
+  return {
+    sockets: numa,
+    coresPerSocket: Math.ceil(cores / numa),
+    threadsPerCore,
+    numa: Array.from({ length: numa }, (_, id) => {
+      const count = (Math.floor(cores / numa) + (id < cores % numa ? 1 : 0)) * threadsPerCore;
+      const cpus = Array.from({ length: count }, () => next++);
+      return { id, cpus, memoryMib: Math.floor(node.memoryMib / numa) };
+    }),
+  };
+}
+
 function policyRow(policy: PlanPolicy): Policy {
   return {
     id: policy.name,
     name: policy.name,
     enabled: policy.enabled ?? true,
     members: policy.vms,
+    ...(policy.vmLabels === undefined ? {} : { memberLabels: policy.vmLabels }),
     strength: policy.rule,
     weight: policy.weight ?? 1,
     target:
-      policy.nodes !== undefined
-        ? { kind: "nodes", nodeIds: policy.nodes }
+      policy.nodes !== undefined || policy.nodeLabels !== undefined
+        ? { kind: "nodes", nodeIds: policy.nodes ?? [], ...(policy.nodeLabels === undefined ? {} : { labels: policy.nodeLabels }) }
         : policy.zones !== undefined
           ? { kind: "zones", zones: policy.zones }
           : { kind: "vms", rule: policy.place ?? "different-nodes" },
@@ -143,7 +162,9 @@ function policyRow(policy: PlanPolicy): Policy {
 
 function vmRow(vm: PlanVm, number: number): Vm {
   const stopped = vm.state === "stopped";
-  const runsOn = vm.node === undefined || stopped ? null : vm.node;
+  const waits = vm.state === "pending" || vm.state === "recovering";
+  const runsOn = vm.node === undefined || stopped || waits ? null : vm.node;
+  const ha = vm.ha ?? true;
   return {
     id: vm.name,
     number,
@@ -170,20 +191,27 @@ function vmRow(vm: PlanVm, number: number): Vm {
       partition: vm.partition ?? "",
       requirements: vm.requirements ?? null,
       rank: vm.rank ?? null,
+      cpuPinning: vm.pinning === undefined ? null : { numa: vm.pinning },
+      cpu:
+        vm.cpuModel === undefined && vm.cpuFeatures === undefined ? null : { model: vm.cpuModel ?? null, features: vm.cpuFeatures ?? [] },
+      ...(vm.vdc === undefined ? {} : { vdc: vm.vdc }),
       restart: "always",
-      ha: { enabled: true, priority: vm.priority ?? 0, onQuorumLoss: "stop" },
+      ha: { enabled: ha, priority: vm.priority ?? 0, onQuorumLoss: "stop" },
     },
     createdAtMs: 0,
     revision: 1,
-    desired: { power: stopped ? "off" : "on", how: "graceful", deleted: false, hold: false, nodeId: vm.requestedNode ?? null },
-    state: runsOn !== null ? "running" : stopped ? "stopped" : "pending",
+    desired: { power: stopped ? "off" : "on", how: "graceful", deleted: false, hold: vm.hold ?? false, nodeId: vm.requestedNode ?? null },
+    state: runsOn !== null ? "running" : stopped ? "stopped" : vm.state === "recovering" ? "recovering" : "pending",
     stateSinceMs: 0,
     reason: null,
     pendingReasons: [],
-    claim: runsOn === null ? null : { nodeId: runsOn, generation: 1, deadline: true, sinceMs: 0 },
+    claim:
+      runsOn === null
+        ? null
+        : { nodeId: runsOn, generation: 1, deadline: ha, sinceMs: 0, ...(vm.pinned === undefined ? {} : { cpus: vm.pinned }) },
     generation: runsOn === null ? 0 : 1,
     homeNodeId: vm.node ?? null,
-    underHa: true,
+    underHa: ha,
     warnings: [],
     failures: 0,
     retryAtMs: 0,

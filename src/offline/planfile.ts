@@ -25,6 +25,19 @@ export interface PlanNode {
   labels?: Record<string, string>;
   arch?: string;
   state?: PlanNodeState;
+  driver?: string;
+  hypervisor?: string;
+  cpuModel?: string;
+  /** What guests can be given; absent: anything. */
+  cpuModels?: string[];
+  cpuFeatures?: string[];
+  /** NUMA nodes that the CPUs are shared out to; absent: nothing can be pinned here. */
+  numa?: number;
+  threadsPerCore?: number;
+  /** What probes print, for requirements and rank. */
+  values?: Record<string, string>;
+  /** Something acts when agent and keeper are gone (absent: true); only for what-if. */
+  guardian?: boolean;
   bridges?: string[];
   /** Names of the shared pools the node reaches; absent: all that are named anywhere. */
   pools?: string[];
@@ -38,8 +51,19 @@ export interface PlanVm {
   memoryMib: number;
   /** Where it is; absent: nowhere yet. */
   node?: string;
-  /** With a node: `running` (absent) reserves there, `stopped` has its home there and reserves nothing. */
-  state?: "running" | "stopped";
+  /** With a node: `running` (absent) reserves there; `stopped`, `pending`, `recovering` have their home there and reserve nothing. */
+  state?: "running" | "stopped" | "pending" | "recovering";
+  /** Kept from the scheduler. */
+  hold?: boolean;
+  /** Under HA; absent: true. */
+  ha?: boolean;
+  vdc?: string;
+  /** Exclusive CPUs, of any NUMA nodes or all of one. */
+  pinning?: "any" | "one";
+  /** Those it has on its node. */
+  pinned?: number[];
+  cpuModel?: string;
+  cpuFeatures?: string[];
   /** Only this node will do. */
   requestedNode?: string;
   priority?: number;
@@ -56,8 +80,11 @@ export interface PlanPolicy {
   name: string;
   vms: string[];
   rule: "must" | "must-not" | "prefer" | "prefer-not";
-  /** One of these three. */
+  /** VMs with all these labels are members, too. */
+  vmLabels?: Record<string, string>;
+  /** One of: nodes (by name, by labels, or both), zones, place. */
   nodes?: string[];
+  nodeLabels?: Record<string, string>;
   zones?: string[];
   place?: "same-node" | "different-nodes";
   /** Of preferences, higher first. */
@@ -75,20 +102,26 @@ export interface PlanSettings {
   /** 0: no limit. */
   cpuRatio: number;
   reserveMib: number;
+  scoring?: PlanScoring;
+  /** What `rank` compares. */
+  rank?: string;
 }
+
+export type PlanScoring = "balance" | "consolidate" | "rank";
 
 export interface PlanFileRequest {
   /** Names of the cluster's VMs, or new ones. */
   vms: (string | PlanVm)[];
   mode: "one-by-one" | "batch";
-  scoring: "balance" | "consolidate";
+  /** null: as the cluster's settings say, else balance. */
+  scoring: PlanScoring | null;
   kind: "start" | "recover" | "migrate";
   seed: string;
 }
 
 type Fields = Record<string, Rule>;
 type Rule = { readonly needed?: true } & (
-  | { readonly is: "name" | "text" | "boolean" | "names" | "labels" | "requirements" | "rank" }
+  | { readonly is: "name" | "text" | "boolean" | "names" | "labels" | "cpus" | "requirements" | "rank" }
   | { readonly is: "number" | "whole"; readonly min: number }
   | { readonly is: "choice"; readonly of: readonly string[] }
 );
@@ -103,6 +136,15 @@ const NODE: Fields = {
   labels: { is: "labels" },
   arch: { is: "name" },
   state: { is: "choice", of: ["ready", "disabled", "draining", "maintenance", "unreachable", "fenced"] },
+  driver: { is: "text" },
+  hypervisor: { is: "text" },
+  cpuModel: { is: "text" },
+  cpuModels: { is: "names" },
+  cpuFeatures: { is: "names" },
+  numa: { is: "whole", min: 1 },
+  threadsPerCore: { is: "whole", min: 1 },
+  values: { is: "labels" },
+  guardian: { is: "boolean" },
   bridges: { is: "names" },
   pools: { is: "names" },
 };
@@ -112,7 +154,14 @@ const VM: Fields = {
   cpus: { is: "whole", min: 1, needed: true },
   memoryMib: { is: "whole", min: 1, needed: true },
   node: { is: "name" },
-  state: { is: "choice", of: ["running", "stopped"] },
+  state: { is: "choice", of: ["running", "stopped", "pending", "recovering"] },
+  hold: { is: "boolean" },
+  ha: { is: "boolean" },
+  vdc: { is: "name" },
+  pinning: { is: "choice", of: ["any", "one"] },
+  pinned: { is: "cpus" },
+  cpuModel: { is: "text" },
+  cpuFeatures: { is: "names" },
   requestedNode: { is: "name" },
   priority: { is: "whole", min: -1_000_000 },
   partition: { is: "name" },
@@ -126,9 +175,11 @@ const VM: Fields = {
 
 const POLICY: Fields = {
   name: { is: "name", needed: true },
-  vms: { is: "names", needed: true },
+  vms: { is: "names" },
+  vmLabels: { is: "labels" },
   rule: { is: "choice", of: ["must", "must-not", "prefer", "prefer-not"], needed: true },
   nodes: { is: "names" },
+  nodeLabels: { is: "labels" },
   zones: { is: "names" },
   place: { is: "choice", of: ["same-node", "different-nodes"] },
   weight: { is: "number", min: 0 },
@@ -144,11 +195,13 @@ const SETTINGS: Fields = {
   memoryRatio: { is: "number", min: 0 },
   cpuRatio: { is: "number", min: 0 },
   reserveMib: { is: "whole", min: 0 },
+  scoring: { is: "choice", of: ["balance", "consolidate", "rank"] },
+  rank: { is: "rank" },
 };
 
 const REQUEST: Fields = {
   mode: { is: "choice", of: ["one-by-one", "batch"] },
-  scoring: { is: "choice", of: ["balance", "consolidate"] },
+  scoring: { is: "choice", of: ["balance", "consolidate", "rank"] },
   kind: { is: "choice", of: ["start", "recover", "migrate"] },
   seed: { is: "text" },
 };
@@ -156,11 +209,14 @@ const REQUEST: Fields = {
 /** Checks the parsed JSON (or text form) of a cluster; throws `invalid` with all faults. */
 export function clusterFrom(value: unknown): PlanCluster {
   const faults: Violation[] = [];
-  const top = record(value, "", faults, ["nodes", "vms", "policies", "zones", "settings"]);
+  const top = record(value, "", faults, ["nodes", "vms", "policies", "zones", "settings", "recording"]);
   const cluster: PlanCluster = {
     nodes: rows<PlanNode>(top["nodes"], "nodes", NODE, faults),
     vms: rows<PlanVm>(top["vms"], "vms", VM, faults),
-    policies: rows<PlanPolicy>(top["policies"], "policies", POLICY, faults),
+    policies: rows<Omit<PlanPolicy, "vms"> & { vms?: string[] }>(top["policies"], "policies", POLICY, faults).map((policy) => ({
+      ...policy,
+      vms: policy.vms ?? [],
+    })),
     zones: rows<PlanZone>(top["zones"], "zones", ZONE, faults),
     settings: {
       memoryRatio: 1,
@@ -181,9 +237,9 @@ export function clusterFrom(value: unknown): PlanCluster {
   }
   for (const [k, policy] of cluster.policies.entries()) {
     for (const [j, node] of (policy.nodes ?? []).entries()) mention(node, nodes, "node", `policies[${k}].nodes[${j}]`, faults);
-    const targets = [policy.nodes, policy.zones, policy.place].filter((target) => target !== undefined).length;
-    if (targets !== 1) faults.push({ field: `policies[${k}]`, message: "names exactly one of nodes, zones and place" });
-    if (policy.nodes === undefined && (policy.rule === "must-not" || policy.rule === "prefer-not")) {
+    const targets = [policy.nodes ?? policy.nodeLabels, policy.zones, policy.place].filter((target) => target !== undefined).length;
+    if (targets !== 1) faults.push({ field: `policies[${k}]`, message: "names exactly one of nodes (or nodeLabels), zones and place" });
+    if (policy.nodes === undefined && policy.nodeLabels === undefined && (policy.rule === "must-not" || policy.rule === "prefer-not")) {
       faults.push({ field: `policies[${k}].rule`, message: "must-not and prefer-not go with nodes; zones and place take must or prefer" });
     }
   }
@@ -206,7 +262,7 @@ export function requestFrom(value: unknown): PlanFileRequest {
   const { vms: _vms, ...rest } = top;
   const options = row<Partial<Omit<PlanFileRequest, "vms">>>(rest, "", REQUEST, faults);
   refuse(faults, "the request file");
-  return { mode: "one-by-one", scoring: "balance", kind: "start", seed: "0", ...options, vms };
+  return { mode: "one-by-one", scoring: null, kind: "start", seed: "0", ...options, vms };
 }
 
 function refuse(faults: Violation[], where: string): void {
@@ -263,6 +319,10 @@ function problemWith(value: unknown, rule: Rule): string | null {
       return typeof value === "boolean" ? null : "must be true or false";
     case "names":
       return Array.isArray(value) && value.every((entry) => typeof entry === "string") ? null : "must be a list of names";
+    case "cpus":
+      return Array.isArray(value) && value.every((entry) => Number.isSafeInteger(entry) && Number(entry) >= 0)
+        ? null
+        : "must be a list of CPU numbers";
     case "labels":
       return typeof value === "object" && value !== null && Object.values(value).every((entry) => typeof entry === "string")
         ? null

@@ -1,8 +1,9 @@
-/** `roost scheduler plan|explain`: the production scheduler on files, without any cluster. */
+/** `roost scheduler plan|explain|replay|what-if`: the production scheduler on files, without any cluster. */
 import { readFile } from "node:fs/promises";
 import { text as readAll } from "node:stream/consumers";
 import { invalid } from "../base/errors.ts";
-import { type Printed, runSchedulerExplain, runSchedulerPlan } from "./planfile-run.ts";
+import { type Printed, runSchedulerExplain, runSchedulerPlan, runSchedulerReplay, runWhatIf } from "./planfile-run.ts";
+import { runRecordingReplay } from "./recording.ts";
 
 /** Paths; `-` is standard input, for one of them. */
 export interface SchedulerFiles {
@@ -19,6 +20,20 @@ export async function schedulerPlan(files: SchedulerFiles): Promise<Printed<unkn
 export async function schedulerExplain(files: SchedulerFiles, question: { vm: string; whyNot: string | null }): Promise<Printed<unknown>> {
   const { cluster, request } = await readBoth(files);
   return runSchedulerExplain(cluster, request, question.vm, question.whyNot);
+}
+
+/** Without a request: the recording in the cluster's file. `answer`: path of what `plan -o json` printed before; null to compare two plans of now. */
+export async function schedulerReplay(
+  files: { cluster: string; request: string | null },
+  options: { answer: string | null; from: number; to: number; settings: Record<string, string> },
+): Promise<Printed<unknown>> {
+  if (files.request === null) return runRecordingReplay(await read("--cluster", files.cluster), options);
+  const { cluster, request } = await readBoth({ cluster: files.cluster, request: files.request });
+  return runSchedulerReplay(cluster, request, options.answer === null ? null : await read("--answer", options.answer));
+}
+
+export async function schedulerWhatIf(cluster: string, script: string): Promise<Printed<unknown>> {
+  return runWhatIf(await read("--cluster", cluster), script);
 }
 
 async function readBoth(files: SchedulerFiles): Promise<SchedulerFiles> {

@@ -36,6 +36,14 @@ export const scoreStopped: Scorer = (arena, i, memory, cpus) => {
   );
 };
 
+/** The two parts of SCH-7 (`stopped`) or SCH-6, to be shown: their mean is the score. */
+export function partsOf(arena: Arena, i: number, memory: number, cpus: number, stopped: boolean): { cpu: number; memory: number } {
+  const cell = (column: number): number => arena.cells[i * WIDTH + column]!;
+  return stopped
+    ? { cpu: (cell(PLACED_CPUS) + cpus) / cell(CPUS), memory: (cell(PLACED_MEMORY) + memory) / cell(MEMORY) }
+    : { cpu: (cell(USED_CPUS) + cpus) / arena.totalCpus, memory: (cell(USED_MEMORY) + memory) / cell(MEMORY) };
+}
+
 /**
  * SCH-10, packing: the share of the node's limits that stays free, the mean of memory and vCPUs where vCPUs are limited, so
  * the fullest nodes come first. Where VMs are placed one at a time, `Packing` stands in for it.

@@ -119,7 +119,7 @@ export class Past {
   readonly #rows: HistoryRow[];
 
   constructor(present: State) {
-    this.state = copyOf(present);
+    this.state = scratchOf(present);
     this.#rows = [...present.history.values()];
   }
 
@@ -135,7 +135,8 @@ export class Past {
   }
 }
 
-function copyOf(present: State): State {
+/** A copy of what the scheduler reads, to be changed at will. */
+export function scratchOf(present: State): State {
   const state = new State();
   for (const change of present.rows()) if (!NO_INPUT_TABLES.has(change.table)) state.write(change);
   state.index = present.index;

@@ -102,7 +102,7 @@ t.test("all faults at once, each with its place", async (t) => {
       "nodes[2].name: n2 is there twice",
       "vms[0].node: no node is named n9",
       "vms[1].state: means something only with a node",
-      "policies[0]: names exactly one of nodes, zones and place",
+      "policies[0]: names exactly one of nodes (or nodeLabels), zones and place",
       "policies[1].rule: must-not and prefer-not go with nodes; zones and place take must or prefer",
     ],
   );

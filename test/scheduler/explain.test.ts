@@ -48,36 +48,6 @@ t.test("explanations agree with the plan's certificate", async (t) => {
   }
 });
 
-t.test("the smallest change that would make it fit", async (t) => {
-  const why = (vm: string, node: string): [string, boolean, boolean, string[]][] =>
-    runSchedulerExplain(CLUSTER, `vm ${vm}\n`, "x", node).json.whyNot.map((one) => [
-      one.nodeName,
-      one.fits,
-      one.possible,
-      one.changes.map(({ text }) => text),
-    ]);
-  // 1024 MiB: n1 has 512 free and b (512) could go to n2 (512 free); n2 has 512 free and c cannot go anywhere.
-  t.same(why("x cpus=1 memory=1024", "all"), [
-    ["n1", false, true, ["move b (512 MiB, 1 vCPUs) from n1 to n2"]],
-    ["n3", false, true, ["make n3 ready: it is maintenance"]],
-    ["n2", false, true, ["free 512 MiB on n2, or make the VM smaller by as much; no single VM there can go elsewhere"]],
-    ["n4", false, false, []],
-  ]);
-  t.same(why("x cpus=1 memory=512", "n2"), [["n2", true, true, []]]);
-  t.same(why("x cpus=1 memory=4096 bridges=br9 requestedNode=n1", "n2"), [
-    [
-      "n2",
-      false,
-      true,
-      [
-        "ask for n2 or for no node",
-        "give n2 the bridge: it has no bridge br9",
-        "free 3584 MiB on n2, or make the VM smaller by as much; no single VM there can go elsewhere",
-      ],
-    ],
-  ]);
-});
-
 t.test("names that are not there", async (t) => {
   t.throws(() => runSchedulerExplain(CLUSTER, "vm x cpus=1 memory=1\n", "q", null), { message: /no VM named q/ });
   t.throws(() => runSchedulerExplain(CLUSTER, "vm x cpus=1 memory=1\n", "x", "n9"), { message: /no node is named n9/ });

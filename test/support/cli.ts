@@ -59,6 +59,8 @@ export async function cliHost(nodes = 1): Promise<CliHost> {
       { json: { placed: 1 }, table: { head: ["VM", "NODE"], rows: [["a", "n1"]] } }
     ),
     schedulerExplain: async (...words) => (handled.push(["explain", ...words]), { json: [], table: { head: ["NODE"], rows: [] } }),
+    schedulerReplay: async (...words) => (handled.push(["replay", ...words]), { json: {}, table: { head: ["VM"], rows: [] } }),
+    schedulerWhatIf: async (...words) => (handled.push(["what-if", ...words]), { json: {}, table: { head: ["VM"], rows: [] } }),
   };
   let requests = 0;
   const io: Io = {

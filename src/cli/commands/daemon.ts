@@ -1,4 +1,4 @@
-/** roost up, join, down, daemon, keeper, config, scheduler: parsed here, done by the handlers or the local daemon. */
+/** roost up, join, down, daemon, keeper, config: parsed here, done by the handlers or the local daemon. */
 import type { Command } from "commander";
 import { Option } from "commander";
 import { CONFIG_KEYS, CONFIG_RULES, resolveConfig } from "../../base/config.ts";
@@ -7,12 +7,12 @@ import { invalid, RoostError } from "../../base/errors.ts";
 import { didYouMean } from "../../base/suggest.ts";
 import { formatDuration, parseDuration } from "../../base/units.ts";
 import { EXIT, Exit } from "../exit.ts";
-import type { DaemonOptions, Handlers, OfflineAnswer } from "../handlers.ts";
+import type { DaemonOptions, Handlers } from "../handlers.ts";
 import type { Io } from "../io.ts";
 import { parseFormat, printList, printValue } from "../output.ts";
 import type { GlobalOptions } from "../session.ts";
 import { withSession } from "../session.ts";
-import { facts, table } from "../table.ts";
+import { facts } from "../table.ts";
 
 function withConfigOptions(command: Command): Command {
   command
@@ -87,7 +87,6 @@ export function addDaemonCommands(program: Command, io: Io, handlers: Handlers):
     });
 
   addConfigCommands(program, io);
-  addSchedulerCommands(program, io, handlers);
 }
 
 function addConfigCommands(program: Command, io: Io): void {
@@ -147,31 +146,5 @@ function addConfigCommands(program: Command, io: Io): void {
           ["From", only.source],
         ])}`,
       );
-    });
-}
-
-function addSchedulerCommands(program: Command, io: Io, handlers: Handlers): void {
-  const scheduler = program.command("scheduler").description("what the scheduler would do, without a cluster");
-  const add = (name: string, about: string): Command =>
-    scheduler
-      .command(name)
-      .description(about)
-      .requiredOption("--cluster <file>", "the cluster, as a plan file; - reads standard input")
-      .requiredOption("--request <file>", "what is asked for");
-  const print = async (command: Command, answer: OfflineAnswer): Promise<void> => {
-    const format = parseFormat(command.optsWithGlobals<GlobalOptions>().output);
-    if (format === "json" || format === "yaml") return printValue(io, format, answer.json);
-    io.out(table(answer.table.head, answer.table.rows));
-  };
-  add("plan", "plan a request on a cluster in a file").action(async (options: { cluster: string; request: string }, command: Command) => {
-    const { cluster, request } = options;
-    await print(command, await handlers.schedulerPlan({ cluster, request }));
-  });
-  add("explain", "why each node was taken or refused for one VM")
-    .requiredOption("--vm <name>", "the VM in question")
-    .option("--why-not <node>", "only why it is not on this node")
-    .action(async (options: { cluster: string; request: string; vm: string; whyNot?: string }, command: Command) => {
-      const { cluster, request, vm, whyNot = null } = options;
-      await print(command, await handlers.schedulerExplain({ cluster, request }, { vm, whyNot }));
     });
 }

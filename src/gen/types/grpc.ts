@@ -45,6 +45,10 @@ import type { EnablePolicyRequest as _roost_v1_EnablePolicyRequest, EnablePolicy
 import type { EnablePolicyResponse as _roost_v1_EnablePolicyResponse, EnablePolicyResponse__Output as _roost_v1_EnablePolicyResponse__Output } from './roost/v1/EnablePolicyResponse.ts';
 import type { ErrorDetail as _roost_v1_ErrorDetail, ErrorDetail__Output as _roost_v1_ErrorDetail__Output } from './roost/v1/ErrorDetail.ts';
 import type { Event as _roost_v1_Event, Event__Output as _roost_v1_Event__Output } from './roost/v1/Event.ts';
+import type { ExplainVmRequest as _roost_v1_ExplainVmRequest, ExplainVmRequest__Output as _roost_v1_ExplainVmRequest__Output } from './roost/v1/ExplainVmRequest.ts';
+import type { ExplainVmResponse as _roost_v1_ExplainVmResponse, ExplainVmResponse__Output as _roost_v1_ExplainVmResponse__Output } from './roost/v1/ExplainVmResponse.ts';
+import type { ExportPlanFileRequest as _roost_v1_ExportPlanFileRequest, ExportPlanFileRequest__Output as _roost_v1_ExportPlanFileRequest__Output } from './roost/v1/ExportPlanFileRequest.ts';
+import type { ExportPlanFileResponse as _roost_v1_ExportPlanFileResponse, ExportPlanFileResponse__Output as _roost_v1_ExportPlanFileResponse__Output } from './roost/v1/ExportPlanFileResponse.ts';
 import type { Failover as _roost_v1_Failover, Failover__Output as _roost_v1_Failover__Output } from './roost/v1/Failover.ts';
 import type { FenceNodeRequest as _roost_v1_FenceNodeRequest, FenceNodeRequest__Output as _roost_v1_FenceNodeRequest__Output } from './roost/v1/FenceNodeRequest.ts';
 import type { FenceNodeResponse as _roost_v1_FenceNodeResponse, FenceNodeResponse__Output as _roost_v1_FenceNodeResponse__Output } from './roost/v1/FenceNodeResponse.ts';
@@ -81,14 +85,21 @@ import type { ListVmsRequest as _roost_v1_ListVmsRequest, ListVmsRequest__Output
 import type { ListVmsResponse as _roost_v1_ListVmsResponse, ListVmsResponse__Output as _roost_v1_ListVmsResponse__Output } from './roost/v1/ListVmsResponse.ts';
 import type { ListZonesRequest as _roost_v1_ListZonesRequest, ListZonesRequest__Output as _roost_v1_ListZonesRequest__Output } from './roost/v1/ListZonesRequest.ts';
 import type { ListZonesResponse as _roost_v1_ListZonesResponse, ListZonesResponse__Output as _roost_v1_ListZonesResponse__Output } from './roost/v1/ListZonesResponse.ts';
+import type { MemoryBalance as _roost_v1_MemoryBalance, MemoryBalance__Output as _roost_v1_MemoryBalance__Output } from './roost/v1/MemoryBalance.ts';
 import type { MigrateVmRequest as _roost_v1_MigrateVmRequest, MigrateVmRequest__Output as _roost_v1_MigrateVmRequest__Output } from './roost/v1/MigrateVmRequest.ts';
 import type { MigrateVmResponse as _roost_v1_MigrateVmResponse, MigrateVmResponse__Output as _roost_v1_MigrateVmResponse__Output } from './roost/v1/MigrateVmResponse.ts';
 import type { Nic as _roost_v1_Nic, Nic__Output as _roost_v1_Nic__Output } from './roost/v1/Nic.ts';
 import type { Node as _roost_v1_Node, Node__Output as _roost_v1_Node__Output } from './roost/v1/Node.ts';
+import type { NodeScore as _roost_v1_NodeScore, NodeScore__Output as _roost_v1_NodeScore__Output } from './roost/v1/NodeScore.ts';
 import type { NodeServiceClient as _roost_v1_NodeServiceClient, NodeServiceDefinition as _roost_v1_NodeServiceDefinition } from './roost/v1/NodeService.ts';
+import type { NodeVerdict as _roost_v1_NodeVerdict, NodeVerdict__Output as _roost_v1_NodeVerdict__Output } from './roost/v1/NodeVerdict.ts';
 import type { NumaNode as _roost_v1_NumaNode, NumaNode__Output as _roost_v1_NumaNode__Output } from './roost/v1/NumaNode.ts';
 import type { PeerAddress as _roost_v1_PeerAddress, PeerAddress__Output as _roost_v1_PeerAddress__Output } from './roost/v1/PeerAddress.ts';
 import type { PendingReason as _roost_v1_PendingReason, PendingReason__Output as _roost_v1_PendingReason__Output } from './roost/v1/PendingReason.ts';
+import type { PlacementChange as _roost_v1_PlacementChange, PlacementChange__Output as _roost_v1_PlacementChange__Output } from './roost/v1/PlacementChange.ts';
+import type { PlacementChanges as _roost_v1_PlacementChanges, PlacementChanges__Output as _roost_v1_PlacementChanges__Output } from './roost/v1/PlacementChanges.ts';
+import type { PlacementDecision as _roost_v1_PlacementDecision, PlacementDecision__Output as _roost_v1_PlacementDecision__Output } from './roost/v1/PlacementDecision.ts';
+import type { PlanDifference as _roost_v1_PlanDifference, PlanDifference__Output as _roost_v1_PlanDifference__Output } from './roost/v1/PlanDifference.ts';
 import type { Policy as _roost_v1_Policy, Policy__Output as _roost_v1_Policy__Output } from './roost/v1/Policy.ts';
 import type { PolicyFinding as _roost_v1_PolicyFinding, PolicyFinding__Output as _roost_v1_PolicyFinding__Output } from './roost/v1/PolicyFinding.ts';
 import type { PolicyServiceClient as _roost_v1_PolicyServiceClient, PolicyServiceDefinition as _roost_v1_PolicyServiceDefinition } from './roost/v1/PolicyService.ts';
@@ -98,8 +109,13 @@ import type { PoolOnNode as _roost_v1_PoolOnNode, PoolOnNode__Output as _roost_v
 import type { PoolServiceClient as _roost_v1_PoolServiceClient, PoolServiceDefinition as _roost_v1_PoolServiceDefinition } from './roost/v1/PoolService.ts';
 import type { PoolStatus as _roost_v1_PoolStatus, PoolStatus__Output as _roost_v1_PoolStatus__Output } from './roost/v1/PoolStatus.ts';
 import type { ReadInfo as _roost_v1_ReadInfo, ReadInfo__Output as _roost_v1_ReadInfo__Output } from './roost/v1/ReadInfo.ts';
+import type { Refusal as _roost_v1_Refusal, Refusal__Output as _roost_v1_Refusal__Output } from './roost/v1/Refusal.ts';
+import type { ReplayPlansRequest as _roost_v1_ReplayPlansRequest, ReplayPlansRequest__Output as _roost_v1_ReplayPlansRequest__Output } from './roost/v1/ReplayPlansRequest.ts';
+import type { ReplayPlansResponse as _roost_v1_ReplayPlansResponse, ReplayPlansResponse__Output as _roost_v1_ReplayPlansResponse__Output } from './roost/v1/ReplayPlansResponse.ts';
+import type { ReplayedPlan as _roost_v1_ReplayedPlan, ReplayedPlan__Output as _roost_v1_ReplayedPlan__Output } from './roost/v1/ReplayedPlan.ts';
 import type { RevokeTokenRequest as _roost_v1_RevokeTokenRequest, RevokeTokenRequest__Output as _roost_v1_RevokeTokenRequest__Output } from './roost/v1/RevokeTokenRequest.ts';
 import type { RevokeTokenResponse as _roost_v1_RevokeTokenResponse, RevokeTokenResponse__Output as _roost_v1_RevokeTokenResponse__Output } from './roost/v1/RevokeTokenResponse.ts';
+import type { SchedulerServiceClient as _roost_v1_SchedulerServiceClient, SchedulerServiceDefinition as _roost_v1_SchedulerServiceDefinition } from './roost/v1/SchedulerService.ts';
 import type { SetZoneRequest as _roost_v1_SetZoneRequest, SetZoneRequest__Output as _roost_v1_SetZoneRequest__Output } from './roost/v1/SetZoneRequest.ts';
 import type { SetZoneResponse as _roost_v1_SetZoneResponse, SetZoneResponse__Output as _roost_v1_SetZoneResponse__Output } from './roost/v1/SetZoneResponse.ts';
 import type { Setting as _roost_v1_Setting, Setting__Output as _roost_v1_Setting__Output } from './roost/v1/Setting.ts';
@@ -109,6 +125,7 @@ import type { StartVmRequest as _roost_v1_StartVmRequest, StartVmRequest__Output
 import type { StartVmResponse as _roost_v1_StartVmResponse, StartVmResponse__Output as _roost_v1_StartVmResponse__Output } from './roost/v1/StartVmResponse.ts';
 import type { StopAgentRequest as _roost_v1_StopAgentRequest, StopAgentRequest__Output as _roost_v1_StopAgentRequest__Output } from './roost/v1/StopAgentRequest.ts';
 import type { StopAgentResponse as _roost_v1_StopAgentResponse, StopAgentResponse__Output as _roost_v1_StopAgentResponse__Output } from './roost/v1/StopAgentResponse.ts';
+import type { StrandedVm as _roost_v1_StrandedVm, StrandedVm__Output as _roost_v1_StrandedVm__Output } from './roost/v1/StrandedVm.ts';
 import type { Token as _roost_v1_Token, Token__Output as _roost_v1_Token__Output } from './roost/v1/Token.ts';
 import type { UpdatePolicyRequest as _roost_v1_UpdatePolicyRequest, UpdatePolicyRequest__Output as _roost_v1_UpdatePolicyRequest__Output } from './roost/v1/UpdatePolicyRequest.ts';
 import type { UpdatePolicyResponse as _roost_v1_UpdatePolicyResponse, UpdatePolicyResponse__Output as _roost_v1_UpdatePolicyResponse__Output } from './roost/v1/UpdatePolicyResponse.ts';
@@ -121,6 +138,12 @@ import type { WatchEventsRequest as _roost_v1_WatchEventsRequest, WatchEventsReq
 import type { WatchEventsResponse as _roost_v1_WatchEventsResponse, WatchEventsResponse__Output as _roost_v1_WatchEventsResponse__Output } from './roost/v1/WatchEventsResponse.ts';
 import type { WatchVmRequest as _roost_v1_WatchVmRequest, WatchVmRequest__Output as _roost_v1_WatchVmRequest__Output } from './roost/v1/WatchVmRequest.ts';
 import type { WatchVmResponse as _roost_v1_WatchVmResponse, WatchVmResponse__Output as _roost_v1_WatchVmResponse__Output } from './roost/v1/WatchVmResponse.ts';
+import type { WhatIfMove as _roost_v1_WhatIfMove, WhatIfMove__Output as _roost_v1_WhatIfMove__Output } from './roost/v1/WhatIfMove.ts';
+import type { WhatIfNode as _roost_v1_WhatIfNode, WhatIfNode__Output as _roost_v1_WhatIfNode__Output } from './roost/v1/WhatIfNode.ts';
+import type { WhatIfRequest as _roost_v1_WhatIfRequest, WhatIfRequest__Output as _roost_v1_WhatIfRequest__Output } from './roost/v1/WhatIfRequest.ts';
+import type { WhatIfResponse as _roost_v1_WhatIfResponse, WhatIfResponse__Output as _roost_v1_WhatIfResponse__Output } from './roost/v1/WhatIfResponse.ts';
+import type { WhatIfStep as _roost_v1_WhatIfStep, WhatIfStep__Output as _roost_v1_WhatIfStep__Output } from './roost/v1/WhatIfStep.ts';
+import type { WhyNot as _roost_v1_WhyNot, WhyNot__Output as _roost_v1_WhyNot__Output } from './roost/v1/WhyNot.ts';
 import type { Zone as _roost_v1_Zone, Zone__Output as _roost_v1_Zone__Output } from './roost/v1/Zone.ts';
 
 type SubtypeConstructor<Constructor extends new (...args: any) => any, Subtype> = {
@@ -182,6 +205,10 @@ export interface ProtoGrpcType {
       EnablePolicyResponse: MessageTypeDefinition<_roost_v1_EnablePolicyResponse, _roost_v1_EnablePolicyResponse__Output>
       ErrorDetail: MessageTypeDefinition<_roost_v1_ErrorDetail, _roost_v1_ErrorDetail__Output>
       Event: MessageTypeDefinition<_roost_v1_Event, _roost_v1_Event__Output>
+      ExplainVmRequest: MessageTypeDefinition<_roost_v1_ExplainVmRequest, _roost_v1_ExplainVmRequest__Output>
+      ExplainVmResponse: MessageTypeDefinition<_roost_v1_ExplainVmResponse, _roost_v1_ExplainVmResponse__Output>
+      ExportPlanFileRequest: MessageTypeDefinition<_roost_v1_ExportPlanFileRequest, _roost_v1_ExportPlanFileRequest__Output>
+      ExportPlanFileResponse: MessageTypeDefinition<_roost_v1_ExportPlanFileResponse, _roost_v1_ExportPlanFileResponse__Output>
       Failover: MessageTypeDefinition<_roost_v1_Failover, _roost_v1_Failover__Output>
       FenceNodeRequest: MessageTypeDefinition<_roost_v1_FenceNodeRequest, _roost_v1_FenceNodeRequest__Output>
       FenceNodeResponse: MessageTypeDefinition<_roost_v1_FenceNodeResponse, _roost_v1_FenceNodeResponse__Output>
@@ -218,14 +245,21 @@ export interface ProtoGrpcType {
       ListVmsResponse: MessageTypeDefinition<_roost_v1_ListVmsResponse, _roost_v1_ListVmsResponse__Output>
       ListZonesRequest: MessageTypeDefinition<_roost_v1_ListZonesRequest, _roost_v1_ListZonesRequest__Output>
       ListZonesResponse: MessageTypeDefinition<_roost_v1_ListZonesResponse, _roost_v1_ListZonesResponse__Output>
+      MemoryBalance: MessageTypeDefinition<_roost_v1_MemoryBalance, _roost_v1_MemoryBalance__Output>
       MigrateVmRequest: MessageTypeDefinition<_roost_v1_MigrateVmRequest, _roost_v1_MigrateVmRequest__Output>
       MigrateVmResponse: MessageTypeDefinition<_roost_v1_MigrateVmResponse, _roost_v1_MigrateVmResponse__Output>
       Nic: MessageTypeDefinition<_roost_v1_Nic, _roost_v1_Nic__Output>
       Node: MessageTypeDefinition<_roost_v1_Node, _roost_v1_Node__Output>
+      NodeScore: MessageTypeDefinition<_roost_v1_NodeScore, _roost_v1_NodeScore__Output>
       NodeService: SubtypeConstructor<typeof grpc.Client, _roost_v1_NodeServiceClient> & { service: _roost_v1_NodeServiceDefinition }
+      NodeVerdict: MessageTypeDefinition<_roost_v1_NodeVerdict, _roost_v1_NodeVerdict__Output>
       NumaNode: MessageTypeDefinition<_roost_v1_NumaNode, _roost_v1_NumaNode__Output>
       PeerAddress: MessageTypeDefinition<_roost_v1_PeerAddress, _roost_v1_PeerAddress__Output>
       PendingReason: MessageTypeDefinition<_roost_v1_PendingReason, _roost_v1_PendingReason__Output>
+      PlacementChange: MessageTypeDefinition<_roost_v1_PlacementChange, _roost_v1_PlacementChange__Output>
+      PlacementChanges: MessageTypeDefinition<_roost_v1_PlacementChanges, _roost_v1_PlacementChanges__Output>
+      PlacementDecision: MessageTypeDefinition<_roost_v1_PlacementDecision, _roost_v1_PlacementDecision__Output>
+      PlanDifference: MessageTypeDefinition<_roost_v1_PlanDifference, _roost_v1_PlanDifference__Output>
       Policy: MessageTypeDefinition<_roost_v1_Policy, _roost_v1_Policy__Output>
       PolicyFinding: MessageTypeDefinition<_roost_v1_PolicyFinding, _roost_v1_PolicyFinding__Output>
       PolicyService: SubtypeConstructor<typeof grpc.Client, _roost_v1_PolicyServiceClient> & { service: _roost_v1_PolicyServiceDefinition }
@@ -235,8 +269,13 @@ export interface ProtoGrpcType {
       PoolService: SubtypeConstructor<typeof grpc.Client, _roost_v1_PoolServiceClient> & { service: _roost_v1_PoolServiceDefinition }
       PoolStatus: MessageTypeDefinition<_roost_v1_PoolStatus, _roost_v1_PoolStatus__Output>
       ReadInfo: MessageTypeDefinition<_roost_v1_ReadInfo, _roost_v1_ReadInfo__Output>
+      Refusal: MessageTypeDefinition<_roost_v1_Refusal, _roost_v1_Refusal__Output>
+      ReplayPlansRequest: MessageTypeDefinition<_roost_v1_ReplayPlansRequest, _roost_v1_ReplayPlansRequest__Output>
+      ReplayPlansResponse: MessageTypeDefinition<_roost_v1_ReplayPlansResponse, _roost_v1_ReplayPlansResponse__Output>
+      ReplayedPlan: MessageTypeDefinition<_roost_v1_ReplayedPlan, _roost_v1_ReplayedPlan__Output>
       RevokeTokenRequest: MessageTypeDefinition<_roost_v1_RevokeTokenRequest, _roost_v1_RevokeTokenRequest__Output>
       RevokeTokenResponse: MessageTypeDefinition<_roost_v1_RevokeTokenResponse, _roost_v1_RevokeTokenResponse__Output>
+      SchedulerService: SubtypeConstructor<typeof grpc.Client, _roost_v1_SchedulerServiceClient> & { service: _roost_v1_SchedulerServiceDefinition }
       SetZoneRequest: MessageTypeDefinition<_roost_v1_SetZoneRequest, _roost_v1_SetZoneRequest__Output>
       SetZoneResponse: MessageTypeDefinition<_roost_v1_SetZoneResponse, _roost_v1_SetZoneResponse__Output>
       Setting: MessageTypeDefinition<_roost_v1_Setting, _roost_v1_Setting__Output>
@@ -246,6 +285,7 @@ export interface ProtoGrpcType {
       StartVmResponse: MessageTypeDefinition<_roost_v1_StartVmResponse, _roost_v1_StartVmResponse__Output>
       StopAgentRequest: MessageTypeDefinition<_roost_v1_StopAgentRequest, _roost_v1_StopAgentRequest__Output>
       StopAgentResponse: MessageTypeDefinition<_roost_v1_StopAgentResponse, _roost_v1_StopAgentResponse__Output>
+      StrandedVm: MessageTypeDefinition<_roost_v1_StrandedVm, _roost_v1_StrandedVm__Output>
       Token: MessageTypeDefinition<_roost_v1_Token, _roost_v1_Token__Output>
       UpdatePolicyRequest: MessageTypeDefinition<_roost_v1_UpdatePolicyRequest, _roost_v1_UpdatePolicyRequest__Output>
       UpdatePolicyResponse: MessageTypeDefinition<_roost_v1_UpdatePolicyResponse, _roost_v1_UpdatePolicyResponse__Output>
@@ -258,6 +298,12 @@ export interface ProtoGrpcType {
       WatchEventsResponse: MessageTypeDefinition<_roost_v1_WatchEventsResponse, _roost_v1_WatchEventsResponse__Output>
       WatchVmRequest: MessageTypeDefinition<_roost_v1_WatchVmRequest, _roost_v1_WatchVmRequest__Output>
       WatchVmResponse: MessageTypeDefinition<_roost_v1_WatchVmResponse, _roost_v1_WatchVmResponse__Output>
+      WhatIfMove: MessageTypeDefinition<_roost_v1_WhatIfMove, _roost_v1_WhatIfMove__Output>
+      WhatIfNode: MessageTypeDefinition<_roost_v1_WhatIfNode, _roost_v1_WhatIfNode__Output>
+      WhatIfRequest: MessageTypeDefinition<_roost_v1_WhatIfRequest, _roost_v1_WhatIfRequest__Output>
+      WhatIfResponse: MessageTypeDefinition<_roost_v1_WhatIfResponse, _roost_v1_WhatIfResponse__Output>
+      WhatIfStep: MessageTypeDefinition<_roost_v1_WhatIfStep, _roost_v1_WhatIfStep__Output>
+      WhyNot: MessageTypeDefinition<_roost_v1_WhyNot, _roost_v1_WhyNot__Output>
       Zone: MessageTypeDefinition<_roost_v1_Zone, _roost_v1_Zone__Output>
     }
   }
