@@ -10,7 +10,8 @@ import { parseGuardian } from "../agent/guardian.ts";
 import { KeeperClient } from "../agent/keeper/client.ts";
 import { ensureKeeper } from "../agent/keeper/process.ts";
 import { openBootClock } from "../agent/keeper/boot-clock.ts";
-import { probeNode } from "../agent/probe.ts";
+import { LoadMeter } from "../agent/load.ts";
+import { Probes } from "../agent/probes.ts";
 import { clean, prepare } from "../agent/volumes.ts";
 import { startApi } from "../api/server.ts";
 import { systemClock } from "../base/clock.ts";
@@ -18,7 +19,6 @@ import { type NodeConfig, socketPath } from "../base/config.ts";
 import { asRoostError, RoostError } from "../base/errors.ts";
 import { newId, newSecret } from "../base/ids.ts";
 import type { Logger } from "../base/log.ts";
-import { VERSION } from "../base/version.ts";
 import { startWorker } from "../base/worker.ts";
 import { consensusPort } from "../cluster/consensus/port.ts";
 import type { ConsensusConfig } from "../cluster/consensus/protocol.ts";
@@ -28,11 +28,11 @@ import { Replica } from "../cluster/replica.ts";
 import { StateDb } from "../cluster/state-db.ts";
 import { Supervisor } from "../ha/supervisor.ts";
 import { firstMembership } from "../model/membership.ts";
-import type { NodeInfo } from "../model/node.ts";
 import { readCheckpointFile } from "../raft/transport/checkpoint-file.ts";
 import { placingService } from "../placing/loop.ts";
 import { chooseDriver } from "./drivers.ts";
 import { type Identity, saveIdentity } from "./identity.ts";
+import { nodeInfo } from "./node-info.ts";
 import { OpenPools } from "./pools.ts";
 import { ownProgram } from "./program.ts";
 
@@ -139,6 +139,15 @@ export async function startDaemon(config: NodeConfig, identity: Identity, effect
   const { bootId } = openBootClock();
   const serialFolder = join(config.data, "serial");
   await mkdir(serialFolder, { recursive: true, mode: 0o755 });
+  const load = new LoadMeter();
+  const probes = new Probes(join(config.data, "probes"), {
+    clock,
+    log,
+    changed: () =>
+      void agent
+        .reportInfo()
+        .catch((thrown: unknown) => log.warn("could not report what the probes say", { reason: asRoostError(thrown).message })),
+  });
   const agent = new Agent(
     { nodeId, apiAddress: identity.apiAddress, peerAddress: identity.peerAddress, parallel: PLANS_AT_ONCE },
     {
@@ -156,27 +165,7 @@ export async function startDaemon(config: NodeConfig, identity: Identity, effect
           await clean(vm, pools.byName, { signal });
         },
       },
-      nodeInfo: async (): Promise<NodeInfo> => {
-        const capabilities = await driver.capabilities();
-        const memoryMib = config.memory === "" ? null : Number(config.memory);
-        const probed = await probeNode({ pools: await pools.opened(), memoryMib, reserveMib: memoryMib === null ? null : 0 });
-        return {
-          ...probed,
-          bootId,
-          version: VERSION,
-          driver: driver.kind,
-          hypervisor: `${capabilities.hypervisor} ${capabilities.version}`.trim(),
-          hardwareAccelerated: capabilities.hardwareAccelerated,
-          arch: capabilities.arch,
-          // Placements count in the CPUs that the driver can give.
-          cpus: driver.kind === "simulated" ? capabilities.cpus : probed.cpus,
-          ...(capabilities.cpuTopology === null ? {} : { cpuTopology: capabilities.cpuTopology }),
-          ...(capabilities.cpuModels === null ? {} : { cpuModels: capabilities.cpuModels }),
-          ...(capabilities.cpuFeatures === null ? {} : { cpuFeatures: capabilities.cpuFeatures }),
-          // The keeper's word, not the option: a watchdog that is too slow is none.
-          guardian: (await keeper.list()).guardian,
-        };
-      },
+      nodeInfo: () => nodeInfo({ config, driver, pools, probes, load, bootId, guardian: async () => (await keeper.list()).guardian }),
       serialLogPath: (vm) => join(serialFolder, `${vm.definition.name}.log`),
       clock,
       log,
@@ -221,12 +210,14 @@ export async function startDaemon(config: NodeConfig, identity: Identity, effect
     { socketPath: socketPath(config.data), tls: { address: identity.apiListen, identity: identity.tls } },
   );
   agent.start();
+  probes.start();
 
   let stopping: Promise<void> | null = null;
   const stop = (): Promise<void> => {
     stopping ??= (async () => {
       log.info("stopping; VMs keep running");
       unwatchPools();
+      probes.stop();
       stopLeading();
       supervisor.stop();
       await agent.stop();
