@@ -3,6 +3,7 @@
  * applied (SCH-20): both ask the functions here, so they cannot disagree.
  */
 import type { Node } from "./node.ts";
+import type { Pinned } from "./pinning.ts";
 import type { Settings } from "./settings.ts";
 import type { View } from "./view.ts";
 import type { Vm } from "./vm.ts";
@@ -13,6 +14,8 @@ export interface NodeUsage {
   vms: number;
   memoryMib: number;
   cpus: number;
+  /** Logical CPUs that are single VMs' alone; their vCPUs are in `cpus`, too. */
+  exclusiveCpus: number;
   /** The same, with the stopped VMs whose home the node is: the sums of SCH-7. They reserve nothing. */
   placedVms: number;
   placedMemoryMib: number;
@@ -30,6 +33,8 @@ export interface Usage {
 export interface Reservation {
   memoryMib: number;
   cpus: number;
+  /** CPUs of it that are single VMs' alone; absent: none. */
+  pinned?: readonly Pinned[];
 }
 
 /** Hard limits of a node (SCH-1). */
@@ -40,7 +45,7 @@ export interface NodeLimits {
   cpus: number;
 }
 
-const NOTHING: Readonly<NodeUsage> = { vms: 0, memoryMib: 0, cpus: 0, placedVms: 0, placedMemoryMib: 0, placedCpus: 0 };
+const NOTHING: Readonly<NodeUsage> = { vms: 0, memoryMib: 0, cpus: 0, exclusiveCpus: 0, placedVms: 0, placedMemoryMib: 0, placedCpus: 0 };
 
 export function emptyUsage(): Usage {
   return { nodes: new Map(), totalCpus: 0 };
@@ -90,14 +95,17 @@ export function placeOf(vm: Vm): string | null {
   return vm.claim?.nodeId ?? vm.homeNodeId;
 }
 
-/** All zero while the agent has not said what the node has. */
-export function limitsOf(node: Node, settings: Settings): NodeLimits {
+/**
+ * All zero while the agent has not said what the node has. An exclusive CPU serves its own vCPU only, so of a ratio of r it
+ * takes away r − 1: the others are left with (CPUs − exclusive) × ratio.
+ */
+export function limitsOf(node: Node, settings: Settings, exclusiveCpus = 0): NodeLimits {
   const info = node.info;
   if (info === null) return { memoryMib: 0, cpus: 0 };
   const ratio = settings["scheduler.cpuRatio"];
   return {
     memoryMib: wholeUnits(Math.max(0, info.memoryMib - info.reserveMib) * settings["scheduler.memoryRatio"]),
-    cpus: ratio === 0 ? Number.POSITIVE_INFINITY : wholeUnits(info.cpus * ratio),
+    cpus: ratio === 0 ? Number.POSITIVE_INFINITY : wholeUnits((info.cpus - exclusiveCpus) * ratio) + exclusiveCpus,
   };
 }
 
@@ -118,6 +126,7 @@ function change(usage: Usage, vm: Vm, sign: 1 | -1): void {
     row.vms += sign;
     row.memoryMib += sign * memoryMib;
     row.cpus += sign * cpus;
+    row.exclusiveCpus += sign * (vm.claim.cpus?.length ?? 0);
   }
   const place = placeOf(vm);
   if (place !== null) {

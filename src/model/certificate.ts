@@ -2,6 +2,7 @@
  * What is kept of each plan (SCH-17): enough to make it again from the state's history and to see at a glance why. It is
  * compact, because it travels with the plan through the log and every replica keeps it.
  */
+import type { Pinned } from "./pinning.ts";
 
 /** Input and outcome of one plan. Node indexes point into `nodes`, VM indexes into `vms`. */
 export interface Certificate {
@@ -15,7 +16,7 @@ export interface Certificate {
   /** VM ids in the order of the request. */
   readonly vms: readonly string[];
   /** Promised beyond the view: node id, MiB, vCPUs. */
-  readonly inFlight: readonly (readonly [nodeId: string, memoryMib: number, cpus: number])[];
+  readonly inFlight: readonly (readonly [nodeId: string, memoryMib: number, cpus: number, pinned?: readonly Pinned[] | undefined])[];
   readonly method: string;
   readonly proven: boolean;
   /** VMs placed by each way; null where it was not tried. */

@@ -9,6 +9,8 @@ import type { Reservation, Usage } from "./capacity.ts";
 import type { Node, NodeInfo } from "./node.ts";
 import { agrees, describePolicy, isBetweenVms, isMust, nodesOfOthers, policiesOf } from "./policy.ts";
 import type { Policy, Whereabouts } from "./policy.ts";
+import { chooseCpus, freeCpus, isPinned, pinnedOn, problemWithCpus } from "./pinning.ts";
+import type { Pinned } from "./pinning.ts";
 import { defaultSettings } from "./settings.ts";
 import type { Settings } from "./settings.ts";
 import type { View } from "./view.ts";
@@ -20,6 +22,7 @@ export type RefusalCode =
   | "requested-node"
   | "partition"
   | "architecture"
+  | "cpu"
   | "bridge"
   | "pool"
   | "home-node"
@@ -27,6 +30,7 @@ export type RefusalCode =
   | "policy"
   | "memory"
   | "cpus"
+  | "pinning"
   | "vm-policy";
 
 /** Why a node cannot take a VM. */
@@ -43,6 +47,8 @@ export interface PlacementOptions {
   usage?: Usage | undefined;
   /** What is promised on nodes beyond the view, by node id. */
   inFlight?: ReadonlyMap<string, Reservation> | undefined;
+  /** `preferred`: a VM that asks for CPUs of its own may go without (HA recovery, SCH-4). Absent: `needed`. */
+  pinning?: "needed" | "preferred" | undefined;
   /** Where VMs are beyond the view: what was placed before in the same plan. */
   where?: Whereabouts | undefined;
 }
@@ -114,6 +120,7 @@ export const PLACEMENT_CHECKS: readonly PlacementCheck[] = [
       return info.arch === vm.definition.arch ? null : refusal("architecture", node, `is ${info.arch}, the VM needs ${vm.definition.arch}`);
     },
   },
+  { code: "cpu", kind: "fixed", about: "the guest's CPU model and features are supported", check: checkCpuModel },
   {
     code: "bridge",
     kind: "fixed",
@@ -145,6 +152,12 @@ export const PLACEMENT_CHECKS: readonly PlacementCheck[] = [
   },
   { code: "memory", kind: "capacity", about: "used + in flight + asked ≤ (physical − reserve) × ratio", check: checkMemory },
   { code: "cpus", kind: "capacity", about: "vCPUs placed + asked ≤ logical CPUs × ratio, where a ratio is set", check: checkCpus },
+  {
+    code: "pinning",
+    kind: "others",
+    about: "enough CPUs that are no other VM's alone, where the VM asks for its own",
+    check: checkPinning,
+  },
   {
     code: "vm-policy",
     kind: "others",
@@ -213,13 +226,74 @@ function checkMemory(context: PlacementContext, vm: Vm, node: Node): Refusal<Ref
 }
 
 function checkCpus(context: PlacementContext, vm: Vm, node: Node): Refusal<RefusalCode> | null {
-  const limitCpus = limitsOf(node, context.settings).cpus;
+  if (context.settings["scheduler.cpuRatio"] === 0) return null;
+  const held = pinnedOn(context.view, vm, node.id, context.inFlight);
+  const exclusiveCpus = held.reduce((sum, { cpus }) => sum + cpus.length, 0);
+  const limitCpus = limitsOf(node, context.settings, exclusiveCpus).cpus;
   if (limitCpus === Number.POSITIVE_INFINITY) return null;
   const usedCpus = heldByOthers(context, vm, node).cpus;
   const askedCpus = vm.definition.cpus;
   if (fits(usedCpus, askedCpus, limitCpus)) return null;
   const freeCpus = Math.max(0, limitCpus - usedCpus);
   return refusal("cpus", node, `needs ${askedCpus} vCPUs, ${freeCpus} free of ${limitCpus}`, { askedCpus, usedCpus, freeCpus, limitCpus });
+}
+
+function checkCpuModel(_context: PlacementContext, vm: Vm, node: Node): Refusal<RefusalCode> | null {
+  const { model, features } = vm.definition.cpu ?? { model: null, features: [] };
+  const { cpuModels, cpuFeatures } = known(node);
+  if (model !== null && model !== "host" && cpuModels !== undefined && !cpuModels.includes(model))
+    return refusal("cpu", node, `cannot give a guest the CPU model ${model}`);
+  const missing = cpuFeatures === undefined ? [] : features.filter((feature) => !cpuFeatures.includes(feature));
+  return missing.length === 0
+    ? null
+    : refusal("cpu", node, `has not the CPU feature ${missing.join(", ")}`, { missingFeatures: missing.length });
+}
+
+function checkPinning(context: PlacementContext, vm: Vm, node: Node): Refusal<RefusalCode> | null {
+  if (!isPinned(vm) || context.pinning === "preferred") return null;
+  if (known(node).cpuTopology === undefined) return refusal("pinning", node, "has not reported which CPUs it has");
+  const held = pinnedOn(context.view, vm, node.id, context.inFlight);
+  if (chooseCpus(node, vm, held) !== null) return fitsBesideShared(context, vm, node, held);
+  const { free, most, all } = freeCpus(node, held);
+  const askedCpus = vm.definition.cpus;
+  const numbers = { askedCpus, freeCpus: free, mostOfOneNuma: most, limitCpus: all };
+  const where = vm.definition.cpuPinning?.numa === "one" ? `, ${most} of one NUMA node` : "";
+  return refusal("pinning", node, `needs ${askedCpus} CPUs of its own, ${free} free of ${all}${where}; one is left to the host`, numbers);
+}
+
+/** What is pinned no longer serves the VMs that share. */
+function fitsBesideShared(context: PlacementContext, vm: Vm, node: Node, held: readonly Pinned[]): Refusal<RefusalCode> | null {
+  const exclusiveCpus = held.reduce((sum, { cpus }) => sum + cpus.length, 0) + vm.definition.cpus;
+  const limitCpus = limitsOf(node, context.settings, exclusiveCpus).cpus;
+  const usedCpus = heldByOthers(context, vm, node).cpus;
+  if (fits(usedCpus, vm.definition.cpus, limitCpus)) return null;
+  const sharedCpus = usedCpus - exclusiveCpus + vm.definition.cpus;
+  const numbers = { askedCpus: vm.definition.cpus, sharedCpus, exclusiveCpus, limitCpus: limitCpus - exclusiveCpus };
+  return refusal(
+    "pinning",
+    node,
+    `${sharedCpus} vCPUs share its CPUs, and only ${numbers.limitCpus} could beside ${exclusiveCpus} CPUs given away`,
+    numbers,
+  );
+}
+
+/**
+ * The check when a plan is applied: the placement itself, and the CPUs it gives. `cpus` undefined with `unpinned` set is an
+ * HA recovery that found no node with CPUs to give.
+ */
+export function checkPlaced(
+  view: View,
+  vm: Vm,
+  node: Node,
+  placed: { cpus?: readonly number[] | undefined; unpinned?: string | undefined },
+  options: PlacementOptions = {},
+): Refusal<RefusalCode> | null {
+  const without = placed.cpus === undefined && placed.unpinned !== undefined && vm.state === "recovering";
+  const found = checkPlacement(view, vm, node, { ...options, pinning: without ? "preferred" : "needed" });
+  if (found !== null || without) return found;
+  if (!isPinned(vm)) return placed.cpus === undefined ? null : refusal("pinning", node, "the VM did not ask for CPUs of its own");
+  const problem = problemWithCpus(node, vm, placed.cpus ?? [], pinnedOn(view, vm, node.id, options.inFlight));
+  return problem === null ? null : refusal("pinning", node, problem);
 }
 
 function checkRequirement(_context: PlacementContext, vm: Vm, node: Node): Refusal<RefusalCode> | null {

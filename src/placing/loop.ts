@@ -7,6 +7,7 @@ import type { Clock } from "../base/clock.ts";
 import type { LeaderService } from "../cluster/leadership.ts";
 import type { Store } from "../cluster/store.ts";
 import type { Reservation } from "../model/capacity.ts";
+import { numaMemoryOf } from "../model/pinning.ts";
 import { settingsOf } from "../model/placement.ts";
 import type { View } from "../model/view.ts";
 import type { PendingReason, Vm } from "../model/vm.ts";
@@ -139,7 +140,11 @@ function stillWaiting(view: View, vms: readonly Vm[]): Vm[] {
 
 function reservedBy(view: View, { placements }: Plan): Map<string, Reservation> {
   const sums = new Map<string, Reservation>();
-  for (const { vmId, nodeId } of placements) add(sums, nodeId, view.vms.get(vmId)!.definition);
+  for (const { vmId, nodeId, cpus } of placements) {
+    const vm = view.vms.get(vmId)!;
+    const pinned = cpus === undefined ? [] : [{ cpus, memoryMib: numaMemoryOf(vm) }];
+    add(sums, nodeId, { memoryMib: vm.definition.memoryMib, cpus: vm.definition.cpus, pinned });
+  }
   return sums;
 }
 
@@ -149,9 +154,13 @@ function sum(flights: ReadonlySet<Flight>): Map<string, Reservation> {
   return sums;
 }
 
-function add(sums: Map<string, Reservation>, nodeId: string, { memoryMib, cpus }: Reservation): void {
-  const before = sums.get(nodeId) ?? { memoryMib: 0, cpus: 0 };
-  sums.set(nodeId, { memoryMib: before.memoryMib + memoryMib, cpus: before.cpus + cpus });
+function add(sums: Map<string, Reservation>, nodeId: string, { memoryMib, cpus, pinned }: Reservation): void {
+  const before = sums.get(nodeId) ?? { memoryMib: 0, cpus: 0, pinned: [] };
+  sums.set(nodeId, {
+    memoryMib: before.memoryMib + memoryMib,
+    cpus: before.cpus + cpus,
+    pinned: [...(before.pinned ?? []), ...(pinned ?? [])],
+  });
 }
 
 /** Nothing to say if nothing is placed and every reason is known already: a wait must not fill the log. */

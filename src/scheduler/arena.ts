@@ -4,6 +4,7 @@
  */
 import { limitsOf, nodeUsage, placeOf, usageOf } from "../model/capacity.ts";
 import type { Reservation, Usage } from "../model/capacity.ts";
+import type { Pinned } from "../model/pinning.ts";
 import { sizeKey } from "./waste.ts";
 import type { SizeCount } from "./waste.ts";
 import { hash32 } from "../model/hash.ts";
@@ -38,15 +39,24 @@ export interface Arena {
   totalCpus: number;
   /** Node by VM, of the VMs with policies between them that the plan has moved so far. */
   readonly where: Map<string, string | null>;
+  /** CPUs that the plan has given to VMs of their own so far. */
+  readonly pinned: Map<string, PinnedHere>;
+  /** vCPUs that may share one logical CPU; 0 for no limit. */
+  readonly cpuRatio: number;
   readonly journal: Journal;
   readonly undo: Undo;
   /** Sizes of the VMs that have a node, by `sizeKey`. */
   readonly sizes: () => ReadonlyMap<string, SizeCount>;
 }
 
+export interface PinnedHere extends Pinned {
+  /** Index of the node. */
+  readonly node: number;
+}
+
 /** What was changed since the first mark that is still open, to be taken back in reverse order. Sums are whole numbers, so that is exact. */
 interface Undo {
-  /** Five numbers a change: node, and what was added to its four sums. */
+  /** Six numbers a change: node, and what was added to its vCPU limit and to its four sums. */
   values: Float64Array;
   count: number;
   marks: number;
@@ -80,14 +90,17 @@ export function arenaOf(
     hash: new Uint32Array(n),
     totalCpus: usage.totalCpus,
     where: new Map(),
+    pinned: new Map(),
+    cpuRatio: settings["scheduler.cpuRatio"],
     sizes: () => sizesOf(view),
-    undo: { values: new Float64Array(5 * 64), count: 0, marks: 0 },
+    undo: { values: new Float64Array(6 * 64), count: 0, marks: 0 },
     journal: { ring: new Int32Array(2 ** Math.ceil(Math.log2(Math.max(n, 64)))), count: 0, epoch: 0 },
   };
   for (const [i, node] of nodes.entries()) {
-    const limits = limitsOf(node, settings);
     const sums = nodeUsage(usage, node.id);
     const flying = options.inFlight?.get(node.id);
+    const flyingCpus = flying?.pinned?.reduce((sum, { cpus }) => sum + cpus.length, 0) ?? 0;
+    const limits = limitsOf(node, settings, sums.exclusiveCpus + flyingCpus);
     arena.cells[i * WIDTH + LIMIT_MEMORY] = limits.memoryMib;
     arena.cells[i * WIDTH + LIMIT_CPUS] = limits.cpus;
     arena.cells[i * WIDTH + USED_MEMORY] = sums.memoryMib + (flying?.memoryMib ?? 0);
@@ -117,25 +130,33 @@ function sizesOf(view: View): ReadonlyMap<string, SizeCount> {
 export interface ArenaMark {
   readonly count: number;
   readonly where: ReadonlyMap<string, string | null> | null;
+  readonly pinned: ReadonlyMap<string, PinnedHere> | null;
 }
 
 export function mark(arena: Arena): ArenaMark {
   arena.undo.marks++;
-  return { count: arena.undo.count, where: arena.where.size === 0 ? null : new Map(arena.where) };
+  const { where, pinned } = arena;
+  return {
+    count: arena.undo.count,
+    where: where.size === 0 ? null : new Map(where),
+    pinned: pinned.size === 0 ? null : new Map(pinned),
+  };
 }
 
 /** O(changes since the mark). */
 export function rewind(arena: Arena, to: ArenaMark): void {
   const { undo } = arena;
   while (undo.count > to.count) {
-    const at = --undo.count * 5;
+    const at = --undo.count * 6;
     const i = undo.values[at]!;
-    for (let k = 0; k < 4; k++) arena.cells[i * WIDTH + USED_MEMORY + k]! -= undo.values[at + 1 + k]!;
+    for (let k = 0; k < 5; k++) arena.cells[i * WIDTH + LIMIT_CPUS + k]! -= undo.values[at + 1 + k]!;
     note(arena, i);
   }
   undo.marks--;
   arena.where.clear();
   for (const [vmId, nodeId] of to.where ?? []) arena.where.set(vmId, nodeId);
+  arena.pinned.clear();
+  for (const [vmId, here] of to.pinned ?? []) arena.pinned.set(vmId, here);
 }
 
 /** One column, copied out. */
@@ -156,36 +177,57 @@ export function shiftOwn(arena: Arena, vm: Vm, sign: 1 | -1): void {
   const memory = sign * vm.definition.memoryMib;
   const cpus = sign * vm.definition.cpus;
   const claimed = vm.claim === null ? undefined : arena.indexOf.get(vm.claim.nodeId);
-  if (claimed !== undefined) change(arena, claimed, memory, cpus, 0, 0);
+  if (claimed !== undefined) change(arena, claimed, shared(arena, -sign * (vm.claim?.cpus?.length ?? 0)), memory, cpus, 0, 0);
   const place = placeOf(vm);
   const placed = place === null ? undefined : arena.indexOf.get(place);
-  if (placed !== undefined) change(arena, placed, 0, 0, memory, cpus);
+  if (placed !== undefined) change(arena, placed, 0, 0, 0, memory, cpus);
 }
 
 /** A VM of this size takes (1) or leaves (-1) node `i`. */
 export function shift(arena: Arena, i: number, memoryMib: number, cpus: number, sign: 1 | -1): void {
-  change(arena, i, sign * memoryMib, sign * cpus, sign * memoryMib, sign * cpus);
+  change(arena, i, 0, sign * memoryMib, sign * cpus, sign * memoryMib, sign * cpus);
 }
 
-function change(arena: Arena, i: number, usedMemory: number, usedCpus: number, placedMemory: number, placedCpus: number): void {
+/** Notes CPUs as one VM's alone: the others have less to share. */
+export function giveCpus(arena: Arena, vmId: string, here: PinnedHere): void {
+  arena.pinned.set(vmId, here);
+  change(arena, here.node, shared(arena, -here.cpus.length), 0, 0, 0, 0);
+}
+
+/** What so many CPUs more to share add to a node's vCPU limit, which holds the exclusive ones as well. */
+export function shared(arena: Arena, cpus: number): number {
+  return arena.cpuRatio === 0 || cpus === 0 ? 0 : cpus * (arena.cpuRatio - 1);
+}
+
+function change(
+  arena: Arena,
+  i: number,
+  limitCpus: number,
+  usedMemory: number,
+  usedCpus: number,
+  placedMemory: number,
+  placedCpus: number,
+): void {
   const { cells, undo } = arena;
+  cells[i * WIDTH + LIMIT_CPUS]! += limitCpus;
   cells[i * WIDTH + USED_MEMORY]! += usedMemory;
   cells[i * WIDTH + USED_CPUS]! += usedCpus;
   cells[i * WIDTH + PLACED_MEMORY]! += placedMemory;
   cells[i * WIDTH + PLACED_CPUS]! += placedCpus;
   note(arena, i);
   if (undo.marks === 0) return;
-  const at = undo.count++ * 5;
+  const at = undo.count++ * 6;
   if (at === undo.values.length) {
     const wider = new Float64Array(at * 2);
     wider.set(undo.values);
     undo.values = wider;
   }
   undo.values[at] = i;
-  undo.values[at + 1] = usedMemory;
-  undo.values[at + 2] = usedCpus;
-  undo.values[at + 3] = placedMemory;
-  undo.values[at + 4] = placedCpus;
+  undo.values[at + 1] = limitCpus;
+  undo.values[at + 2] = usedMemory;
+  undo.values[at + 3] = usedCpus;
+  undo.values[at + 4] = placedMemory;
+  undo.values[at + 5] = placedCpus;
 }
 
 function note(arena: Arena, i: number): void {

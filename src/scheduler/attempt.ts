@@ -1,5 +1,5 @@
 /** One way to place all VMs of a request, and how two ways compare. */
-import { mark, rewind, shift, shiftOwn } from "./arena.ts";
+import { giveCpus, mark, rewind, shift, shiftOwn } from "./arena.ts";
 import type { Arena } from "./arena.ts";
 import type { Item } from "./items.ts";
 import { Packing } from "./packing.ts";
@@ -47,7 +47,9 @@ export function scorerOfItem(items: readonly Item[], attempt: Attempt, k: number
 /** After `lift`: writes where the item went, or back where it was for -1. */
 export function settle(arena: Arena, item: Item, i: number, kind: PlanKind): void {
   if (i === -1) return putBack(arena, item, kind);
+  const own = item.pinning?.(i) ?? null;
   shift(arena, i, item.memory, item.cpus, 1);
+  if (own !== null) giveCpus(arena, item.vm.id, { ...own, node: i });
   if (item.overlay !== null) arena.where.set(item.vm.id, arena.nodes[i]!.id);
 }
 

@@ -5,6 +5,7 @@ import type { Arena } from "./arena.ts";
 import { lift, scorerOfItem, settle } from "./attempt.ts";
 import type { Attempt } from "./attempt.ts";
 import { FILTERS } from "./filters.ts";
+import { BLOCKED_BY_PINNING, BLOCKED_BY_POLICY } from "./items.ts";
 import type { Item } from "./items.ts";
 import { first } from "./pick.ts";
 import type { Scorer } from "./scorers.ts";
@@ -47,14 +48,18 @@ export function certify(arena: Arena, items: readonly Item[], attempt: Attempt, 
 function refusedNow(arena: Arena, item: Item): Record<string, number> {
   let memory = 0;
   let cpus = 0;
-  let others = 0;
+  let [others, pinning] = [0, 0];
   const overlay = item.overlay?.(arena.where) ?? null;
   for (const i of item.class.eligible) {
     if (!fits(arena.cells[i * WIDTH + USED_MEMORY]!, item.memory, arena.cells[i * WIDTH + LIMIT_MEMORY]!)) memory++;
     else if (!fits(arena.cells[i * WIDTH + USED_CPUS]!, item.cpus, arena.cells[i * WIDTH + LIMIT_CPUS]!)) cpus++;
-    else if (overlay?.blocked[i] === 1) others++;
+    else if (overlay?.blocked[i] === BLOCKED_BY_PINNING) pinning++;
+    else if (overlay?.blocked[i] === BLOCKED_BY_POLICY) others++;
   }
-  const counts = new Map([...item.class.refused, ["memory", memory], ["cpus", cpus], ["vm-policy", others]] as [string, number][]);
+  const counts = new Map([...item.class.refused, ["memory", memory], ["cpus", cpus], ["pinning", pinning], ["vm-policy", others]] as [
+    string,
+    number,
+  ][]);
   const refused: Record<string, number> = {};
   for (const { code } of FILTERS) if ((counts.get(code) ?? 0) > 0) refused[code] = counts.get(code)!;
   return refused;

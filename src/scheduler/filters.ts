@@ -28,6 +28,7 @@ export interface Filter {
 const CHECK_KEYS: Partial<Record<string, (context: FilterContext, vm: Vm) => string>> = {
   "requested-node": (_context, vm) => vm.desired.nodeId ?? "",
   architecture: (_context, vm) => vm.definition.arch,
+  cpu: (_context, vm) => JSON.stringify(vm.definition.cpu ?? null),
   bridge: (_context, vm) => vm.definition.nics.map((nic) => nic.bridge).join(","),
   pool: (_context, vm) => poolsOf(vm.definition).join(","),
   partition: (_context, vm) => vm.definition.partition ?? "",

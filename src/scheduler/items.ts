@@ -2,14 +2,17 @@
 import { checkRank } from "../model/expression/check.ts";
 import { nodeValue, rankOf } from "../model/expression/evaluate.ts";
 import type { Value } from "../model/expression/evaluate.ts";
+import { fits } from "../model/capacity.ts";
 import { hash32 } from "../model/hash.ts";
+import { chooseCpus, isPinned, numaMemoryOf, pinnedOn } from "../model/pinning.ts";
+import type { Pinned } from "../model/pinning.ts";
 import { agrees, isMust, nodesOfOthers } from "../model/policy.ts";
 import type { Whereabouts } from "../model/policy.ts";
 import type { Settings } from "../model/settings.ts";
 import type { View } from "../model/view.ts";
 import { DEFAULT_VDC } from "../model/vm.ts";
 import type { Vm } from "../model/vm.ts";
-import { CPUS, LIMIT_CPUS, LIMIT_MEMORY, USED_CPUS, USED_MEMORY, WIDTH } from "./arena.ts";
+import { CPUS, LIMIT_CPUS, LIMIT_MEMORY, USED_CPUS, USED_MEMORY, WIDTH, shared } from "./arena.ts";
 import type { Arena } from "./arena.ts";
 import { classKey, groupsOf, refuseFixed, tierOf } from "./filters.ts";
 import type { FilterContext, OthersOf } from "./filters.ts";
@@ -42,16 +45,21 @@ export interface Item {
   readonly rank: number;
   /** What changes with where other VMs are; null for a VM without policies between VMs. */
   readonly overlay: ((where: Whereabouts) => Overlay) | null;
+  /** CPUs of its own that the VM would get on a node now, null for none (SCH-4); null for a VM that does not ask. */
+  readonly pinning: ((i: number) => Pinned | null) | null;
   /** The VM's own score from its rank expression (SCH-9); null for the plan's. */
   readonly score: Scorer | null;
 }
 
 /** By node, as long as no other member moves. */
 export interface Overlay {
-  /** 1 where a must policy with another VM refuses. */
+  /** 0 where nothing refuses. */
   readonly blocked: Uint8Array;
   readonly tiers: Float64Array;
 }
+
+export const BLOCKED_BY_POLICY = 1;
+export const BLOCKED_BY_PINNING = 2;
 
 /** The class of each VM, made once per distinct key: O(classes × nodes × filters). */
 export function classesFor(context: FilterContext, arena: Arena): (vm: Vm) => RequestClass {
@@ -88,10 +96,25 @@ export function rowsOf(view: View, ids: readonly string[]): (Vm | null)[] {
   return ids.map((id) => view.vms.get(id) ?? null);
 }
 
-/** For VMs with policies between VMs. */
-export function overlayFor(context: FilterContext, arena: Arena, vm: Vm, own: RequestClass): Item["overlay"] {
+/** The CPUs that a VM which asks for its own would get on a node, beside those of the view and of the plan so far. */
+export function pinningFor(context: FilterContext, arena: Arena, vm: Vm): Item["pinning"] {
+  if (!isPinned(vm)) return null;
+  return (i) => {
+    const node = arena.nodes[i]!;
+    const held: Pinned[] = pinnedOn(context.view, vm, node.id, context.inFlight);
+    for (const here of arena.pinned.values()) if (here.node === i) held.push(here);
+    const cpus = chooseCpus(node, vm, held);
+    const at = i * WIDTH;
+    const limit = arena.cells[at + LIMIT_CPUS]! - shared(arena, vm.definition.cpus);
+    return cpus === null || !fits(arena.cells[at + USED_CPUS]!, vm.definition.cpus, limit) ? null : { cpus, memoryMib: numaMemoryOf(vm) };
+  };
+}
+
+/** For VMs with policies between VMs, and those that ask for CPUs of their own. */
+export function overlayFor(context: FilterContext, arena: Arena, vm: Vm, own: RequestClass, pinning: Item["pinning"]): Item["overlay"] {
   const groups = groupsOf(context, vm);
-  if (groups.length === 0) return null;
+  if (groups.length === 0 && pinning === null) return null;
+  const needed = context.pinning !== "preferred";
   return (where) => {
     const others = new Map(groups.map((policy) => [policy, nodesOfOthers(context.view, policy, vm, where)]));
     const at: OthersOf = (policy) => others.get(policy) ?? NOWHERE;
@@ -99,12 +122,18 @@ export function overlayFor(context: FilterContext, arena: Arena, vm: Vm, own: Re
     const tiers = new Float64Array(arena.nodes.length);
     for (const i of own.eligible) {
       const node = arena.nodes[i]!;
-      blocked[i] = groups.some((policy) => isMust(policy) && !agrees(context.view, policy, node, at(policy))) ? 1 : 0;
+      blocked[i] = groups.some((policy) => isMust(policy) && !agrees(context.view, policy, node, at(policy))) ? BLOCKED_BY_POLICY : 0;
       tiers[i] = tierOf(context, vm, node, at);
+      if (pinning === null || pinning(i) !== null) continue;
+      if (needed) blocked[i] = BLOCKED_BY_PINNING;
+      else tiers[i]! += WITHOUT_CPUS;
     }
     return { blocked, tiers };
   };
 }
+
+/** Above all preferences by policy: HA recovery takes a node without CPUs to give only where none else is left. */
+const WITHOUT_CPUS = 2 ** 45;
 
 const NOWHERE: ReadonlySet<string> = new Set();
 

@@ -54,7 +54,7 @@ function pickBy(arena: Arena, item: Item, score: Scorer): number {
   let bestTier = 0;
   for (let k = 0; k < eligible.length; k++) {
     const i = eligible[k]!;
-    if (!roomFor(arena, i, memory, cpus) || overlay?.blocked[i] === 1) continue;
+    if (!roomFor(arena, i, memory, cpus) || (overlay !== null && overlay.blocked[i] !== 0)) continue;
     const tier = tiers === null ? 0 : tiers[i]!;
     if (best !== -1 && tier > bestTier) continue;
     const mine = score(arena, i, memory, cpus);
@@ -79,7 +79,7 @@ export function first(arena: Arena, item: Item, score: Scorer, count: number): R
   const tiers = overlay?.tiers ?? item.class.tiers;
   const top: Ranked[] = [];
   for (const i of item.class.eligible) {
-    if (!roomFor(arena, i, item.memory, item.cpus) || overlay?.blocked[i] === 1) continue;
+    if (!roomFor(arena, i, item.memory, item.cpus) || (overlay !== null && overlay.blocked[i] !== 0)) continue;
     const mine: Ranked = { node: i, tier: tiers === null ? 0 : tiers[i]!, score: score(arena, i, item.memory, item.cpus) };
     let at = top.length;
     while (at > 0 && comesBefore(arena, item, mine, top[at - 1]!)) at--;

@@ -12,16 +12,16 @@ import type { Arena } from "./arena.ts";
 import { compareValues, greedy, lift, placedIn, valueOf } from "./attempt.ts";
 import type { Attempt } from "./attempt.ts";
 import { reachesBound } from "./bound.ts";
-import { certify } from "./certify.ts";
+import { certify, playback } from "./certify.ts";
 import { fewest } from "./fewest.ts";
 import type { FilterContext } from "./filters.ts";
-import { classesFor, haOrder, overlayFor, ownScorers, ranksByPriority, rowsOf, scorerOf, tieOf } from "./items.ts";
+import { classesFor, haOrder, overlayFor, ownScorers, pinningFor, ranksByPriority, rowsOf, scorerOf, tieOf } from "./items.ts";
 import type { Item } from "./items.ts";
 import { reasonsFor } from "./reasons.ts";
 import { DEFAULT_REPACK_STEPS, repack } from "./repack.ts";
 import type { Scorer } from "./scorers.ts";
 import { DEFAULT_SEARCH_STEPS, search } from "./search.ts";
-import type { Plan, PlanMethod, PlanRejection, PlanRequest, Scoring } from "./types.ts";
+import type { Plan, PlanMethod, PlanRejection, PlanRequest, PlannedPlacement, Scoring } from "./types.ts";
 
 /**
  * Plans the request on the view. `seed` decides ties only; the request's id is a good one. `usage`, if the caller keeps
@@ -31,9 +31,11 @@ export function plan(view: View, request: PlanRequest, seed: string, usage?: Usa
   const solved = solve(view, request, seed, usage);
   const { context, arena, items, score, scoring, refused, outcome } = solved;
   const chosen = outcome.attempt;
-  const placements = chosen.order
-    .filter((k) => chosen.node[k] !== -1)
-    .map((k) => ({ vmId: items[k]!.vm.id, nodeId: arena.nodes[chosen.node[k]!]!.id }));
+  const placements: PlannedPlacement[] = [];
+  playback(arena, items, chosen, request.kind, (position, item) => {
+    const i = chosen.node[chosen.order[position]!]!;
+    if (i !== -1) placements.push({ vmId: item.vm.id, nodeId: arena.nodes[i]!.id, ...cpusFor(item, i) });
+  });
   const reasons = reasonsFor(context, arena, items, chosen);
   const rejections: PlanRejection[] = [];
   for (const id of new Set(request.vms)) {
@@ -60,6 +62,15 @@ export function plan(view: View, request: PlanRequest, seed: string, usage?: Usa
   };
 }
 
+/** CPUs of its own for a VM that asks, or, for HA to tell, that there are none (SCH-4). */
+function cpusFor({ pinning, vm }: Item, i: number): Pick<PlannedPlacement, "cpus" | "unpinned"> {
+  if (pinning === null) return {};
+  const own = pinning(i);
+  return own === null
+    ? { unpinned: `no node left had ${vm.definition.cpus} CPUs to be this VM's alone, so its recovery went without` }
+    : { cpus: [...own.cpus] };
+}
+
 /** Everything a plan was made from; explanations are read off it. */
 export interface Solved {
   readonly context: FilterContext;
@@ -76,7 +87,8 @@ export interface Solved {
 export function solve(view: View, request: PlanRequest, seed: string, usage: Usage = usageOf(view)): Solved {
   const settings = settingsOf(view);
   const scoring = request.scoring ?? settings["scheduler.scoring"];
-  const context: FilterContext = { view, settings, request, usage, inFlight: request.inFlight };
+  const pinning = request.kind === "recover" ? ("preferred" as const) : ("needed" as const);
+  const context: FilterContext = { view, settings, request, usage, inFlight: request.inFlight, pinning };
   const arena = arenaOf(view, { usage, inFlight: request.inFlight });
   const { vms, refused } = admit(view, request);
   const items = itemsOf(context, arena, vms, seed);
@@ -126,6 +138,7 @@ function itemsOf(context: FilterContext, arena: Arena, vms: readonly Vm[], seed:
   const sizes = new Map<string, number>();
   return vms.map((vm) => {
     const own = classOf(vm);
+    const pinning = pinningFor(context, arena, vm);
     return {
       vm,
       memory: vm.definition.memoryMib,
@@ -134,7 +147,8 @@ function itemsOf(context: FilterContext, arena: Arena, vms: readonly Vm[], seed:
       class: own,
       size: numberOf(sizes, `${own.id} ${vm.definition.memoryMib} ${vm.definition.cpus}`),
       rank: recovery ? (rank.get(vm.definition.ha.priority) ?? 0) : 0,
-      overlay: overlayFor(context, arena, vm, own),
+      overlay: overlayFor(context, arena, vm, own, pinning),
+      pinning,
       score: scorerFor(vm),
     };
   });
@@ -215,7 +229,14 @@ function placeMost(arena: Arena, items: readonly Item[], score: Scorer, request:
 function improved(arena: Arena, items: readonly Item[], attempt: Attempt, request: PlanRequest): Attempt {
   if (holdsRoom(arena, items, request)) return attempt;
   const node = repack(arena, items, attempt.node, request.searchSteps ?? DEFAULT_REPACK_STEPS);
-  return { order: compactOrder(items), node, scorers: [], value: valueOf(items, node) };
+  // What hangs on other VMs stays where it is and in its order.
+  const bound = attempt.order.filter((k) => items[k]!.overlay !== null);
+  return {
+    order: [...bound, ...compactOrder(items).filter((k) => items[k]!.overlay === null)],
+    node,
+    scorers: [],
+    value: valueOf(items, node),
+  };
 }
 
 /** True if a VM of the request holds room that another could have, were the order of moves the search's to choose. */

@@ -1,6 +1,7 @@
 /** Why VMs stay pending (SCH-14): the whole chain asked on every node, as it is once the plan's placements are made. */
 import { fits, nodeUsage, usageOf } from "../model/capacity.ts";
 import type { Reservation } from "../model/capacity.ts";
+import type { Pinned } from "../model/pinning.ts";
 import type { Node } from "../model/node.ts";
 import type { Refusal } from "../model/placement.ts";
 import { policiesOf } from "../model/policy.ts";
@@ -33,7 +34,7 @@ export function reasonsFor(context: FilterContext, arena: Arena, items: readonly
   for (const [k, item] of items.entries()) {
     if (attempt.node[k] !== -1) continue;
     // A VM that has a claim is left out of its own node's sums, and policies speak for single VMs: no answer is shared.
-    if (item.vm.claim === null && policiesOf(context.view, item.vm.id).length === 0) {
+    if (item.vm.claim === null && policiesOf(context.view, item.vm.id).length === 0 && item.pinning === null) {
       reasons.set(item.vm.id, many.reasonsOf(item));
       continue;
     }
@@ -159,9 +160,11 @@ export function promisedBy(context: FilterContext, arena: Arena, item: Item): Ma
   for (const [i, node] of arena.nodes.entries()) {
     const counted = nodeUsage(usage, node.id);
     const lifted = own?.nodeId === node.id;
+    const pinned: Pinned[] = [...(context.inFlight?.get(node.id)?.pinned ?? [])];
+    for (const here of arena.pinned.values()) if (here.node === i) pinned.push(here);
     const memoryMib = arena.cells[i * WIDTH + USED_MEMORY]! - counted.memoryMib + (lifted ? item.memory : 0);
     const cpus = arena.cells[i * WIDTH + USED_CPUS]! - counted.cpus + (lifted ? item.cpus : 0);
-    if (memoryMib !== 0 || cpus !== 0) sums.set(node.id, { memoryMib, cpus });
+    if (memoryMib !== 0 || cpus !== 0) sums.set(node.id, { memoryMib, cpus, pinned });
   }
   return sums;
 }

@@ -30,7 +30,9 @@ export function certificateOf(plan: Plan, request: PlanRequest): Certificate {
     mode: request.mode,
     scoring: request.scoring,
     vms: [...request.vms],
-    inFlight: [...(request.inFlight ?? [])].map(([nodeId, { memoryMib, cpus }]) => [nodeId, memoryMib, cpus] as const),
+    inFlight: [...(request.inFlight ?? [])].map(([nodeId, { memoryMib, cpus, pinned }]) =>
+      (pinned ?? []).length === 0 ? ([nodeId, memoryMib, cpus] as const) : ([nodeId, memoryMib, cpus, pinned] as const),
+    ),
     method: plan.method,
     proven: plan.proven,
     placed: certificate.placed,

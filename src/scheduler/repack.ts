@@ -5,7 +5,7 @@
  * An exchange is taken if it raises a sum of squares of what is free (see `TILTS`), so room moves from fuller nodes to
  * emptier ones, and both resources to the same node. Deterministic; the budget counts comparisons.
  */
-import { LIMIT_CPUS, LIMIT_MEMORY, column, freeRoom } from "./arena.ts";
+import { LIMIT_CPUS, LIMIT_MEMORY, column, freeRoom, shared } from "./arena.ts";
 import type { Arena } from "./arena.ts";
 import type { Item } from "./items.ts";
 
@@ -63,7 +63,9 @@ class Repack {
     const limited = limitCpus.some((limit) => limit !== Number.POSITIVE_INFINITY);
     const free = freeRoom(arena);
     this.memory = Float64Array.from(items, (item) => item.memory);
-    this.cpus = Float64Array.from(items, (item) => (limited ? item.cpus : 0));
+    this.cpus = Float64Array.from(items, (item) =>
+      limited ? item.cpus - (item.pinning === null ? 0 : Math.min(0, shared(arena, -item.cpus))) : 0,
+    );
     this.freeMemory = free.memory;
     this.freeCpus = limited ? free.cpus : new Float64Array(nodes);
     this.memoryUnit = nodes / Math.max(1, sum(column(arena, LIMIT_MEMORY)));

@@ -56,6 +56,7 @@ function speed(): void {
         tie: random.below(2 ** 32),
         rank: 0,
         overlay: null,
+        pinning: null,
         score: null,
       }));
       const rate = (decisions: number, picker: (arena: ReturnType<typeof arenaOf>) => (item: Item) => number): string => {

@@ -46,7 +46,7 @@ for (const nodes of [193, 256, 1000]) {
     for (let step = 0; step < 6_000; step++) {
       // Bursts over few classes, then over more of them than there may be trees.
       const size = sizes[random.below(step % 2_000 < 1_000 ? 5 : sizes.length)]!;
-      const item: Item = { ...size, vm, tie: random.below(2 ** 32), rank: 0, overlay: null, score: null };
+      const item: Item = { ...size, vm, tie: random.below(2 ** 32), rank: 0, overlay: null, pinning: null, score: null };
       const score = [scoreStopped, scoreRunning][random.below(step < 3_000 ? 1 : 2)]!;
       // Another function with the same answers, so that neither the tree nor the loop written out for the formula is asked.
       const expected = pick(arena, item, (...args) => score(...args));

@@ -3,8 +3,9 @@ import { formatGeneration } from "../../base/units.ts";
 import { invalid, RoostError } from "../../base/errors.ts";
 import { legalActions } from "../../model/lifecycle.ts";
 import { newVm } from "../../model/new-vm.ts";
-import { checkPlacement } from "../../model/placement.ts";
+import { checkPlaced, checkPlacement } from "../../model/placement.ts";
 import type { Reservation } from "../../model/capacity.ts";
+import { numaMemoryOf } from "../../model/pinning.ts";
 import type { Claim, Vm } from "../../model/vm.ts";
 import type { VmCreate, VmDesire, VmPlace, VmRehome, VmReport, VmRetry } from "../commands.ts";
 import type { CommandResult } from "../outcome.ts";
@@ -113,13 +114,17 @@ export function place(tx: Transaction, command: VmPlace): CommandResult {
       refused.push({ vmId, code: "node-unknown", detail: "the node is gone" });
       continue;
     }
-    const refusal = checkPlacement(tx.state, vm, node, { usage: tx.state.usage, inFlight });
+    const refusal = checkPlaced(tx.state, vm, node, { cpus, unpinned }, { usage: tx.state.usage, inFlight });
     if (refusal !== null) {
       refused.push({ vmId, code: refusal.code, detail: refusal.detail });
       continue;
     }
     const held = inFlight.get(nodeId) ?? { memoryMib: 0, cpus: 0 };
-    inFlight.set(nodeId, { memoryMib: held.memoryMib + vm.definition.memoryMib, cpus: held.cpus + vm.definition.cpus });
+    inFlight.set(nodeId, {
+      memoryMib: held.memoryMib + vm.definition.memoryMib,
+      cpus: held.cpus + vm.definition.cpus,
+      pinned: [...(held.pinned ?? []), ...(cpus === undefined ? [] : [{ cpus, memoryMib: numaMemoryOf(vm) }])],
+    });
     touched.add(nodeId);
     placed.push(vmId);
     const next = vm.generation + 1;
