@@ -137,6 +137,7 @@ export function toNode(view: View, node: Node, usage: Usage, leaderId: string | 
     cpuFeatures: whole ? (info?.cpuFeatures ?? []) : [],
     values: info?.values ?? {},
     probeProblems: info?.probeProblems ?? [],
+    problems: info?.problems ?? [],
     ...(info?.freeMemoryMib === undefined ? {} : { freeMemoryMib: info.freeMemoryMib }),
     ...(info?.cpuUsedPercent === undefined ? {} : { cpuUsedPercent: info.cpuUsedPercent }),
     pinnedCpus: pinnedCpus(view, node.id),

@@ -79,9 +79,10 @@ export class Replica implements Store {
   readonly #session: string;
   readonly #claimFeed = new ClaimFeed();
   /** What other nodes are given, chunk by chunk. */
-  #frozen: { id: string; state: FrozenState } | null = null;
+  readonly #frozen = new Map<string, FrozenState>();
   /** Of the last checkpoint that was taken over; 0: none. */
   #installedIndex = 0;
+  #diskStuck = false;
   #state: State;
   #position: Position;
   #status: ConsensusStatus;
@@ -133,7 +134,7 @@ export class Replica implements Store {
     this.#post({ kind: "stop" });
     await stopped;
     this.halt();
-    await this.#thaw();
+    for (const id of this.#frozen.keys()) await this.#thaw(id);
     await this.#effects.db.sync(this.#position);
     await this.#effects.db.close();
   }
@@ -230,6 +231,11 @@ export class Replica implements Store {
     return this.#grantingMs;
   }
 
+  /** Writes of the Raft log do not end: this node neither leads nor votes until they do. */
+  get diskStuck(): boolean {
+    return this.#diskStuck;
+  }
+
   membership(): ConsensusStatus["membership"] {
     return this.#status.membership;
   }
@@ -304,6 +310,9 @@ export class Replica implements Store {
         this.#stopsAcking.get(message.id)?.(message.stopped);
         this.#stopsAcking.delete(message.id);
         return;
+      case "disk":
+        this.#diskStuck = message.stuck;
+        return this.#notify([], new Set());
       case "need-checkpoint":
         void this.#makeCheckpoint().catch((thrown: unknown) => this.#effects.fatal(thrown));
         return;
@@ -311,7 +320,7 @@ export class Replica implements Store {
         void this.#readCheckpoint(message.readId, message.id, message.chunk);
         return;
       case "release-checkpoint":
-        if (this.#frozen?.id === message.id) void this.#thaw().catch((thrown: unknown) => this.#effects.fatal(thrown));
+        void this.#thaw(message.id).catch((thrown: unknown) => this.#effects.fatal(thrown));
         return;
       case "need-durable":
         void this.#sendDurable().catch((thrown: unknown) => this.#effects.fatal(thrown));
@@ -394,21 +403,22 @@ export class Replica implements Store {
     this.#notify([], new Set([...state.nodes.keys(), ...state.vms.keys()]));
   }
 
-  /** Freezes the state as it is now, in place of what was frozen before: only one moment's rows are held beside today's. */
+  /** Freezes the state as it is now; the consensus thread says when it is not needed any more. */
   async #makeCheckpoint(): Promise<void> {
-    await this.#thaw();
     const state = await this.#effects.db.freeze();
     const { index, term, membership } = state.position;
-    this.#frozen = { id: this.#effects.newId(), state };
-    this.#post({ kind: "checkpoint", id: this.#frozen.id, index, term, membership });
+    const id = this.#effects.newId();
+    this.#frozen.set(id, state);
+    this.#post({ kind: "checkpoint", id, index, term, membership });
   }
 
   async #readCheckpoint(readId: number, id: string, number: number): Promise<void> {
     let chunk: CheckpointChunk | null = null;
     let error: string | null = null;
     try {
-      if (this.#frozen?.id !== id) error = "the checkpoint is not held any more";
-      else chunk = await this.#frozen.state.chunk(number);
+      const state = this.#frozen.get(id);
+      if (state === undefined) error = "the checkpoint is not held any more";
+      else chunk = await state.chunk(number);
     } catch (thrown) {
       const fault = asRoostError(thrown);
       error = fault.message;
@@ -421,10 +431,10 @@ export class Replica implements Store {
     );
   }
 
-  async #thaw(): Promise<void> {
-    const frozen = this.#frozen;
-    this.#frozen = null;
-    await frozen?.state.close();
+  async #thaw(id: string): Promise<void> {
+    const state = this.#frozen.get(id);
+    this.#frozen.delete(id);
+    await state?.close();
   }
 
   async #sendDurable(): Promise<void> {

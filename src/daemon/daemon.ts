@@ -165,7 +165,10 @@ export async function startDaemon(config: NodeConfig, identity: Identity, effect
           await clean(vm, pools.byName, { signal });
         },
       },
-      nodeInfo: () => nodeInfo({ config, driver, pools, probes, load, bootId, guardian: async () => (await keeper.list()).guardian }),
+      nodeInfo: async () => ({
+        ...(await nodeInfo({ config, driver, pools, probes, load, bootId, guardian: async () => (await keeper.list()).guardian })),
+        ...(replica.diskStuck ? { problems: ["disk stuck"] } : {}),
+      }),
       serialLogPath: (vm) => join(serialFolder, `${vm.definition.name}.log`),
       clock,
       log,
@@ -181,6 +184,14 @@ export async function startDaemon(config: NodeConfig, identity: Identity, effect
   const notReported = (thrown: unknown): void => log.warn("could not report the node's pools", { reason: asRoostError(thrown).message });
   const unwatchPools = replica.subscribe(({ events }) => {
     if (events.some((event) => event.kind === "pool.created" || event.kind === "pool.deleted")) void reportPools().catch(notReported);
+  });
+
+  // Others can write that down while this node's own disk cannot.
+  let diskStuck = false;
+  const unwatchDisk = replica.subscribe(() => {
+    if (diskStuck === replica.diskStuck) return;
+    diskStuck = replica.diskStuck;
+    agent.reportInfo().catch((thrown: unknown) => log.warn("could not report the node's disk", { reason: asRoostError(thrown).message }));
   });
 
   // What only the leader does.
@@ -218,6 +229,7 @@ export async function startDaemon(config: NodeConfig, identity: Identity, effect
       log.info("stopping; VMs keep running");
       unwatchPools();
       probes.stop();
+      unwatchDisk();
       stopLeading();
       supervisor.stop();
       await agent.stop();

@@ -948,6 +948,11 @@ const json: unknown = {
          "type": "string",
          "id": 34
         },
+        "problems": {
+         "rule": "repeated",
+         "type": "string",
+         "id": 60
+        },
         "freeMemoryMib": {
          "type": "int64",
          "id": 35,

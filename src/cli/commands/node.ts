@@ -29,7 +29,7 @@ function paintState(io: Io, state: string): string {
 function columns(io: Io): Column<Node__Output>[] {
   return [
     { header: "NAME", cell: (node) => node.name },
-    { header: "STATE", cell: (node) => paintState(io, node.state) },
+    { header: "STATE", cell: (node) => [paintState(io, node.state), ...node.problems.map((text) => paint(io, "red", text))].join(", ") },
     { header: "ROLE", cell: (node) => (node.leader ? "leader" : node.role) },
     { header: "VMS", cell: (node) => String(node.vms), right: true },
     { header: "CPUS", cell: (node) => `${node.cpusUsed}/${node.cpus}`, right: true },
@@ -124,6 +124,7 @@ function show(io: Io, node: Node__Output): void {
       ["Bridges", node.bridges.join(", ")],
     ]),
   );
+  for (const problem of node.problems) io.out(`${paint(io, "red", `Problem: ${problem}`)}\n`);
   for (const problem of node.probeProblems) io.out(`${paint(io, "yellow", `Probe ${problem}`)}\n`);
   for (const pool of node.pools) {
     const size = pool.available

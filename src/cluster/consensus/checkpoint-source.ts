@@ -11,6 +11,8 @@ import type { FromConsensus, ToConsensus } from "./protocol.ts";
 
 /** A checkpoint that nobody has asked for a chunk of for this long is not begun with again: a fresh one saves the log behind it. */
 const FRESH_MS = 30_000;
+/** Held at once: a newcomer needs one with itself in it, and must not break off what is on its way to another. Each holds disk space. */
+const HELD_MAX = 2;
 /** The main thread may stand still for seconds; longer than this it does not live. */
 const READ_LIMIT_MS = 30_000;
 
@@ -40,7 +42,8 @@ export interface SourceEffects {
 export class CheckpointSource {
   readonly #effects: SourceEffects;
   readonly #reads = new Map<number, Read>();
-  #held: Held | null = null;
+  /** The newest first. */
+  #held: Held[] = [];
   #asked = false;
   #next = 0;
 
@@ -50,22 +53,22 @@ export class CheckpointSource {
 
   /** One that begins at `minIndex` or later; null while it is being made: ask again. */
   newest(minIndex: number): HeldCheckpoint | null {
-    const held = this.#held;
-    if (held !== null && held.index >= minIndex && this.#effects.clock.monotonicMs() - held.usedMs < FRESH_MS) return held;
+    const held = this.#held.find((one) => one.index >= minIndex && this.#isFresh(one));
+    if (held !== undefined) return held;
     this.#ask();
     return null;
   }
 
   /** Index that the log must reach back to so that whoever is being given this can go on from there; null: none. */
   heldIndex(): number | null {
-    const held = this.#held;
-    return held !== null && this.#effects.clock.monotonicMs() - held.usedMs < FRESH_MS ? held.index : null;
+    const fresh = this.#held.filter((one) => this.#isFresh(one));
+    return fresh.length === 0 ? null : Math.min(...fresh.map((one) => one.index));
   }
 
   /** @throws RoostError `not-found` if it is not held any more, `unavailable` if the main thread does not answer. */
   read(id: string, chunk: number): Promise<CheckpointChunk | null> {
-    const held = this.#held;
-    if (held === null || held.id !== id)
+    const held = this.#held.find((one) => one.id === id);
+    if (held === undefined)
       return Promise.reject(new RoostError({ kind: "not-found", what: "checkpoint", name: id }, "ask for a fresh one"));
     held.usedMs = this.#effects.clock.monotonicMs();
     const readId = ++this.#next;
@@ -81,10 +84,11 @@ export class CheckpointSource {
 
   // ---- The main thread's answers ---------------------------------------------------------------------------------
 
-  /** It holds one at a time: transfers of an older one break off, and begin again with this. */
   made(checkpoint: HeldCheckpoint): void {
     this.#asked = false;
-    this.#held = { ...checkpoint, usedMs: this.#effects.clock.monotonicMs() };
+    const { index, term, membership, id } = checkpoint;
+    this.#held.unshift({ id, index, term, membership, usedMs: this.#effects.clock.monotonicMs() });
+    for (const { id: oldest } of this.#held.splice(HELD_MAX)) this.#release(oldest);
   }
 
   chunkRead(message: ToConsensus & { kind: "checkpoint-chunk" }): void {
@@ -98,9 +102,16 @@ export class CheckpointSource {
 
   /** Lets the main thread's disk space go once nobody comes for it any more. */
   tick(): void {
-    if (this.#held === null || this.heldIndex() !== null || this.#asked) return;
-    this.#effects.post({ kind: "release-checkpoint", id: this.#held.id });
-    this.#held = null;
+    for (const held of this.#held.filter((one) => !this.#isFresh(one))) this.#release(held.id);
+    this.#held = this.#held.filter((one) => this.#isFresh(one));
+  }
+
+  #isFresh(held: Held): boolean {
+    return this.#effects.clock.monotonicMs() - held.usedMs < FRESH_MS;
+  }
+
+  #release(id: string): void {
+    this.#effects.post({ kind: "release-checkpoint", id });
   }
 
   #ask(): void {

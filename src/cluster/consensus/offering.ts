@@ -2,7 +2,7 @@
  * A checkpoint's way out: the leader's core offers it to a peer, or a node asks for one by itself, and comes for its chunks.
  * Only so many at once and so fast that appends and heartbeats go on; the core is told how it ended, as etcd's is.
  */
-import { RoostError } from "../../base/errors.ts";
+import { asRoostError, RoostError } from "../../base/errors.ts";
 import type { Logger } from "../../base/log.ts";
 import type { Clock } from "../../base/clock.ts";
 import type { CheckpointRequest, WireChunk } from "../../raft/transport/links.ts";
@@ -90,12 +90,14 @@ export class Offering {
       }
       if (transfer !== undefined) transfer.whole = true;
       log.info("checkpoint sent", { peer: peerId, checkpoint: id });
+      if (transfer !== undefined) transfer.lastMs = this.#nowMs();
+    } catch (thrown) {
+      // It cannot come back for the rest of that one.
+      if (transfer !== undefined) transfer.lastMs = asRoostError(thrown).fault.kind === "not-found" ? -Infinity : this.#nowMs();
+      throw thrown;
     } finally {
       this.#serving--;
-      if (transfer !== undefined) {
-        transfer.serving--;
-        transfer.lastMs = this.#nowMs();
-      }
+      if (transfer !== undefined) transfer.serving--;
     }
   }
 

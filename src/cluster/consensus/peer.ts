@@ -14,6 +14,7 @@ import type { Position } from "../../state/state.ts";
 import type { Applying } from "./applying.ts";
 import { Asking } from "./asking.ts";
 import type { CheckpointSource } from "./checkpoint-source.ts";
+import { DiskWatch } from "./disk-watch.ts";
 import { Lifetime } from "./effects.ts";
 import { Feeds } from "./feeds.ts";
 import type { Fetching } from "./fetching.ts";
@@ -84,6 +85,10 @@ export class RaftPeer {
   /** While it leads: when each peer last said something, monotonic ms; of one term. */
   readonly #heardMs = new Map<number, number>();
   #heardTerm = 0;
+  readonly #disk: DiskWatch;
+  #diskStuck = false;
+  /** Neither hears nor says anything. */
+  #silent = false;
 
   /** @param position where the state is; the log holds what comes after, or begins there. */
   constructor(config: ConsensusConfig, position: Position, effects: PeerEffects) {
@@ -130,8 +135,10 @@ export class RaftPeer {
       // Writes under way when the log closes are refused: nobody waits for them any more.
       if (!over()) effects.fatal(thrown);
     };
+    this.#disk = new DiskWatch(() => clock.monotonicMs(), config.electionTicks * config.tickMs);
     this.#writing = new Writing({
       raftLog,
+      disk: this.#disk,
       install: async (checkpoint) => {
         log.info("installing a checkpoint", { index: checkpoint.index });
         await applying.install(checkpoint);
@@ -178,7 +185,7 @@ export class RaftPeer {
 
   start(): void {
     this.#lifetime.every(this.#config.tickMs, () => {
-      this.#node.tick();
+      this.#tick();
       this.#rounds.tick(this.#effects.clock.monotonicMs());
       this.#asking.look(this.lead);
       this.pump();
@@ -196,6 +203,26 @@ export class RaftPeer {
 
   stop(): void {
     this.#lifetime.end();
+  }
+
+  #tick(): void {
+    const { applying, log, post } = this.#effects;
+    const disk = this.#disk;
+    if (disk.stuck !== this.#diskStuck) {
+      this.#diskStuck = disk.stuck;
+      const text = disk.stuck ? "the disk of the Raft log does not answer" : "the disk of the Raft log answers again";
+      log.warn(text, { path: this.#config.logPath, waitedMs: Math.round(disk.waitedMs) });
+      post({ kind: "disk", stuck: disk.stuck });
+    }
+    const alone = applying.membership.voters.length === 1;
+    const step = disk.step(this.leadingTerm !== 0 && !alone);
+    if (step === "hand-over" && this.#node.status().transferee === NONE) this.transferLeadership(null);
+    // Deaf and dumb, it is to the others as if it were dead, and finds out by CheckQuorum that it leads nobody.
+    this.#silent = step === "silence";
+    // As a follower it must not campaign: it could win without its own vote, and lead without a disk.
+    if (step !== "wait" || alone) this.#node.tick();
+    // They waited for a disk that somebody else's takes the place of.
+    if (this.leadingTerm === 0) for (const data of this.#held.splice(0)) this.#node.proposeAll(data);
   }
 
   /** Takes work from the core until it has none. */
@@ -260,6 +287,9 @@ export class RaftPeer {
   /** @throws RoostError `damaged` on rubbish. */
   step(from: Peer, message: Message): void {
     if (this.#lifetime.over) return;
+    if (this.#silent || (message.type === "append" && this.#writing.full)) return;
+    // Who cannot write a vote cannot take the leadership over.
+    if (message.type === "timeout-now" && this.#disk.stuck) return;
     const refusal = refusalOf(from, message);
     if (refusal !== null) return this.#effects.log.warn(refusal, { from: from.nodeId, claimed: message.from });
     if (message.type === "append" || message.type === "heartbeat" || message.type === "checkpoint") this.#effects.status.leaderHeard();
@@ -312,6 +342,7 @@ export class RaftPeer {
 
   /** HA-2: a leader that has applied the first entry of its own term and has no transfer pending. */
   mayAcknowledge(): boolean {
+    if (this.#disk.stuck) return false;
     return this.leadingTerm !== 0 && this.#effects.applying.appliedTerm === this.leadingTerm && this.#node.status().transferee === NONE;
   }
 
@@ -354,7 +385,7 @@ export class RaftPeer {
       this.#handingOut.add(message);
     } else if (message.to === this.#config.peerId) {
       this.#node.step(message);
-    } else {
+    } else if (!this.#silent) {
       const lane: Lane = BEAT_LANE.has(message.type) ? "beat" : "log";
       const sent = this.#effects.send(message.to, lane, { kind: "raft", message });
       if (message.type === "checkpoint") this.#offering.offered(message.to, sent);

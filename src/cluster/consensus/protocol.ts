@@ -112,6 +112,8 @@ export type FromConsensus =
   | { kind: "heard"; leaderHeardMs: number | null; peers: PeersHeard | null }
   | { kind: "beats"; term: number; grantingMs: number; beats: NodeBeat[] }
   | { kind: "acking-stopped"; id: number; stopped: AckingStopped }
+  /** Writes of the log take longer than an election time, or no longer do. */
+  | { kind: "disk"; stuck: boolean }
   | { kind: "need-checkpoint" }
   | { kind: "read-checkpoint"; readId: number; id: string; chunk: number }
   | { kind: "release-checkpoint"; id: string }

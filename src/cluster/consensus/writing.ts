@@ -4,9 +4,17 @@
  */
 import { type Checkpoint, type Message, NONE } from "../../raft/core/types.ts";
 import type { LevelLog } from "../../raft/storage/level.ts";
+import type { DiskWatch } from "./disk-watch.ts";
+
+/**
+ * Writes that may be under way or wait; past it a peer takes no more appends from its leader, which sends them again. Without it
+ * a follower whose disk hangs would keep whatever its leader tries: one append a heartbeat.
+ */
+const WRITES_MAX = 1_000;
 
 export interface WritingEffects {
   raftLog: Pick<LevelLog, "append">;
+  disk: DiskWatch;
   /** Resolves when the state is the checkpoint's. */
   install: (checkpoint: Checkpoint) => Promise<void>;
   /** The write is durable: what it promises may leave. */
@@ -36,8 +44,12 @@ export class Writing {
     if (!this.#running) void this.#run();
   }
 
+  get full(): boolean {
+    return this.#queue.length + this.#effects.disk.underWay >= WRITES_MAX;
+  }
+
   async #run(): Promise<void> {
-    const { raftLog, install, written, failed, over } = this.#effects;
+    const { raftLog, disk, install, written, failed, over } = this.#effects;
     this.#running = true;
     try {
       for (let next = this.#queue.shift(); next !== undefined && !over(); next = this.#queue.shift()) {
@@ -47,7 +59,9 @@ export class Writing {
         const hardState = term === 0 && vote === NONE && commit === 0 ? null : { term, vote, commit };
         const mustSync = sync || checkpoint !== null;
         if (mustSync) this.#underWay += 1;
+        disk.begun();
         raftLog.append({ entries, hardState, checkpoint }, mustSync).then(() => {
+          disk.ended();
           if (mustSync) this.#underWay -= 1;
           written(message.responses);
         }, failed);

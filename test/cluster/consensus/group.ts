@@ -46,8 +46,10 @@ export class GroupPeer {
   installs = 0;
   /** A main thread that hands back nothing: batches wait until it is released. */
   stalled: (() => void)[] | null = null;
+  /** The disk's writes end when this does; null: at once. */
+  diskStuck: Promise<void> | null = null;
   readonly inbox = new MemoryInbox();
-  #frozen: { id: string; applied: string[] } | null = null;
+  readonly #frozen = new Map<string, string[]>();
   index = 1;
   term = 1;
   membership: Membership;
@@ -95,6 +97,13 @@ export class GroupPeer {
       beat: () => Promise.resolve({ bootId: "boot", nonce: nodeId, seq: ++this.#beats, claimRevision: 0 }),
       ack: async (ack) => void this.acks.push(ack),
     };
+    const append = this.log.append.bind(this.log);
+    // As a disk that does not answer: what was written is there, but nobody hears of it.
+    this.log.append = async (write, sync) => {
+      const written = append(write, sync);
+      await this.diskStuck;
+      await written;
+    };
     this.driver = new ConsensusDriver(config, {
       log: silentLogger,
       clock: systemClock,
@@ -137,8 +146,9 @@ export class GroupPeer {
     else if (message.kind === "install") this.#later(() => this.#install(message.path, message.index, message.term, message.membership));
     else if (message.kind === "need-durable") this.send({ kind: "durable", index: this.index, membership: this.membership });
     else if (message.kind === "need-checkpoint") {
-      this.#frozen = { id: `${this.peer.nodeId}-${this.index}`, applied: [...this.applied] };
-      this.send({ kind: "checkpoint", id: this.#frozen.id, index: this.index, term: this.term, membership: this.membership });
+      const id = `${this.peer.nodeId}-${this.index}`;
+      this.#frozen.set(id, [...this.applied]);
+      this.send({ kind: "checkpoint", id, index: this.index, term: this.term, membership: this.membership });
     } else if (message.kind === "read-checkpoint") this.#read(message.readId, message.id, message.chunk);
   }
 
@@ -166,11 +176,12 @@ export class GroupPeer {
 
   /** A chunk is a request id: one each, so that a transfer can be broken off between any two. */
   #read(readId: number, id: string, number: number): void {
-    if (this.#frozen?.id !== id) return this.send({ kind: "checkpoint-chunk", readId, chunk: null, error: "not held" });
-    const text = (at: number): Uint8Array<ArrayBuffer> => encoder.encode(this.#frozen?.applied[at] ?? "");
+    const applied = this.#frozen.get(id);
+    if (applied === undefined) return this.send({ kind: "checkpoint-chunk", readId, chunk: null, error: "not held" });
+    const text = (at: number): Uint8Array<ArrayBuffer> => encoder.encode(applied[at] ?? "");
     let crc = 0;
     for (let i = 0; i <= number; i++) crc = crc32(text(i), crc);
-    const chunk = number < this.#frozen.applied.length ? { bytes: text(number), crc } : null;
+    const chunk = number < applied.length ? { bytes: text(number), crc } : null;
     this.send({ kind: "checkpoint-chunk", readId, chunk, error: null });
   }
 

@@ -65,6 +65,10 @@ export interface Node {
    * Logical CPUs that belong to one VM alone.
    */
   'pinnedCpus'?: (number) | undefined;
+  /**
+   * What is wrong with the node itself, in a few words each.
+   */
+  'problems'?: (string)[] | undefined;
   '_freeMemoryMib'?: "freeMemoryMib" | undefined;
   '_cpuUsedPercent'?: "cpuUsedPercent" | undefined;
 }
@@ -131,6 +135,10 @@ export interface Node__Output {
    * Logical CPUs that belong to one VM alone.
    */
   'pinnedCpus': (number);
+  /**
+   * What is wrong with the node itself, in a few words each.
+   */
+  'problems': (string)[];
   '_freeMemoryMib'?: "freeMemoryMib" | undefined;
   '_cpuUsedPercent'?: "cpuUsedPercent" | undefined;
 }
