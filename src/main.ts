@@ -6,6 +6,13 @@ const handlers: Handlers = {
   join: async (token, options) => (await import("./daemon/up.ts")).joinWith(token, options),
   daemon: async (options) => (await import("./daemon/up.ts")).daemon(options),
   keeper: async (words) => (await import("./daemon/keeper.ts")).keeper(words),
+  recover: async (options) => (await import("./offline/recover.ts")).recover(options),
+  rejoin: async (options) => (await import("./offline/rejoin.ts")).rejoin(options),
+  restore: async ({ flags, ...options }) => {
+    const { resolveConfig } = await import("./base/config.ts");
+    const config = resolveConfig({ env: process.env, flags }).values;
+    return (await import("./offline/restore.ts")).restore({ ...options, config });
+  },
   schedulerPlan: async (files) => (await import("./offline/scheduler.ts")).schedulerPlan(files),
   schedulerExplain: async (files, question) => (await import("./offline/scheduler.ts")).schedulerExplain(files, question),
   schedulerReplay: async (files, options) => (await import("./offline/scheduler.ts")).schedulerReplay(files, options),

@@ -24,6 +24,7 @@ export const OPEN_METHOD = "/roost.v1.ClusterService/Join";
 const NODE_METHODS = new Set([
   "/roost.v1.ClusterService/ConfirmJoin",
   "/roost.v1.ClusterService/GetCluster",
+  "/roost.v1.ClusterService/InspectReplica",
   "/roost.v1.ClusterService/ListSettings",
   "/roost.v1.NodeService/ListNodes",
   "/roost.v1.NodeService/GetNode",

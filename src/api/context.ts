@@ -1,6 +1,7 @@
 /** What services get beside the request. Everything with an effect comes in here, so services run in tests without a network. */
 import { invalid, RoostError } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
+import type { FrozenTable } from "../cluster/digest.ts";
 import type { Store } from "../cluster/store.ts";
 import type { View } from "../model/view.ts";
 import type { Command } from "../state/commands.ts";
@@ -27,6 +28,12 @@ export interface ServerContext {
 }
 
 export interface Hooks {
+  /** Of the answering node's Raft log. */
+  lastEntry: () => Promise<{ lastIndex: number; lastTerm: number }>;
+  /** The cluster generation that left the answering node out; null if none did. */
+  leftOut: () => number | null;
+  /** All tables at one index; taken together with the view, nothing is applied between. */
+  freeze: () => FrozenTable[];
   /** Parks the claims of this node for `parkMs`, then stops the agent once the call is answered. Returns when parking is committed. */
   stopAgent: (request: { parkMs: number; actor: string }) => Promise<void>;
 }

@@ -20,6 +20,26 @@ export async function* changesOf(store: Store, id: string, signal: AbortSignal):
   }
 }
 
+/** The first answer that is not null, looked for at each change; null when the time is over or the signal is given. */
+export async function changesWhile<T>(
+  store: Store,
+  limits: { untilMs: number; nowMs: () => number; signal: AbortSignal },
+  look: (view: View) => T | null,
+): Promise<T | null> {
+  const over = AbortSignal.any([limits.signal, AbortSignal.timeout(Math.max(0, Math.round(limits.untilMs - limits.nowMs())))]);
+  const bell = new Bell(over);
+  const stop = store.subscribe(() => bell.ring());
+  try {
+    do {
+      const found = look(store.view());
+      if (found !== null) return found;
+    } while (await bell.rung());
+    return null;
+  } finally {
+    stop();
+  }
+}
+
 /** Events taken from the store at once: what a stream holds in memory for a slow reader. */
 const PAGE_EVENTS = 500;
 /** Without events a reader still learns after so many revisions how far it is. */

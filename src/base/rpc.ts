@@ -44,9 +44,9 @@ export type Response<S extends ServiceName, M extends MethodName<S>> = Parts<Def
 export type RequestOut<S extends ServiceName, M extends MethodName<S>> = Parts<Definition<S>[M]>["requestOut"];
 export type ResponseOut<S extends ServiceName, M extends MethodName<S>> = Parts<Definition<S>[M]>["responseOut"];
 
-/** By convention of the protos, exactly the methods that are called Watch… stream their answers. */
-export type StreamMethod<S extends ServiceName> = Extract<MethodName<S>, `Watch${string}`>;
-export type UnaryMethod<S extends ServiceName> = Exclude<MethodName<S>, `Watch${string}`>;
+/** By convention of the protos, exactly the methods that are called Watch… or Backup… stream their answers. */
+export type StreamMethod<S extends ServiceName> = Extract<MethodName<S>, `Watch${string}` | `Backup${string}`>;
+export type UnaryMethod<S extends ServiceName> = Exclude<MethodName<S>, StreamMethod<S>>;
 
 /** A service as plain functions of (request, context), callable without any network. */
 export type ServiceMethods<S extends ServiceName, C> = {

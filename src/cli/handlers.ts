@@ -19,6 +19,17 @@ export interface Handlers {
   daemon: (options: DaemonOptions) => Promise<number>;
   /** The process that owns the deadlines; words are between agent and keeper only. */
   keeper: (words: string[]) => Promise<number>;
+  /** Beside a stopped agent, on its data folder; with `yes` false nothing is changed. */
+  recover: (options: { dataDir: string; off: readonly string[]; yes: boolean; acceptLoss: boolean }) => Promise<RecoverAnswer>;
+  rejoin: (options: { dataDir: string; address: string; yes: boolean }) => Promise<RejoinAnswer>;
+  restore: (options: {
+    file: string;
+    flags: DaemonOptions["flags"];
+    as: string | null;
+    off: readonly string[];
+    generation: number | null;
+    yes: boolean;
+  }) => Promise<RestoreAnswer>;
   /** Paths of files, `-` for standard input. */
   schedulerPlan: (files: { cluster: string; request: string }) => Promise<OfflineAnswer>;
   schedulerExplain: (
@@ -44,4 +55,43 @@ export interface ReplayOptions {
 export interface OfflineAnswer {
   json: unknown;
   table: { head: string[]; rows: string[][] };
+}
+
+export interface RecoverAnswer {
+  done: boolean;
+  node: string;
+  clusterId: string;
+  generation: number;
+  lastTerm: number;
+  lastIndex: number;
+  /** Entries that this node did not know to be committed, and keeps. */
+  uncertain: number;
+  nodes: {
+    name: string;
+    fate: "goes on" | "survives" | "off" | "unknown";
+    lastTerm: number | null;
+    lastIndex: number | null;
+    vms: number;
+  }[];
+}
+
+export interface RejoinAnswer {
+  done: boolean;
+  node: string;
+  from: number;
+  generation: number;
+  /** Suffix of the folders put aside. */
+  aside: string;
+}
+
+export interface RestoreAnswer {
+  done: boolean;
+  node: string;
+  clusterId: string;
+  clusterName: string;
+  generation: number;
+  revision: number;
+  createdAtMs: number;
+  vms: number;
+  nodes: { name: string; off: boolean; vms: number }[];
 }

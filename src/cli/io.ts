@@ -1,3 +1,11 @@
+export interface NewFile {
+  write: (bytes: Uint8Array) => Promise<void>;
+  /** On disk under its name when this resolves. */
+  commit: () => Promise<void>;
+  /** Nothing of it is left. */
+  discard: () => Promise<void>;
+}
+
 /** The outside of a command-line program, passed in, so that commands run in tests as they run in a shell. */
 export interface Io {
   /** Adds nothing to the text. */
@@ -12,6 +20,8 @@ export interface Io {
   newId: () => string;
   readFile: (path: string) => Promise<string>;
   writeFile: (path: string, text: string) => Promise<void>;
+  /** A file that appears whole or not at all, for its owner only; refused if there is one already. */
+  createFile: (path: string) => Promise<NewFile>;
   readStdin: () => Promise<string>;
   homeDir: string;
   /** Given when the user interrupts. */

@@ -5,6 +5,7 @@ import { dirname } from "node:path";
 import { newRequestId } from "../base/ids.ts";
 import type { Handlers } from "./handlers.ts";
 import type { Io } from "./io.ts";
+import { createFile } from "./new-file.ts";
 import { runProgram } from "./program.ts";
 
 /** Runs `roost ARGV` and answers the exit code. Interrupts end client commands with 130; daemons have their own way. */
@@ -34,6 +35,7 @@ export async function runCli(argv: readonly string[], handlers: Handlers): Promi
       await mkdir(dirname(path), { recursive: true, mode: 0o700 });
       await writeFile(path, text, { mode: 0o600 });
     },
+    createFile,
     readStdin,
     homeDir: homedir(),
     signal: abort.signal,

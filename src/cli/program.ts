@@ -46,7 +46,7 @@ export function buildProgram({ io, handlers, listDir }: ProgramOptions): Command
     .exitOverride();
 
   addDaemonCommands(program, io, handlers);
-  addClusterCommands(program, io);
+  addClusterCommands(program, io, handlers);
   addNodeCommands(program, io);
   addTokenCommands(program, io);
   addVmCommands(program, io);

@@ -7,6 +7,7 @@ import type { DetailedPeerCertificate } from "node:tls";
 import { RoostError } from "../base/errors.ts";
 import { createClient } from "../base/rpc-client.ts";
 import { parseAddress } from "../base/rpc.ts";
+import { PROGRAM_LEVEL } from "../state/levels.ts";
 import type { TlsIdentity } from "../base/rpc.ts";
 import { chainOf, createKeyAndRequest, derToPem, fingerprint } from "./certificates.ts";
 import { parseToken } from "./tokens.ts";
@@ -29,6 +30,8 @@ export interface NodeIdentity {
   clusterId: string;
   nodeId: string;
   peerId: number;
+  /** Of the cluster, when it joined. */
+  generation: number;
   /** `cert` is the chain: node, then CA. */
   tls: TlsIdentity;
   peers: { nodeId: string; peerId: number; apiAddress: string; peerAddress: string }[];
@@ -61,6 +64,7 @@ export async function joinCluster(tokenText: string, options: JoinOptions): Prom
         peerAddress: options.peerAddress,
         zone: options.zone,
         labels: options.labels,
+        level: PROGRAM_LEVEL,
         requestId: options.requestId,
       },
       { timeoutMs: Math.max(1, deadlineMs - Date.now()), ...(options.signal === undefined ? {} : { signal: options.signal }) },
@@ -72,6 +76,7 @@ export async function joinCluster(tokenText: string, options: JoinOptions): Prom
       clusterId: answer.clusterId,
       nodeId: answer.nodeId,
       peerId: answer.peerId,
+      generation: Math.max(1, answer.generation),
       tls: { ca: answer.caCertificate, cert: chainOf(answer.certificate, answer.caCertificate), key: keyPem },
       peers: answer.peers,
       endpoints,

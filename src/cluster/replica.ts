@@ -11,6 +11,7 @@ import { apply, applyMembership, applyNothing } from "../state/apply.ts";
 import { decodeCheckpointHead, decodeCheckpointRows, decodeEnvelope, encodeEnvelope } from "../state/codec.ts";
 import type { Command, Envelope } from "../state/commands.ts";
 import type { CommandResult, Event, Outcome } from "../state/outcome.ts";
+import { whyNotYet } from "../state/levels.ts";
 import { firstAnswer, ownRequestId } from "../state/requests.ts";
 import { changedObjects, State, type Position, type RowChange } from "../state/state.ts";
 import type {
@@ -28,6 +29,8 @@ import { ClaimFeed } from "./claim-feed.ts";
 import { WaitingReads } from "./waiting-reads.ts";
 import type { CheckpointChunk } from "../raft/transport/checkpoint-file.ts";
 import type { FrozenState } from "./frozen-state.ts";
+import { DigestReports, freeze, type FrozenTable } from "./digest.ts";
+import { stopping, tooMany, unavailable } from "./refusals.ts";
 import type { StateDb } from "./state-db.ts";
 import type { Change, Leadership, ProposeOptions, Store } from "./store.ts";
 
@@ -77,6 +80,8 @@ export class Replica implements Store {
   readonly #stopsAcking = new Map<number, (stopped: AckingStopped) => void>();
   /** Tells this process's own proposals from those of all others. */
   readonly #session: string;
+  readonly #inspections = new Map<number, (entry: { lastIndex: number; lastTerm: number }) => void>();
+  readonly #digests: DigestReports;
   readonly #claimFeed = new ClaimFeed();
   /** What other nodes are given, chunk by chunk. */
   readonly #frozen = new Map<string, FrozenState>();
@@ -101,6 +106,7 @@ export class Replica implements Store {
   #stopped: () => void = () => {};
   #cancelSweep: () => void = () => {};
   #halted = false;
+  #leftOut: number | null = null;
 
   constructor(nodeId: string, loaded: { state: State; position: Position }, effects: ReplicaEffects) {
     this.nodeId = nodeId;
@@ -108,6 +114,7 @@ export class Replica implements Store {
     this.#state = loaded.state;
     this.#position = loaded.position;
     this.#session = effects.newId();
+    this.#digests = new DigestReports(nodeId, { store: this, clock: effects.clock, log: effects.log });
     this.#status = {
       term: 0,
       leading: false,
@@ -142,6 +149,7 @@ export class Replica implements Store {
   /** Ends what waits, as the consensus thread is gone. */
   halt(): void {
     this.#halted = true;
+    this.#digests.stop();
     this.#cancelSweep();
     const gone = stopping();
     for (const waiting of this.#proposals.values()) waiting.reject(gone);
@@ -158,7 +166,7 @@ export class Replica implements Store {
 
   read(limits: { timeoutMs: number }): Promise<View> {
     if (this.#halted) return Promise.reject(stopping());
-    if (this.#reads.size >= WAITING_MAX) return Promise.reject(tooMany("reads"));
+    if (this.#reads.size >= WAITING_MAX) return Promise.reject(tooMany(WAITING_MAX, "reads"));
     const read = this.#reads.join(this.#effects.clock.monotonicMs() + limits.timeoutMs);
     this.#flushSoon();
     return read;
@@ -166,7 +174,7 @@ export class Replica implements Store {
 
   propose(command: Command, options: ProposeOptions): Promise<CommandResult> {
     if (this.#halted) return Promise.reject(stopping());
-    if (this.#proposals.size >= WAITING_MAX) return Promise.reject(tooMany("proposals"));
+    if (this.#proposals.size >= WAITING_MAX) return Promise.reject(tooMany(WAITING_MAX, "proposals"));
     const { clock } = this.#effects;
     const envelope: Envelope = {
       requestId: options.requestId ?? this.#ownRequestId(),
@@ -176,6 +184,8 @@ export class Replica implements Store {
       term: options.term ?? 0,
       command,
     };
+    const notYet = whyNotYet(this.#state, command.type);
+    if (notYet !== null) return Promise.reject(notYet);
     const known = firstAnswer(this.#state, envelope.requestId);
     if (known !== undefined) return settled(known);
     const id = ++this.#next;
@@ -245,6 +255,25 @@ export class Replica implements Store {
     return this.#peers;
   }
 
+  /** The cluster generation that left this node out, as soon as a peer of it was met. */
+  leftOut(): number | null {
+    return this.#leftOut;
+  }
+
+  /** Of the Raft log, committed or not. */
+  lastEntry(): Promise<{ lastIndex: number; lastTerm: number }> {
+    const id = ++this.#next;
+    return new Promise((resolve) => {
+      this.#inspections.set(id, resolve);
+      this.#post({ kind: "inspect", id });
+    });
+  }
+
+  /** All tables as they are now; rows are never changed in place. */
+  freeze(): FrozenTable[] {
+    return freeze(this.#state);
+  }
+
   changeMembership(changes: MembershipChange[]): void {
     this.#post({ kind: "change-membership", changes });
   }
@@ -306,6 +335,19 @@ export class Replica implements Store {
         this.#beats = message.beats;
         this.#grantingMs = message.grantingMs;
         return;
+      case "inspected":
+        this.#inspections.get(message.id)?.({ lastIndex: message.lastIndex, lastTerm: message.lastTerm });
+        this.#inspections.delete(message.id);
+        return;
+      case "left-out":
+        if (this.#leftOut === null) {
+          this.#effects.log.error("this node was left out when the cluster was recovered: it can change nothing any more", {
+            generation: message.generation,
+            hint: "roost cluster rejoin ADDRESS --data FOLDER, or join anew with a token",
+          });
+        }
+        this.#leftOut = message.generation;
+        return;
       case "acking-stopped":
         this.#stopsAcking.get(message.id)?.(message.stopped);
         this.#stopsAcking.delete(message.id);
@@ -348,6 +390,8 @@ export class Replica implements Store {
         const applied = apply(this.#state, envelope, entry);
         changes.push(...applied.changes);
         events.push(...applied.events);
+        if (envelope.command.type === "digest.ask" && applied.outcome.ok && !applied.repeated)
+          this.#digests.report(this.#state, entry.index);
         answers.push(() => this.#answer(envelope.requestId, applied.outcome));
       } else if (entry.membership !== null) {
         const applied = applyMembership(this.#state, entry.membership, entry);
@@ -497,15 +541,12 @@ export class Replica implements Store {
   }
 
   #unavailable(what: string): RoostError {
-    const { voters } = this.#position.membership;
-    const names = [...this.#state.nodes.values()]
-      .filter((node) => voters.includes(node.peerId))
-      .map((node) => node.name)
-      .toSorted();
-    return new RoostError(
-      { kind: "unavailable", reason: this.#status.leaderPeerId === 0 ? `no leader: ${what}` : what },
-      `a majority of the voters (${names.join(", ") || "none known"}) must be up and reach each other; --stale reads what this node has`,
-    );
+    return unavailable(what, {
+      state: this.#state,
+      voters: this.#position.membership.voters,
+      hasLeader: this.#status.leaderPeerId !== 0,
+      leftOut: this.#leftOut,
+    });
   }
 
   // ---- Telling others --------------------------------------------------------------------------------------------
@@ -571,15 +612,4 @@ function portions(data: readonly Uint8Array[]): Uint8Array[][] {
 
 function settled(outcome: Outcome): Promise<CommandResult> {
   return outcome.ok ? Promise.resolve(outcome.result) : Promise.reject(new RoostError(outcome.fault, outcome.hint));
-}
-
-function stopping(): RoostError {
-  return new RoostError({ kind: "unavailable", reason: "this node's agent is stopping" }, "ask another node");
-}
-
-function tooMany(what: string): RoostError {
-  return new RoostError(
-    { kind: "exhausted", reason: `${WAITING_MAX} ${what} are waiting on this node` },
-    "try again in a moment, or ask another node",
-  );
 }

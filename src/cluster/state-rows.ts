@@ -19,6 +19,7 @@ const PREFIX: Record<TableName, string> = {
   zoneRoles: "17",
   callers: "81",
   events: "82",
+  digests: "83",
   history: "20",
   bench: "90",
 };

@@ -2,7 +2,7 @@
 import { asRoostError, RoostError } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
 import { confirmJoin } from "../cluster/join.ts";
-import type { Identity } from "./identity.ts";
+import type { Identity } from "../cluster/identity.ts";
 
 const CALL_LIMIT_MS = 10_000;
 const RETRY_MS = 500;
@@ -14,7 +14,7 @@ const RETRY_MS = 500;
 export async function confirmUntilTaken(identity: Identity, endpoints: string[], log: Logger): Promise<void> {
   for (;;) {
     try {
-      await confirmJoin({ ...identity, endpoints, peers: [] }, { timeoutMs: CALL_LIMIT_MS });
+      await confirmJoin({ ...identity, generation: identity.generation ?? 1, endpoints, peers: [] }, { timeoutMs: CALL_LIMIT_MS });
       return;
     } catch (thrown) {
       const error = asRoostError(thrown);

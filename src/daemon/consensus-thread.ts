@@ -40,7 +40,7 @@ async function run(config: ConsensusConfig, port: MessagePort): Promise<void> {
     log,
     clock: systemClock,
     raftLog,
-    openLinks: (events) => openGrpcLinks({ listen: config.listen, identity: config.identity, log, events }),
+    openLinks: (events) => openGrpcLinks({ generation: config.generation, listen: config.listen, identity: config.identity, log, events }),
     inbox: checkpointInbox(config.inboxPath),
     keeper: config.keeperDataDir === null ? null : keeperLink(config.keeperDataDir),
     random: (limit) => random.below(limit),

@@ -24,6 +24,7 @@ import { consensusPort } from "../cluster/consensus/port.ts";
 import type { ConsensusConfig } from "../cluster/consensus/protocol.ts";
 import { joiningService } from "../cluster/joining.ts";
 import { runWhileLeading } from "../cluster/leadership.ts";
+import { upkeepService } from "../cluster/upkeep.ts";
 import { Replica } from "../cluster/replica.ts";
 import { StateDb } from "../cluster/state-db.ts";
 import { Supervisor } from "../ha/supervisor.ts";
@@ -31,7 +32,7 @@ import { firstMembership } from "../model/membership.ts";
 import { readCheckpointFile } from "../raft/transport/checkpoint-file.ts";
 import { placingService } from "../placing/loop.ts";
 import { chooseDriver } from "./drivers.ts";
-import { type Identity, saveIdentity } from "./identity.ts";
+import { type Identity, saveIdentity } from "../cluster/identity.ts";
 import { nodeInfo } from "./node-info.ts";
 import { OpenPools } from "./pools.ts";
 import { ownProgram } from "./program.ts";
@@ -85,6 +86,7 @@ export async function startDaemon(config: NodeConfig, identity: Identity, effect
   const consensus: ConsensusConfig = {
     nodeId,
     peerId: identity.peerId,
+    generation: loaded.state.cluster?.generation ?? identity.generation ?? 1,
     logPath: join(config.data, "raft"),
     inboxPath: join(config.data, "checkpoints"),
     listen: identity.peerListen,
@@ -197,7 +199,11 @@ export async function startDaemon(config: NodeConfig, identity: Identity, effect
   // What only the leader does.
   const supervisor = new Supervisor({ store: replica, source: replica, clock, log });
   supervisor.start();
-  const stopLeading = runWhileLeading(replica, [joiningService(replica, clock), placingService(replica, { clock, newId })], { clock, log });
+  const stopLeading = runWhileLeading(
+    replica,
+    [joiningService(replica, clock), upkeepService(replica, clock), placingService(replica, { clock, newId })],
+    { clock, log },
+  );
 
   // The API, at last: whoever gets an answer gets it from a node that works.
   let resolveStopped: () => void = () => {};
@@ -212,6 +218,9 @@ export async function startDaemon(config: NodeConfig, identity: Identity, effect
       newSecret,
       log: log.child("api"),
       hooks: {
+        lastEntry: () => replica.lastEntry(),
+        leftOut: () => replica.leftOut(),
+        freeze: () => replica.freeze(),
         stopAgent: async ({ parkMs }) => {
           await agent.park(parkMs);
           clock.after(LINGER_MS, () => void stop().catch(fatal));

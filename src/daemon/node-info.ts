@@ -6,6 +6,7 @@ import type { NodeConfig } from "../base/config.ts";
 import { VERSION } from "../base/version.ts";
 import type { Driver } from "../hypervisor/driver.ts";
 import type { NodeInfo } from "../model/node.ts";
+import { PROGRAM_LEVEL } from "../state/levels.ts";
 import type { OpenPools } from "./pools.ts";
 
 export interface Informants {
@@ -28,6 +29,7 @@ export async function nodeInfo({ config, driver, pools, probes, load, bootId, gu
   return {
     ...probed,
     bootId,
+    level: PROGRAM_LEVEL,
     version: VERSION,
     driver: driver.kind,
     hypervisor: `${capabilities.hypervisor} ${capabilities.version}`.trim(),

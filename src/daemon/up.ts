@@ -10,8 +10,8 @@ import { createLogger, type Logger } from "../base/log.ts";
 import { createClient } from "../base/rpc-client.ts";
 import { confirmUntilTaken } from "./confirm.ts";
 import { type Daemon, startDaemon } from "./daemon.ts";
-import { foundCluster, joinByToken } from "./found.ts";
-import { forgetNode, loadIdentity, saveIdentity } from "./identity.ts";
+import { foundCluster, joinByToken } from "../cluster/found.ts";
+import { forgetNode, type Identity, loadIdentity, saveIdentity } from "../cluster/identity.ts";
 import { ownProgram } from "./program.ts";
 
 export interface StartOptions {
@@ -80,7 +80,7 @@ async function runForeground(config: NodeConfig, how: "founded" | "joined" | "st
   try {
     running = await startDaemon(config, identity, { log, fatal: (error) => fatal(log, error) });
   } catch (thrown) {
-    if (identity.joining !== null) await forgetNode(config.data);
+    if (isNewcomer(identity)) await forgetNode(config.data);
     throw thrown;
   }
   const stop = (signal: string): void => {
@@ -94,7 +94,7 @@ async function runForeground(config: NodeConfig, how: "founded" | "joined" | "st
       await confirmUntilTaken(identity, identity.joining.endpoints, log);
     } catch (thrown) {
       await running.stop();
-      await forgetNode(config.data);
+      if (isNewcomer(identity)) await forgetNode(config.data);
       throw thrown;
     }
     await saveIdentity(config.data, { ...identity, joining: null });
@@ -103,6 +103,11 @@ async function runForeground(config: NodeConfig, how: "founded" | "joined" | "st
   if (how === "founded") print(howToJoin(config));
   await running.stopped;
   return 0;
+}
+
+/** A join that fails leaves nothing of it behind (CLU-2); a node that was one before keeps what it is. */
+function isNewcomer(identity: Identity): boolean {
+  return identity.joining !== null && identity.joining.again !== true;
 }
 
 /** Nothing is flushed or told: the log is durable, VMs belong to the hypervisor, and the keeper watches the deadlines. */

@@ -151,6 +151,19 @@ const json: unknown = {
          "requestType": "GetClusterRequest",
          "responseType": "GetClusterResponse"
         },
+        "VerifyCluster": {
+         "requestType": "VerifyClusterRequest",
+         "responseType": "VerifyClusterResponse"
+        },
+        "BackupCluster": {
+         "requestType": "BackupClusterRequest",
+         "responseType": "BackupClusterResponse",
+         "responseStream": true
+        },
+        "InspectReplica": {
+         "requestType": "InspectReplicaRequest",
+         "responseType": "InspectReplicaResponse"
+        },
         "Join": {
          "requestType": "JoinRequest",
          "responseType": "JoinResponse"
@@ -243,6 +256,137 @@ const json: unknown = {
         "read": {
          "type": "ReadInfo",
          "id": 10
+        },
+        "level": {
+         "type": "int32",
+         "id": 11
+        },
+        "levelHeldBackBy": {
+         "rule": "repeated",
+         "type": "string",
+         "id": 12
+        },
+        "alarms": {
+         "rule": "repeated",
+         "type": "string",
+         "id": 13
+        }
+       }
+      },
+      "VerifyClusterRequest": {
+       "fields": {
+        "requestId": {
+         "type": "string",
+         "id": 1
+        }
+       }
+      },
+      "VerifyClusterResponse": {
+       "fields": {
+        "revision": {
+         "type": "int64",
+         "id": 1
+        },
+        "tables": {
+         "rule": "repeated",
+         "type": "VerifiedTable",
+         "id": 2
+        },
+        "nodes": {
+         "rule": "repeated",
+         "type": "VerifiedNode",
+         "id": 3
+        }
+       }
+      },
+      "VerifiedTable": {
+       "fields": {
+        "table": {
+         "type": "string",
+         "id": 1
+        },
+        "rows": {
+         "type": "int64",
+         "id": 2
+        },
+        "hash": {
+         "type": "string",
+         "id": 3
+        }
+       }
+      },
+      "VerifiedNode": {
+       "fields": {
+        "node": {
+         "type": "string",
+         "id": 1
+        },
+        "result": {
+         "type": "string",
+         "id": 2
+        },
+        "differences": {
+         "rule": "repeated",
+         "type": "TableDifference",
+         "id": 3
+        }
+       }
+      },
+      "TableDifference": {
+       "fields": {
+        "table": {
+         "type": "string",
+         "id": 1
+        },
+        "first": {
+         "type": "string",
+         "id": 2
+        }
+       }
+      },
+      "BackupClusterRequest": {
+       "fields": {}
+      },
+      "BackupClusterResponse": {
+       "fields": {
+        "data": {
+         "type": "bytes",
+         "id": 1
+        }
+       }
+      },
+      "InspectReplicaRequest": {
+       "fields": {}
+      },
+      "InspectReplicaResponse": {
+       "fields": {
+        "nodeId": {
+         "type": "string",
+         "id": 1
+        },
+        "clusterId": {
+         "type": "string",
+         "id": 2
+        },
+        "generation": {
+         "type": "int64",
+         "id": 3
+        },
+        "lastTerm": {
+         "type": "int64",
+         "id": 4
+        },
+        "lastIndex": {
+         "type": "int64",
+         "id": 5
+        },
+        "appliedIndex": {
+         "type": "int64",
+         "id": 6
+        },
+        "hasQuorum": {
+         "type": "bool",
+         "id": 7
         }
        }
       },
@@ -284,6 +428,10 @@ const json: unknown = {
         "requestId": {
          "type": "string",
          "id": 9
+        },
+        "level": {
+         "type": "int32",
+         "id": 10
         }
        }
       },
@@ -313,6 +461,10 @@ const json: unknown = {
          "rule": "repeated",
          "type": "PeerAddress",
          "id": 6
+        },
+        "generation": {
+         "type": "int64",
+         "id": 7
         }
        }
       },

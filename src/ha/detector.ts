@@ -77,6 +77,7 @@ export function expiryOf(node: Node, input: DetectorInput): { atMs: number; sinc
 
 /** Null if the claims of a node can run out by time alone; else why not, for people. */
 export function whyNoExpiry(node: Node): string | null {
+  if (node.leftOut !== undefined) return "it was left out by a recover or restore: only its hello, a fence or an operator accounts for it";
   if (node.info === null) return "it never reported ready, so nothing is known of its guardian";
   if (node.info.guardian === null) return "it has no guardian: only a release, a fence or an operator frees its VMs";
   return null;

@@ -7,6 +7,8 @@ export interface Cluster {
   name: string;
   /** Raised by `cluster recover` and restores; the upper part of every VM generation. */
   generation: number;
+  /** What every node can apply (RAFT-7, src/state/levels.ts); absent: 1. */
+  level?: number;
   createdAtMs: number;
   /** PEM. The key is in the replicated state so that every voter can let nodes join; it never leaves by the API. */
   caCertificate: string;

@@ -23,6 +23,11 @@ export interface Node {
   witness?: boolean;
   /** Somebody has said that it goes for good; Raft lets it go first, then the row becomes `removed`. */
   removing?: { atMs: number; actor: string };
+  /**
+   * Cluster generation that left it out: it may run what this state does not know, and may have been acknowledged by those who are
+   * no more. Until its hello or a fence accounts for it nothing is placed, and time proves nothing about it.
+   */
+  leftOut?: number;
   zone: string;
   labels: Record<string, string>;
   /** A VM of one partition never lands in another (CLU-8); absent is the partition without a name. */
@@ -45,9 +50,16 @@ export interface Node {
   revision: number;
 }
 
+/** Nodes of which nobody knows what they run: nothing may be placed. */
+export function leftOutNodes(view: { readonly nodes: ReadonlyMap<string, Node> }): Node[] {
+  return [...view.nodes.values()].filter((node) => node.leftOut !== undefined && node.state !== "removed");
+}
+
 /** Discovered by the agent (CLU-6), replaced whole at each report. */
 export interface NodeInfo {
   bootId: string;
+  /** What its program can apply (RAFT-7); absent: 1. */
+  level?: number;
   version: string;
   driver: string;
   hypervisor: string;

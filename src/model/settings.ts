@@ -23,6 +23,8 @@ export interface Settings {
   "state.eventsKept": number;
   "scheduler.historyMib": number;
   "raft.checkpointMbps": number;
+  /** 0: never. */
+  "state.verifyMs": number;
   "vm.bootTimeoutMs": number;
   "vm.shutdownTimeoutMs": number;
   "bench.enabled": "true" | "false";
@@ -165,6 +167,13 @@ export const SETTING_RULES: Record<SettingKey, SettingRule> = {
     min: 1,
     max: 100_000,
     about: "Bandwidth that a voter spends on checkpoints for nodes that are too far behind for its log, Mbit/s in all.",
+  },
+  "state.verifyMs": {
+    kind: "number",
+    initial: 3_600_000,
+    min: 0,
+    max: 604_800_000,
+    about: "How often all replicas' tables are compared by their hashes, ms (`roost cluster verify`); 0 for never.",
   },
   "vm.bootTimeoutMs": {
     kind: "number",

@@ -2,6 +2,7 @@
 import type { BenchRow } from "./bench.ts";
 import type { Usage } from "./capacity.ts";
 import type { Cluster, JoinToken } from "./cluster.ts";
+import type { DigestRow } from "./digest.ts";
 import type { Node } from "./node.ts";
 import type { Policy, ZoneRole } from "./policy.ts";
 import type { Pool } from "./pool.ts";
@@ -22,6 +23,8 @@ export interface View {
   /** Roles of zones by name; empty: not an active-active cluster (SCH-3). */
   readonly zoneRoles: ReadonlyMap<string, ZoneRole>;
   readonly tokens: ReadonlyMap<string, JoinToken>;
+  /** How the replicas compare (STA-1); absent: never compared. */
+  readonly digests?: ReadonlyMap<string, DigestRow>;
   /** Only roost.v1.Bench looks at them; absent: none. */
   readonly bench?: ReadonlyMap<string, BenchRow>;
   /** Sums of what VMs take, where they are kept with each write; absent: `usageOf` sums anew. */

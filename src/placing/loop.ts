@@ -9,6 +9,7 @@ import type { Store } from "../cluster/store.ts";
 import type { Reservation } from "../model/capacity.ts";
 import { numaMemoryOf } from "../model/pinning.ts";
 import { settingsOf } from "../model/placement.ts";
+import { leftOutNodes } from "../model/node.ts";
 import type { View } from "../model/view.ts";
 import type { PendingReason, Vm } from "../model/vm.ts";
 import { plan } from "../scheduler/plan.ts";
@@ -106,6 +107,8 @@ export function placingService(store: Store, effects: PlacingEffects): LeaderSer
       else waiting.reset(store.view());
       followed = term;
 
+      // After a recover or restore: what runs there is not known, so anything placed might run twice.
+      if (leftOutNodes(store.view()).length > 0) return;
       // All that is due, in plans of a limited size: who fits nowhere must not stand before who does. Recovery first (HA-11).
       for (const kind of ["recover", "start"] as const) {
         const state = kind === "recover" ? "recovering" : "pending";

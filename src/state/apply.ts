@@ -1,19 +1,21 @@
 /** Applies one committed command. Synchronous and pure but for the state it is given (STA-1). */
 import { RoostError } from "../base/errors.ts";
-import { AssertionError } from "../base/assert.ts";
 import type { Membership } from "../model/membership.ts";
 import * as bench from "./appliers/bench.ts";
 import { defaultSettings } from "../model/settings.ts";
 import * as cluster from "./appliers/cluster.ts";
+import * as digest from "./appliers/digest.ts";
 import * as node from "./appliers/node.ts";
 import * as policy from "./appliers/policy.ts";
 import * as pool from "./appliers/pool.ts";
+import * as recovery from "./appliers/recovery.ts";
 import * as token from "./appliers/token.ts";
 import * as vm from "./appliers/vm.ts";
 import type { Command, CommandType, Envelope } from "./commands.ts";
 import { historyOf } from "./history.ts";
 import type { CommandResult, Event, Outcome } from "./outcome.ts";
 import { eventKey } from "./events.ts";
+import { levelOf, PROGRAM_LEVEL, unknownCommand, whyNotYet } from "./levels.ts";
 import { firstAnswer, remembered, whyExpired } from "./requests.ts";
 import type { RowChange, State } from "./state.ts";
 import { Transaction } from "./transaction.ts";
@@ -27,6 +29,10 @@ const APPLIERS: { [T in CommandType]: Applier<T> } = {
   "setting.update": cluster.updateSetting,
   "setting.reset": cluster.resetSetting,
   "claims.shorten": cluster.shortenClaims,
+  "cluster.recover": recovery.recover,
+  "level.raise": cluster.raiseLevel,
+  "digest.ask": digest.ask,
+  "digest.report": digest.report,
   "node.join": node.join,
   "node.join-confirm": node.confirmJoin,
   "node.join-abort": node.abortJoin,
@@ -67,7 +73,7 @@ export interface Applied {
 
 /**
  * @param position Raft index and term of the entry.
- * @throws AssertionError on a bug, a damaged command or one this version does not know: the replica must stop then,
+ * @throws AssertionError on a bug, RoostError `unsupported` on a command this version does not know: the replica must stop then,
  *   because going on would let it drift from the others.
  */
 export function apply(state: State, envelope: Envelope, position: { index: number; term: number }): Applied {
@@ -77,15 +83,15 @@ export function apply(state: State, envelope: Envelope, position: { index: numbe
   const expired = whyExpired(state, envelope.requestId, envelope.atMs);
   if (expired !== null) return { outcome: refusal(expired), events: [], changes: [], repeated: false };
 
-  const applier = APPLIERS[envelope.command.type] as Applier<CommandType> | undefined;
-  if (applier === undefined)
-    throw new AssertionError(
-      `unknown command ${JSON.stringify(envelope.command.type)} at index ${position.index}: this version is too old for the cluster`,
-    );
+  const { type } = envelope.command;
+  if (!Object.hasOwn(APPLIERS, type) || levelOf(type) > PROGRAM_LEVEL) throw unknownCommand(type, position.index);
+  const applier = APPLIERS[type] as Applier<CommandType>;
 
   const tx = new Transaction(state, envelope, position);
   let outcome: Outcome;
   try {
+    const notYet = whyNotYet(state, type);
+    if (notYet !== null) throw notYet;
     outcome = { ok: true, result: applier(tx, envelope.command) };
   } catch (thrown) {
     if (!(thrown instanceof RoostError)) throw thrown;

@@ -4,6 +4,7 @@
  */
 import type { Certificate } from "../model/certificate.ts";
 import type { NodeInfo } from "../model/node.ts";
+import type { TableDigest } from "../model/digest.ts";
 import type { Policy, ZoneRole } from "../model/policy.ts";
 import type { Pool } from "../model/pool.ts";
 import type { Proof } from "../model/proof.ts";
@@ -30,6 +31,10 @@ export type Command =
   | SettingUpdate
   | SettingReset
   | ClaimsShorten
+  | ClusterRecover
+  | LevelRaise
+  | DigestAsk
+  | DigestReport
   | PolicyCreate
   | PolicyUpdate
   | PolicyEnable
@@ -53,6 +58,41 @@ export interface ClusterInit {
   node: JoiningNode;
 }
 
+/** The cluster goes on from this state with one node; made offline (src/offline), never proposed. */
+export interface ClusterRecover {
+  type: "cluster.recover";
+  generation: number;
+  /** The one node that goes on. */
+  keepNodeId: string;
+  /** It, where it has new addresses or is new (a restore); null where it goes on as it was. */
+  node: JoiningNode | null;
+  /** Nodes that an operator has seen off: their claims end. */
+  off: string[];
+  /** `recover of n1`, `restore of a backup`. */
+  why: string;
+}
+
+/** Every node can apply what the level brings (RAFT-7). */
+export interface LevelRaise {
+  type: "level.raise";
+  level: number;
+}
+
+/** Each replica hashes its tables as they are at this command's index (STA-1). */
+export interface DigestAsk {
+  type: "digest.ask";
+  /** Why: `verify`, `periodic`. */
+  why: string;
+}
+
+/** What a node's replica had at an asked index. */
+export interface DigestReport {
+  type: "digest.report";
+  nodeId: string;
+  index: number;
+  tables: TableDigest[];
+}
+
 export interface JoiningNode {
   id: string;
   name: string;
@@ -60,6 +100,8 @@ export interface JoiningNode {
   labels: Record<string, string>;
   apiAddress: string;
   peerAddress: string;
+  /** What its program can apply (RAFT-7); absent: 1. */
+  level?: number;
 }
 
 /** Takes one use of the token and makes the node `joining`; answers with its peer id. */
@@ -309,6 +351,8 @@ export const LEADERS_COMMANDS: ReadonlySet<CommandType> = new Set<CommandType>([
   "node.alive",
   "node.expire",
   "claims.shorten",
+  "cluster.recover",
+  "level.raise",
   "vm.place",
 ]);
 

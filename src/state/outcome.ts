@@ -31,6 +31,9 @@ export interface Event {
 export type EventKind =
   | "cluster.created"
   | "cluster.setting"
+  | "cluster.level"
+  | "cluster.recovered"
+  | "cluster.diverged"
   | "node.state"
   | "node.role"
   | "token.created"

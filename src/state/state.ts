@@ -6,6 +6,7 @@ import { emptyUsage, replaceVm, type Usage } from "../model/capacity.ts";
 import type { BenchRow } from "../model/bench.ts";
 import type { Cluster, JoinToken } from "../model/cluster.ts";
 import type { Membership } from "../model/membership.ts";
+import type { DigestRow } from "../model/digest.ts";
 import type { Node } from "../model/node.ts";
 import type { Policy, ZoneRole } from "../model/policy.ts";
 import type { Pool } from "../model/pool.ts";
@@ -29,6 +30,7 @@ export interface Rows {
   callers: CallerRequest;
   events: EventRow;
   history: HistoryRow;
+  digests: DigestRow;
   bench: BenchRow;
 }
 
@@ -46,11 +48,12 @@ export const TABLE_NAMES: readonly TableName[] = [
   "callers",
   "events",
   "history",
+  "digests",
   "bench",
 ];
 
 /** Tables that follow from applying as such, and the benchmark's; what changes in them is no object's change. */
-const BOOKKEEPING: ReadonlySet<TableName> = new Set<TableName>(["requests", "callers", "events", "bench"]);
+const BOOKKEEPING: ReadonlySet<TableName> = new Set<TableName>(["requests", "callers", "events", "digests", "bench"]);
 
 /** Keys of the objects that changed, for who follows single ones. */
 export function changedObjects(changes: readonly RowChange[]): Set<string> {
@@ -87,6 +90,7 @@ export class State implements View {
   /** Times and ids of `callers`, the oldest first. */
   readonly callerTimes: { madeMs: number; requestId: string }[] = [];
   readonly events = new EventRing();
+  readonly digests = new Map<string, DigestRow>();
   readonly claimsByNode = new Map<string, Set<string>>();
   /** Sums of what VMs take, kept with each write for the check of placements. */
   readonly usage: Usage = emptyUsage();
@@ -146,6 +150,9 @@ export class State implements View {
         this.historyBytes += (change.row?.bytes ?? 0) - (this.history.get(change.key)?.bytes ?? 0);
         replace(this.history, null, change.key, change.row, () => "");
         return;
+      case "digests":
+        replace(this.digests, null, change.key, change.row, () => "");
+        return;
       case "bench":
         replace(this.bench, null, change.key, change.row, () => "");
         return;
@@ -162,6 +169,7 @@ export class State implements View {
     for (const key of [...this.zoneRoles.keys()].toSorted()) yield { table: "zoneRoles", key, row: this.zoneRoles.get(key) ?? null };
     for (const key of [...this.tokens.keys()].toSorted()) yield { table: "tokens", key, row: this.tokens.get(key) ?? null };
     for (const key of [...this.bench.keys()].toSorted()) yield { table: "bench", key, row: this.bench.get(key) ?? null };
+    for (const key of [...this.digests.keys()].toSorted()) yield { table: "digests", key, row: this.digests.get(key) ?? null };
     for (const [key, row] of this.requests) yield { table: "requests", key, row };
     for (const { requestId } of this.callerTimes) yield { table: "callers", key: requestId, row: this.callers.get(requestId) ?? null };
     for (const row of this.events.rows()) yield { table: "events", key: eventKey(row.revision), row };

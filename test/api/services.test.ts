@@ -284,6 +284,7 @@ t.test("join: a bad certificate request takes no use of the token", async (t) =>
     zone: "",
     labels: {},
     requestId: "",
+    level: 0,
   };
   t.match(await faultOf(clusterService.Join(request, cluster.as({ kind: "anonymous" }))), {
     kind: "invalid",

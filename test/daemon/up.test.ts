@@ -10,8 +10,8 @@ import { asRoostError, type RoostError } from "../../src/base/errors.ts";
 import { createClient } from "../../src/base/rpc-client.ts";
 import { fingerprint } from "../../src/cluster/certificates.ts";
 import { formatToken, hashSecret } from "../../src/cluster/tokens.ts";
-import { foundCluster, joinByToken } from "../../src/daemon/found.ts";
-import { saveIdentity } from "../../src/daemon/identity.ts";
+import { foundCluster, joinByToken } from "../../src/cluster/found.ts";
+import { saveIdentity } from "../../src/cluster/identity.ts";
 import { daemon, joinWith, up } from "../../src/daemon/up.ts";
 import { testCluster } from "../support/api.ts";
 

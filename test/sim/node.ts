@@ -134,6 +134,7 @@ export class SimNode {
       nodeId,
       peerId,
       logPath: "raft",
+      generation: 1,
       inboxPath: "checkpoints",
       listen: this.peer.address,
       address: this.peer.address,

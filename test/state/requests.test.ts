@@ -124,16 +124,6 @@ t.test("never twice, whatever is repeated when", (t) => {
   t.end();
 });
 
-t.test("an unknown command stops the replica, and is not taken for done", (t) => {
-  const log = CommandLog.withNodes(1);
-  t.throws(() => log.apply({ type: "vm.fly" } as unknown as Command, { requestId: `new${AT}` }), {
-    name: "AssertionError",
-    message: /too old for the cluster/,
-  });
-  t.notOk(log.state.requests.has(`new${AT}`));
-  t.end();
-});
-
 t.test("bytes", (t) => {
   const envelope: Envelope = { requestId: "r", origin: "n1", atMs: 1, actor: "user:ä", term: 3, command: { type: "vm.retry", vmId: "v" } };
   t.same(decodeEnvelope(encodeEnvelope(envelope)), envelope);

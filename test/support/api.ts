@@ -5,6 +5,7 @@ import type { Identity } from "../../src/api/auth.ts";
 import type { CallContext, ServerContext } from "../../src/api/context.ts";
 import { chainOf, createCa, createKeyAndRequest, issue } from "../../src/cluster/certificates.ts";
 import type { Ca } from "../../src/cluster/certificates.ts";
+import { freeze } from "../../src/cluster/digest.ts";
 import { MemoryStore } from "./memory-store.ts";
 import type { TlsIdentity } from "../../src/base/rpc.ts";
 import type { NodeInfo } from "../../src/model/node.ts";
@@ -94,7 +95,12 @@ export async function testCluster(nodes = 1, id: () => string = newId): Promise<
     newId: id,
     newSecret,
     log: silentLogger,
-    hooks: { stopAgent: async (request) => void stops.push(request) },
+    hooks: {
+      lastEntry: async () => ({ lastIndex: store.state.index, lastTerm: store.state.term }),
+      leftOut: () => null,
+      freeze: () => freeze(store.state),
+      stopAgent: async (request) => void stops.push(request),
+    },
   };
   return {
     store,

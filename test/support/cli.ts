@@ -54,6 +54,35 @@ export async function cliHost(nodes = 1): Promise<CliHost> {
     join: note("join"),
     daemon: note("daemon"),
     keeper: note("keeper"),
+    recover: async (options) => {
+      handled.push(["recover", options]);
+      const nodes = [
+        { name: "n1", fate: "goes on" as const, lastTerm: 3, lastIndex: 40, vms: 2 },
+        { name: "n2", fate: "unknown" as const, lastTerm: null, lastIndex: null, vms: 1 },
+        { name: "n3", fate: "survives" as const, lastTerm: 3, lastIndex: 39, vms: 0 },
+      ];
+      return { done: options.yes, node: "n1", clusterId: "c", generation: 2, lastTerm: 3, lastIndex: 40, uncertain: 1, nodes };
+    },
+    rejoin: async (options) => {
+      handled.push(["rejoin", options]);
+      return { done: options.yes, node: "n3", from: 1, generation: 2, aside: ".generation-1" };
+    },
+    restore: async (options) => {
+      handled.push(["restore", options]);
+      const nodes = [{ name: "n2", off: options.off.includes("n2"), vms: 1 }];
+      const { yes: done, as } = options;
+      return {
+        done,
+        node: as ?? "n9",
+        clusterId: "c",
+        clusterName: "lab",
+        generation: 2,
+        revision: 40,
+        createdAtMs: 1_000_000,
+        vms: 3,
+        nodes,
+      };
+    },
     schedulerPlan: async (...words) => (
       handled.push(["plan", ...words]),
       { json: { placed: 1 }, table: { head: ["VM", "NODE"], rows: [["a", "n1"]] } }
@@ -73,6 +102,14 @@ export async function cliHost(nodes = 1): Promise<CliHost> {
     newId: () => `cli-${++requests}@000001000000`,
     readFile: async (path) => files.get(path) ?? (await readFile(path, "utf8")),
     writeFile: async (path, text) => void files.set(path, text),
+    createFile: async (path) => {
+      const parts: Uint8Array[] = [];
+      return {
+        write: async (bytes) => void parts.push(bytes),
+        commit: async () => void files.set(path, Buffer.concat(parts).toString("latin1")),
+        discard: async () => {},
+      };
+    },
     readStdin: async () => files.get("-") ?? "",
     homeDir: folder,
     signal: new AbortController().signal,

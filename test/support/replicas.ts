@@ -143,6 +143,7 @@ export class TestCluster {
     const config: ConsensusConfig = {
       nodeId: options.id,
       peerId: options.peerId,
+      generation: loaded.state.cluster?.generation ?? 1,
       logPath: `${folder}-raft`,
       inboxPath: `${folder}-checkpoints`,
       listen: options.address,

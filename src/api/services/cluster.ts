@@ -10,6 +10,7 @@ import { didYouMean } from "../../base/suggest.ts";
 import { isName, labelFaults, NAME_RULE } from "../../model/definition.ts";
 import { defaultSettings, parseSetting, SETTING_KEYS, SETTING_RULES, settingsConflict, vdcSettingFault } from "../../model/settings.ts";
 import type { SettingKey } from "../../model/settings.ts";
+import { clusterLevel } from "../../state/levels.ts";
 import type { View } from "../../model/view.ts";
 import type { JoinRequest__Output } from "../../gen/types/roost/v1/JoinRequest.ts";
 import type { Command } from "../../state/commands.ts";
@@ -18,6 +19,7 @@ import { propose, readState } from "../context.ts";
 import type { CallContext } from "../context.ts";
 import { toEvent, toFailover, toSetting, toToken } from "../convert.ts";
 import { eventsFrom } from "../watch.ts";
+import { alarmsOf, levelHeldBackBy, stateMethods } from "./state.ts";
 
 const HOUR_MS = 3_600_000;
 const DEFAULT_TOKEN_MS = HOUR_MS;
@@ -54,6 +56,8 @@ function apiAddresses(view: View, nodeId: string): string[] {
 }
 
 export const clusterService: ServiceMethods<"ClusterService", CallContext> = {
+  ...stateMethods,
+
   async GetCluster(request, context) {
     const { view, info } = await readState(context, request.consistency);
     const cluster = clusterOf(view);
@@ -70,6 +74,9 @@ export const clusterService: ServiceMethods<"ClusterService", CallContext> = {
       vms: [...view.vms.values()].filter((vm) => vm.state !== "deleted").length,
       hasQuorum: info.linearizable === true || leading || (leaderNodeId !== null && silentMs < QUORUM_SILENCE_MS),
       read: info,
+      level: clusterLevel(view),
+      levelHeldBackBy: levelHeldBackBy(view),
+      alarms: alarmsOf(view, context.hooks.leftOut()),
     };
   },
 
@@ -102,6 +109,7 @@ export const clusterService: ServiceMethods<"ClusterService", CallContext> = {
           labels: request.labels,
           apiAddress: request.apiAddress,
           peerAddress: request.peerAddress,
+          level: Math.max(1, request.level),
         },
       },
       request.requestId,
@@ -112,6 +120,7 @@ export const clusterService: ServiceMethods<"ClusterService", CallContext> = {
     context.log.info("node joins", { node: nodeId, name: request.nodeName, token: request.tokenId });
     return {
       clusterId: cluster.id,
+      generation: cluster.generation,
       nodeId,
       peerId: result.peerId ?? after.nodes.get(nodeId)?.peerId ?? 0,
       caCertificate: cluster.caCertificate,

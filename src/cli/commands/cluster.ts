@@ -5,7 +5,9 @@ import { formatBytes, formatDuration, parseDuration } from "../../base/units.ts"
 import { didYouMean } from "../../base/suggest.ts";
 import type { Setting__Output } from "../../gen/types/roost/v1/Setting.ts";
 import { paint } from "../io.ts";
+import type { Handlers } from "../handlers.ts";
 import type { Io } from "../io.ts";
+import { addStateCommands } from "./state.ts";
 import { printList, printValue } from "../output.ts";
 import { poolRow, tokenRow } from "../rows.ts";
 import { eachItem, withSession } from "../session.ts";
@@ -17,9 +19,10 @@ function structured(session: Session): "json" | "yaml" | null {
   return session.format === "json" || session.format === "yaml" ? session.format : null;
 }
 
-export function addClusterCommands(program: Command, io: Io): void {
+export function addClusterCommands(program: Command, io: Io, handlers: Handlers): void {
   const cluster = program.command("cluster").description("the cluster as a whole");
   addBenchCommand(cluster, io);
+  addStateCommands(cluster, io, handlers);
   cluster
     .command("show")
     .description("id, leader, voters, counts")
@@ -39,6 +42,12 @@ export function addClusterCommands(program: Command, io: Io): void {
             ["Id", cluster.id],
             ["Leader", leader === "" ? "none" : `${leader}, term ${cluster.term}`],
             ["Quorum", cluster.hasQuorum ? "yes" : paint(io, "red", "no: nothing can be changed now")],
+            ["Generation", cluster.generation > 1 ? `${cluster.generation}: recovered or restored` : ""],
+            [
+              "Level",
+              `${cluster.level}${cluster.levelHeldBackBy.length === 0 ? "" : `, held back by ${cluster.levelHeldBackBy.join(", ")}: upgrade roost there`}`,
+            ],
+            ...cluster.alarms.map((alarm): [string, string] => ["Alarm", paint(io, "red", alarm)]),
             ["Voters", String(cluster.voters)],
             ["Nodes", String(cluster.nodes)],
             ["VMs", String(cluster.vms)],

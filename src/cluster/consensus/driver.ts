@@ -77,6 +77,7 @@ export class ConsensusDriver {
   async start(): Promise<void> {
     this.#links = await this.#effects.openLinks({
       frame: (from, payload) => this.#onFrame(from, payload),
+      outdated: (generation) => this.#effects.post({ kind: "left-out", generation }),
       broken: (peer) => {
         if (!this.#lifetime.over) this.#seat.unreachable(peer.peerId);
       },
@@ -192,6 +193,9 @@ export class ConsensusDriver {
       case "change-membership":
         this.#peer?.changeMembership(message.changes);
         break;
+      case "inspect":
+        this.#effects.post({ kind: "inspected", id: message.id, ...this.#lastEntry() });
+        break;
       case "transfer-leadership":
         this.#peer?.transferLeadership(message.among);
         break;
@@ -225,6 +229,11 @@ export class ConsensusDriver {
         return;
     }
     this.#seat.pump();
+  }
+
+  /** A follower has no log: what it applied was committed. */
+  #lastEntry(): { lastIndex: number; lastTerm: number } {
+    return this.#peer?.lastEntry ?? { lastIndex: this.#applying.appliedIndex, lastTerm: this.#applying.appliedTerm };
   }
 
   #read(id: number): void {

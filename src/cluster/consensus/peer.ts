@@ -205,6 +205,13 @@ export class RaftPeer {
     this.#lifetime.end();
   }
 
+  /** Of the log, committed or not. */
+  get lastEntry(): { lastIndex: number; lastTerm: number } {
+    const lastIndex = this.#effects.raftLog.lastIndex();
+    const lastTerm = this.#effects.raftLog.term(lastIndex);
+    return { lastIndex, lastTerm: typeof lastTerm === "number" ? lastTerm : 0 };
+  }
+
   #tick(): void {
     const { applying, log, post } = this.#effects;
     const disk = this.#disk;

@@ -16,6 +16,8 @@ import type { HeldCheckpoint } from "./checkpoint-source.ts";
 export interface ConsensusConfig {
   nodeId: string;
   peerId: number;
+  /** Of the cluster: peers of another one are refused. */
+  generation: number;
   /** Folder of the Raft log. */
   logPath: string;
   /** Folder in which checkpoints are received. */
@@ -99,6 +101,7 @@ export type ToConsensus =
   | { kind: "durable"; index: number; membership: Membership }
   /** To the one of `among` that has most of the log; null: to any voter. */
   | { kind: "transfer-leadership"; among: number[] | null }
+  | { kind: "inspect"; id: number }
   | { kind: "stop" };
 
 export type FromConsensus =
@@ -114,6 +117,9 @@ export type FromConsensus =
   | { kind: "acking-stopped"; id: number; stopped: AckingStopped }
   /** Writes of the log take longer than an election time, or no longer do. */
   | { kind: "disk"; stuck: boolean }
+  | { kind: "inspected"; id: number; lastIndex: number; lastTerm: number }
+  /** A peer of a later cluster generation was met: this node was left out. */
+  | { kind: "left-out"; generation: number }
   | { kind: "need-checkpoint" }
   | { kind: "read-checkpoint"; readId: number; id: string; chunk: number }
   | { kind: "release-checkpoint"; id: string }

@@ -6,6 +6,8 @@ import type { CheckpointRequest as _roost_internal_v1_CheckpointRequest, Checkpo
 import type { Frame as _roost_internal_v1_Frame, Frame__Output as _roost_internal_v1_Frame__Output } from './roost/internal/v1/Frame.ts';
 import type { PeerClient as _roost_internal_v1_PeerClient, PeerDefinition as _roost_internal_v1_PeerDefinition } from './roost/internal/v1/Peer.ts';
 import type { SendResponse as _roost_internal_v1_SendResponse, SendResponse__Output as _roost_internal_v1_SendResponse__Output } from './roost/internal/v1/SendResponse.ts';
+import type { BackupClusterRequest as _roost_v1_BackupClusterRequest, BackupClusterRequest__Output as _roost_v1_BackupClusterRequest__Output } from './roost/v1/BackupClusterRequest.ts';
+import type { BackupClusterResponse as _roost_v1_BackupClusterResponse, BackupClusterResponse__Output as _roost_v1_BackupClusterResponse__Output } from './roost/v1/BackupClusterResponse.ts';
 import type { BenchClient as _roost_v1_BenchClient, BenchDefinition as _roost_v1_BenchDefinition } from './roost/v1/Bench.ts';
 import type { BenchGetRequest as _roost_v1_BenchGetRequest, BenchGetRequest__Output as _roost_v1_BenchGetRequest__Output } from './roost/v1/BenchGetRequest.ts';
 import type { BenchGetResponse as _roost_v1_BenchGetResponse, BenchGetResponse__Output as _roost_v1_BenchGetResponse__Output } from './roost/v1/BenchGetResponse.ts';
@@ -63,6 +65,8 @@ import type { GetVmRequest as _roost_v1_GetVmRequest, GetVmRequest__Output as _r
 import type { GetVmResponse as _roost_v1_GetVmResponse, GetVmResponse__Output as _roost_v1_GetVmResponse__Output } from './roost/v1/GetVmResponse.ts';
 import type { Ha as _roost_v1_Ha, Ha__Output as _roost_v1_Ha__Output } from './roost/v1/Ha.ts';
 import type { HistoryEntry as _roost_v1_HistoryEntry, HistoryEntry__Output as _roost_v1_HistoryEntry__Output } from './roost/v1/HistoryEntry.ts';
+import type { InspectReplicaRequest as _roost_v1_InspectReplicaRequest, InspectReplicaRequest__Output as _roost_v1_InspectReplicaRequest__Output } from './roost/v1/InspectReplicaRequest.ts';
+import type { InspectReplicaResponse as _roost_v1_InspectReplicaResponse, InspectReplicaResponse__Output as _roost_v1_InspectReplicaResponse__Output } from './roost/v1/InspectReplicaResponse.ts';
 import type { IssueCertificateRequest as _roost_v1_IssueCertificateRequest, IssueCertificateRequest__Output as _roost_v1_IssueCertificateRequest__Output } from './roost/v1/IssueCertificateRequest.ts';
 import type { IssueCertificateResponse as _roost_v1_IssueCertificateResponse, IssueCertificateResponse__Output as _roost_v1_IssueCertificateResponse__Output } from './roost/v1/IssueCertificateResponse.ts';
 import type { JoinRequest as _roost_v1_JoinRequest, JoinRequest__Output as _roost_v1_JoinRequest__Output } from './roost/v1/JoinRequest.ts';
@@ -126,11 +130,16 @@ import type { StartVmResponse as _roost_v1_StartVmResponse, StartVmResponse__Out
 import type { StopAgentRequest as _roost_v1_StopAgentRequest, StopAgentRequest__Output as _roost_v1_StopAgentRequest__Output } from './roost/v1/StopAgentRequest.ts';
 import type { StopAgentResponse as _roost_v1_StopAgentResponse, StopAgentResponse__Output as _roost_v1_StopAgentResponse__Output } from './roost/v1/StopAgentResponse.ts';
 import type { StrandedVm as _roost_v1_StrandedVm, StrandedVm__Output as _roost_v1_StrandedVm__Output } from './roost/v1/StrandedVm.ts';
+import type { TableDifference as _roost_v1_TableDifference, TableDifference__Output as _roost_v1_TableDifference__Output } from './roost/v1/TableDifference.ts';
 import type { Token as _roost_v1_Token, Token__Output as _roost_v1_Token__Output } from './roost/v1/Token.ts';
 import type { UpdatePolicyRequest as _roost_v1_UpdatePolicyRequest, UpdatePolicyRequest__Output as _roost_v1_UpdatePolicyRequest__Output } from './roost/v1/UpdatePolicyRequest.ts';
 import type { UpdatePolicyResponse as _roost_v1_UpdatePolicyResponse, UpdatePolicyResponse__Output as _roost_v1_UpdatePolicyResponse__Output } from './roost/v1/UpdatePolicyResponse.ts';
 import type { UpdateSettingRequest as _roost_v1_UpdateSettingRequest, UpdateSettingRequest__Output as _roost_v1_UpdateSettingRequest__Output } from './roost/v1/UpdateSettingRequest.ts';
 import type { UpdateSettingResponse as _roost_v1_UpdateSettingResponse, UpdateSettingResponse__Output as _roost_v1_UpdateSettingResponse__Output } from './roost/v1/UpdateSettingResponse.ts';
+import type { VerifiedNode as _roost_v1_VerifiedNode, VerifiedNode__Output as _roost_v1_VerifiedNode__Output } from './roost/v1/VerifiedNode.ts';
+import type { VerifiedTable as _roost_v1_VerifiedTable, VerifiedTable__Output as _roost_v1_VerifiedTable__Output } from './roost/v1/VerifiedTable.ts';
+import type { VerifyClusterRequest as _roost_v1_VerifyClusterRequest, VerifyClusterRequest__Output as _roost_v1_VerifyClusterRequest__Output } from './roost/v1/VerifyClusterRequest.ts';
+import type { VerifyClusterResponse as _roost_v1_VerifyClusterResponse, VerifyClusterResponse__Output as _roost_v1_VerifyClusterResponse__Output } from './roost/v1/VerifyClusterResponse.ts';
 import type { Vm as _roost_v1_Vm, Vm__Output as _roost_v1_Vm__Output } from './roost/v1/Vm.ts';
 import type { VmDefinition as _roost_v1_VmDefinition, VmDefinition__Output as _roost_v1_VmDefinition__Output } from './roost/v1/VmDefinition.ts';
 import type { VmServiceClient as _roost_v1_VmServiceClient, VmServiceDefinition as _roost_v1_VmServiceDefinition } from './roost/v1/VmService.ts';
@@ -162,6 +171,8 @@ export interface ProtoGrpcType {
       }
     }
     v1: {
+      BackupClusterRequest: MessageTypeDefinition<_roost_v1_BackupClusterRequest, _roost_v1_BackupClusterRequest__Output>
+      BackupClusterResponse: MessageTypeDefinition<_roost_v1_BackupClusterResponse, _roost_v1_BackupClusterResponse__Output>
       /**
        * Refused unless the setting bench.enabled is true. For users only, never for nodes.
        */
@@ -223,6 +234,8 @@ export interface ProtoGrpcType {
       GetVmResponse: MessageTypeDefinition<_roost_v1_GetVmResponse, _roost_v1_GetVmResponse__Output>
       Ha: MessageTypeDefinition<_roost_v1_Ha, _roost_v1_Ha__Output>
       HistoryEntry: MessageTypeDefinition<_roost_v1_HistoryEntry, _roost_v1_HistoryEntry__Output>
+      InspectReplicaRequest: MessageTypeDefinition<_roost_v1_InspectReplicaRequest, _roost_v1_InspectReplicaRequest__Output>
+      InspectReplicaResponse: MessageTypeDefinition<_roost_v1_InspectReplicaResponse, _roost_v1_InspectReplicaResponse__Output>
       IssueCertificateRequest: MessageTypeDefinition<_roost_v1_IssueCertificateRequest, _roost_v1_IssueCertificateRequest__Output>
       IssueCertificateResponse: MessageTypeDefinition<_roost_v1_IssueCertificateResponse, _roost_v1_IssueCertificateResponse__Output>
       JoinRequest: MessageTypeDefinition<_roost_v1_JoinRequest, _roost_v1_JoinRequest__Output>
@@ -286,11 +299,16 @@ export interface ProtoGrpcType {
       StopAgentRequest: MessageTypeDefinition<_roost_v1_StopAgentRequest, _roost_v1_StopAgentRequest__Output>
       StopAgentResponse: MessageTypeDefinition<_roost_v1_StopAgentResponse, _roost_v1_StopAgentResponse__Output>
       StrandedVm: MessageTypeDefinition<_roost_v1_StrandedVm, _roost_v1_StrandedVm__Output>
+      TableDifference: MessageTypeDefinition<_roost_v1_TableDifference, _roost_v1_TableDifference__Output>
       Token: MessageTypeDefinition<_roost_v1_Token, _roost_v1_Token__Output>
       UpdatePolicyRequest: MessageTypeDefinition<_roost_v1_UpdatePolicyRequest, _roost_v1_UpdatePolicyRequest__Output>
       UpdatePolicyResponse: MessageTypeDefinition<_roost_v1_UpdatePolicyResponse, _roost_v1_UpdatePolicyResponse__Output>
       UpdateSettingRequest: MessageTypeDefinition<_roost_v1_UpdateSettingRequest, _roost_v1_UpdateSettingRequest__Output>
       UpdateSettingResponse: MessageTypeDefinition<_roost_v1_UpdateSettingResponse, _roost_v1_UpdateSettingResponse__Output>
+      VerifiedNode: MessageTypeDefinition<_roost_v1_VerifiedNode, _roost_v1_VerifiedNode__Output>
+      VerifiedTable: MessageTypeDefinition<_roost_v1_VerifiedTable, _roost_v1_VerifiedTable__Output>
+      VerifyClusterRequest: MessageTypeDefinition<_roost_v1_VerifyClusterRequest, _roost_v1_VerifyClusterRequest__Output>
+      VerifyClusterResponse: MessageTypeDefinition<_roost_v1_VerifyClusterResponse, _roost_v1_VerifyClusterResponse__Output>
       Vm: MessageTypeDefinition<_roost_v1_Vm, _roost_v1_Vm__Output>
       VmDefinition: MessageTypeDefinition<_roost_v1_VmDefinition, _roost_v1_VmDefinition__Output>
       VmService: SubtypeConstructor<typeof grpc.Client, _roost_v1_VmServiceClient> & { service: _roost_v1_VmServiceDefinition }

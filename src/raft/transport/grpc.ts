@@ -37,7 +37,24 @@ const CHANNEL_OPTIONS: grpc.ChannelOptions = {
   "grpc.use_local_subchannel_pool": 1,
 };
 
+/** Metadata of each stream: the sender's cluster generation; in a refusal the receiver's. */
+const GENERATION_KEY = "roost-generation";
+/** A peer of another generation changes its mind only by being started anew. */
+const REFUSED_MS = 5_000;
+
+function generationIn(metadata: grpc.Metadata): number {
+  return Number(metadata.get(GENERATION_KEY)[0] ?? 1);
+}
+
+function wrongGeneration(theirs: number, ours: number): string {
+  return theirs < ours
+    ? `this cluster was recovered or restored (generation ${ours}), and this node is of generation ${theirs}: it was left out and cannot come back as it was; see roost cluster rejoin --help`
+    : `this node is of generation ${ours}, the caller of ${theirs}`;
+}
+
 export interface GrpcLinksOptions {
+  /** Cluster generation of this node; peers of any other are refused. */
+  generation: number;
   /** host:port to serve peers on. */
   listen: string;
   identity: TlsIdentity;
@@ -46,7 +63,7 @@ export interface GrpcLinksOptions {
 }
 
 export async function openGrpcLinks(options: GrpcLinksOptions): Promise<PeerLinks> {
-  const { identity, log, events } = options;
+  const { generation, identity, log, events } = options;
   /** Opened by the first frame and closed when nothing was said for long: of a thousand nodes a voter talks with few. */
   const senders = new Map<string, Sender>();
   const byPeerId = new Map<number, Peer>();
@@ -56,6 +73,14 @@ export async function openGrpcLinks(options: GrpcLinksOptions): Promise<PeerLink
   const server = createServerCore({ "grpc.max_receive_message_length": MAX_FRAME_BYTES, "grpc.keepalive_time_ms": 5_000 });
   server.addService(services.internal.v1.Peer.service, {
     Send: (call: grpc.ServerReadableStream<Frame, object>, callback: grpc.sendUnaryData<object>) => {
+      const theirs = generationIn(call.metadata);
+      if (theirs !== generation) {
+        if (theirs > generation) events.outdated?.(theirs);
+        const metadata = new grpc.Metadata();
+        metadata.set(GENERATION_KEY, String(generation));
+        call.resume();
+        return callback({ code: grpc.status.FAILED_PRECONDITION, details: wrongGeneration(theirs, generation), metadata });
+      }
       const nodeId = peerCertificate(call)?.replace(/^node:/, "") ?? "";
       call.on("data", (frame: Frame) => {
         // Looked up for each frame: a peer can be removed while its stream is open.
@@ -86,7 +111,7 @@ export async function openGrpcLinks(options: GrpcLinksOptions): Promise<PeerLink
       if (sender === undefined) {
         const peer = byPeerId.get(peerId);
         if (peer === undefined) return false;
-        sender = new Sender(peer, lane, credentials, log, () => events.broken(peer));
+        sender = new Sender(peer, lane, credentials, generation, log, events);
         senders.set(key, sender);
       }
       return sender.send(payload);
@@ -137,8 +162,9 @@ class Sender {
   readonly peer: Peer;
   readonly #lane: Lane;
   readonly #client: PeerClient;
+  readonly #generation: number;
   readonly #log: Logger;
-  readonly #broken: () => void;
+  readonly #events: LinkEvents;
   #stream: grpc.ClientWritableStream<Frame> | null = null;
   #queuedBytes = 0;
   #waitMs: number = RECONNECT_MS.first;
@@ -146,11 +172,12 @@ class Sender {
   #closed = false;
   #said = true;
 
-  constructor(peer: Peer, lane: Lane, credentials: grpc.ChannelCredentials, log: Logger, broken: () => void) {
+  constructor(peer: Peer, lane: Lane, credentials: grpc.ChannelCredentials, generation: number, log: Logger, events: LinkEvents) {
     this.peer = peer;
     this.#lane = lane;
     this.#log = log;
-    this.#broken = broken;
+    this.#generation = generation;
+    this.#events = events;
     this.#client = clientOf(peer, credentials);
     this.#open();
   }
@@ -197,11 +224,20 @@ class Sender {
       this.#stream = null;
       if (this.#closed) return;
       this.#log.debug("peer link broken", { node: this.peer.nodeId, lane: this.#lane, why });
-      this.#broken();
+      this.#events.broken(this.peer);
       this.#timer = setTimeout(() => this.#open(), this.#waitMs);
-      this.#waitMs = Math.min(RECONNECT_MS.last, this.#waitMs * 2);
+      this.#waitMs = this.#waitMs >= REFUSED_MS ? RECONNECT_MS.last : Math.min(RECONNECT_MS.last, this.#waitMs * 2);
     };
-    const stream = this.#client.Send((error: grpc.ServiceError | null) => end(error?.details ?? "closed by the peer"));
+    const metadata = new grpc.Metadata();
+    metadata.set(GENERATION_KEY, String(this.#generation));
+    const stream = this.#client.Send(metadata, (error: grpc.ServiceError | null) => {
+      if (error?.code === grpc.status.FAILED_PRECONDITION && error.metadata !== undefined) {
+        const theirs = generationIn(error.metadata);
+        if (theirs > this.#generation) this.#events.outdated?.(theirs);
+        this.#waitMs = REFUSED_MS;
+      }
+      end(error?.details ?? "closed by the peer");
+    });
     stream.on("error", (error: Error) => end(error.message));
     this.#stream = stream;
   }

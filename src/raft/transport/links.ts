@@ -67,6 +67,8 @@ export interface LinkEvents {
   frame(from: Peer, payload: Uint8Array): void;
   /** A node asks for a checkpoint. Its iteration is ended early if the node goes away. @throws RoostError to refuse. */
   checkpoint(nodeId: string, request: CheckpointRequest): AsyncIterable<WireChunk>;
+  /** A node of a later cluster generation answered or called: this one was left out of it (RAFT-6). */
+  outdated?(generation: number): void;
   /** The stream to the peer broke; frames on their way may be lost. */
   broken(peer: Peer): void;
 }

@@ -1,7 +1,8 @@
 /** The cluster's own row: made once, then its settings. */
 import { invalid, RoostError } from "../../base/errors.ts";
 import { defaultSettings, parseSetting, settingsConflict, vdcSettingFault, type Settings, type VdcSettings } from "../../model/settings.ts";
-import type { ClaimsShorten, ClusterInit, SettingReset, SettingUpdate } from "../commands.ts";
+import type { ClaimsShorten, ClusterInit, LevelRaise, SettingReset, SettingUpdate } from "../commands.ts";
+import { heldBackBy } from "../levels.ts";
 import type { CommandResult } from "../outcome.ts";
 import type { Transaction } from "../transaction.ts";
 import { newNode } from "./node.ts";
@@ -62,6 +63,22 @@ export function resetSetting(tx: Transaction, command: SettingReset): CommandRes
 /** The same rows are the same bytes, in whatever order they were made. */
 function sorted(rows: Record<string, VdcSettings>): Record<string, VdcSettings> {
   return Object.fromEntries(Object.entries(rows).toSorted(([a], [b]) => (a < b ? -1 : 1)));
+}
+
+/** From here on commands of the level may be proposed. Checked again: a node may have joined since the leader looked. */
+export function raiseLevel(tx: Transaction, command: LevelRaise): CommandResult {
+  const cluster = tx.needCluster();
+  const level = cluster.level ?? 1;
+  if (command.level <= level) return { ids: [] };
+  const behind = heldBackBy(tx.state, command.level);
+  if (behind.length > 0)
+    throw new RoostError({
+      kind: "precondition",
+      reason: `${behind.map(({ name }) => name).join(", ")} cannot apply level ${command.level}`,
+    });
+  tx.put("cluster", "self", { ...cluster, level: command.level });
+  tx.emit("cluster.level", cluster.id, cluster.name, `level ${level} → ${command.level}: all nodes can apply it`);
+  return { ids: [cluster.id] };
 }
 
 /** The leader vouches that nothing granted by an earlier, longer `ha.claimMs` is in force any more. */

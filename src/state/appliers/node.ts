@@ -54,6 +54,13 @@ export function join(tx: Transaction, command: NodeJoin): CommandResult {
   }
   if (token.expiresAtMs < tx.atMs)
     throw new RoostError({ kind: "denied", reason: "this join token has expired" }, "make a new one with `roost token create`");
+  const level = cluster.level ?? 1;
+  if ((command.node.level ?? 1) < level) {
+    throw new RoostError(
+      { kind: "precondition", reason: `the cluster is at level ${level}, this roost can apply level ${command.node.level ?? 1} only` },
+      "install the version that the cluster's nodes run, then join",
+    );
+  }
   if (token.usesLeft <= 0)
     throw new RoostError({ kind: "denied", reason: "this join token has been used" }, "make a new one with `roost token create`");
   if (tx.state.nodes.has(command.node.id)) throw new RoostError({ kind: "exists", what: "node", name: command.node.id });
@@ -78,7 +85,9 @@ export function join(tx: Transaction, command: NodeJoin): CommandResult {
 export function confirmJoin(tx: Transaction, command: NodeJoinConfirm): CommandResult {
   const node = tx.needNode(command.nodeId);
   // Only confirmed nodes can be chosen as voters (src/cluster/membership.ts).
-  if (node.role === "none" && node.state === "joining") tx.putNode({ ...node, role: "follower", stateWhy: "join confirmed" });
+  // One that was left out says by it that it begins anew, without the log and state it had (roost cluster rejoin).
+  const isWaiting = node.state === "joining" || node.state === "unreachable" || node.state === "fenced";
+  if (node.role === "none" && isWaiting) tx.putNode({ ...node, role: "follower", stateWhy: "join confirmed" });
   return { ids: [node.id], peerId: node.peerId };
 }
 
@@ -99,7 +108,19 @@ export function hello(tx: Transaction, command: NodeHello): CommandResult {
   const node = ownNode(tx, command.nodeId);
   // A hello from before the park may come after it; it does not know the park, so it does not end it.
   const parkedMs = command.parkRevision === node.parkRevision ? 0 : node.parkedMs;
-  const row: Node = { ...node, info: command.info, apiAddress: command.apiAddress, peerAddress: command.peerAddress, parkedMs };
+  const level = tx.needCluster().level ?? 1;
+  if ((command.info.level ?? 1) < level) {
+    throw new RoostError(
+      {
+        kind: "precondition",
+        reason: `the cluster is at level ${level}, roost ${command.info.version} on node ${node.name} can apply level ${command.info.level ?? 1} only`,
+      },
+      "install the version that the other nodes run",
+    );
+  }
+  // It has destroyed what no claim covers (HA-7): what runs there is known again.
+  const { leftOut: _, ...known } = node;
+  const row: Node = { ...known, info: command.info, apiAddress: command.apiAddress, peerAddress: command.peerAddress, parkedMs };
   rehomeCleaning(tx);
   tx.putNode(node.state === "disabled" ? row : moved(tx, row, servingState(node), `agent ${command.info.version} started`));
   return { ids: [node.id] };
@@ -134,6 +155,15 @@ export function expire(tx: Transaction, command: NodeExpire): CommandResult {
       kind: "conflict",
       reason: `expiry of ${node.name} was decided in term ${command.proof.term}, not in ${tx.term}`,
     });
+  }
+  if (node.leftOut !== undefined) {
+    throw new RoostError(
+      {
+        kind: "precondition",
+        reason: `node ${node.name} was left out in generation ${node.leftOut}: those of before may still acknowledge it, so time proves nothing`,
+      },
+      "confirm that it is off with `roost node fence`",
+    );
   }
   if (node.info !== null && node.info.guardian === null) {
     throw new RoostError(
@@ -251,7 +281,7 @@ function moved(tx: Transaction, node: Node, to: NodeState, why: string): Node {
 }
 
 /** A node speaks for itself only (SEC-3). */
-function ownNode(tx: Transaction, nodeId: string): Node {
+export function ownNode(tx: Transaction, nodeId: string): Node {
   const node = tx.needNode(nodeId);
   if (tx.envelope.origin !== nodeId)
     throw new RoostError({ kind: "denied", reason: `node ${tx.envelope.origin} cannot speak for node ${nodeId}` });
@@ -267,7 +297,8 @@ function endClaims(
   covers: (claim: { deadline: boolean }) => boolean,
 ): void {
   const why = proof.kind === "expiry" ? `expired: ${proof.sinceAckMs} ms since the last acknowledgement` : `fenced by ${proof.kind}`;
-  tx.putNode({ ...moved(tx, node, "fenced", why), claimRevision: tx.index });
+  const { leftOut: _, ...known } = node;
+  tx.putNode({ ...moved(tx, known, "fenced", why), claimRevision: tx.index });
   for (const vm of tx.vmsOn(node.id)) {
     if (vm.claim === null || !covers(vm.claim)) continue;
     tx.putVm(afterRelease(tx, vm, { to: "recover", proof, ...times }));

@@ -2,7 +2,9 @@
 import { formatGeneration } from "../../base/units.ts";
 import { invalid, RoostError } from "../../base/errors.ts";
 import { legalActions } from "../../model/lifecycle.ts";
+import { GENERATIONS_PER_CLUSTER_GENERATION } from "../../model/cluster.ts";
 import { newVm } from "../../model/new-vm.ts";
+import { leftOutNodes } from "../../model/node.ts";
 import { checkPlaced, checkPlacement } from "../../model/placement.ts";
 import type { Reservation } from "../../model/capacity.ts";
 import { numaMemoryOf } from "../../model/pinning.ts";
@@ -101,6 +103,14 @@ export function place(tx: Transaction, command: VmPlace): CommandResult {
   const inFlight = new Map<string, Reservation>();
   const touched = new Set<string>();
   const decided = decisionsWith(tx, command.certificate);
+  const unknown = leftOutNodes(tx.state);
+  if (command.placements.length > 0 && unknown.length > 0) {
+    throw new RoostError(
+      { kind: "precondition", reason: `nothing is placed before it is known what runs on ${unknown.map(({ name }) => name).join(", ")}` },
+      "let each rejoin (roost cluster rejoin), or confirm that it is off (roost node fence)",
+    );
+  }
+  const floor = tx.needCluster().generation * GENERATIONS_PER_CLUSTER_GENERATION;
   for (const { vmId, nodeId, generation, cpus, unpinned } of command.placements) {
     const vm = tx.get("vms", vmId);
     const node = tx.get("nodes", nodeId);
@@ -127,7 +137,8 @@ export function place(tx: Transaction, command: VmPlace): CommandResult {
     });
     touched.add(nodeId);
     placed.push(vmId);
-    const next = vm.generation + 1;
+    // Above all that a generation of before may have given without this state knowing.
+    const next = Math.max(vm.generation, floor) + 1;
     const claim: Claim = {
       nodeId,
       generation: next,

@@ -77,6 +77,7 @@ export class GroupPeer {
     const config: ConsensusConfig = {
       nodeId,
       peerId,
+      generation: 1,
       logPath: "",
       inboxPath: "",
       listen: "",

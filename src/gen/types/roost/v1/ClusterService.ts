@@ -2,12 +2,16 @@
 
 import type * as grpc from '@grpc/grpc-js'
 import type { MethodDefinition } from '@grpc/proto-loader'
+import type { BackupClusterRequest as _roost_v1_BackupClusterRequest, BackupClusterRequest__Output as _roost_v1_BackupClusterRequest__Output } from '../../roost/v1/BackupClusterRequest.ts';
+import type { BackupClusterResponse as _roost_v1_BackupClusterResponse, BackupClusterResponse__Output as _roost_v1_BackupClusterResponse__Output } from '../../roost/v1/BackupClusterResponse.ts';
 import type { ConfirmJoinRequest as _roost_v1_ConfirmJoinRequest, ConfirmJoinRequest__Output as _roost_v1_ConfirmJoinRequest__Output } from '../../roost/v1/ConfirmJoinRequest.ts';
 import type { ConfirmJoinResponse as _roost_v1_ConfirmJoinResponse, ConfirmJoinResponse__Output as _roost_v1_ConfirmJoinResponse__Output } from '../../roost/v1/ConfirmJoinResponse.ts';
 import type { CreateTokenRequest as _roost_v1_CreateTokenRequest, CreateTokenRequest__Output as _roost_v1_CreateTokenRequest__Output } from '../../roost/v1/CreateTokenRequest.ts';
 import type { CreateTokenResponse as _roost_v1_CreateTokenResponse, CreateTokenResponse__Output as _roost_v1_CreateTokenResponse__Output } from '../../roost/v1/CreateTokenResponse.ts';
 import type { GetClusterRequest as _roost_v1_GetClusterRequest, GetClusterRequest__Output as _roost_v1_GetClusterRequest__Output } from '../../roost/v1/GetClusterRequest.ts';
 import type { GetClusterResponse as _roost_v1_GetClusterResponse, GetClusterResponse__Output as _roost_v1_GetClusterResponse__Output } from '../../roost/v1/GetClusterResponse.ts';
+import type { InspectReplicaRequest as _roost_v1_InspectReplicaRequest, InspectReplicaRequest__Output as _roost_v1_InspectReplicaRequest__Output } from '../../roost/v1/InspectReplicaRequest.ts';
+import type { InspectReplicaResponse as _roost_v1_InspectReplicaResponse, InspectReplicaResponse__Output as _roost_v1_InspectReplicaResponse__Output } from '../../roost/v1/InspectReplicaResponse.ts';
 import type { IssueCertificateRequest as _roost_v1_IssueCertificateRequest, IssueCertificateRequest__Output as _roost_v1_IssueCertificateRequest__Output } from '../../roost/v1/IssueCertificateRequest.ts';
 import type { IssueCertificateResponse as _roost_v1_IssueCertificateResponse, IssueCertificateResponse__Output as _roost_v1_IssueCertificateResponse__Output } from '../../roost/v1/IssueCertificateResponse.ts';
 import type { JoinRequest as _roost_v1_JoinRequest, JoinRequest__Output as _roost_v1_JoinRequest__Output } from '../../roost/v1/JoinRequest.ts';
@@ -22,10 +26,23 @@ import type { RevokeTokenRequest as _roost_v1_RevokeTokenRequest, RevokeTokenReq
 import type { RevokeTokenResponse as _roost_v1_RevokeTokenResponse, RevokeTokenResponse__Output as _roost_v1_RevokeTokenResponse__Output } from '../../roost/v1/RevokeTokenResponse.ts';
 import type { UpdateSettingRequest as _roost_v1_UpdateSettingRequest, UpdateSettingRequest__Output as _roost_v1_UpdateSettingRequest__Output } from '../../roost/v1/UpdateSettingRequest.ts';
 import type { UpdateSettingResponse as _roost_v1_UpdateSettingResponse, UpdateSettingResponse__Output as _roost_v1_UpdateSettingResponse__Output } from '../../roost/v1/UpdateSettingResponse.ts';
+import type { VerifyClusterRequest as _roost_v1_VerifyClusterRequest, VerifyClusterRequest__Output as _roost_v1_VerifyClusterRequest__Output } from '../../roost/v1/VerifyClusterRequest.ts';
+import type { VerifyClusterResponse as _roost_v1_VerifyClusterResponse, VerifyClusterResponse__Output as _roost_v1_VerifyClusterResponse__Output } from '../../roost/v1/VerifyClusterResponse.ts';
 import type { WatchEventsRequest as _roost_v1_WatchEventsRequest, WatchEventsRequest__Output as _roost_v1_WatchEventsRequest__Output } from '../../roost/v1/WatchEventsRequest.ts';
 import type { WatchEventsResponse as _roost_v1_WatchEventsResponse, WatchEventsResponse__Output as _roost_v1_WatchEventsResponse__Output } from '../../roost/v1/WatchEventsResponse.ts';
 
 export interface ClusterServiceClient extends grpc.Client {
+  /**
+   * The whole state at one index, as the file of a backup in pieces (RAFT-8). It carries the CA's key: admins only.
+   */
+  BackupCluster(argument: _roost_v1_BackupClusterRequest, metadata: grpc.Metadata, options?: grpc.CallOptions): grpc.ClientReadableStream<_roost_v1_BackupClusterResponse__Output>;
+  BackupCluster(argument: _roost_v1_BackupClusterRequest, options?: grpc.CallOptions): grpc.ClientReadableStream<_roost_v1_BackupClusterResponse__Output>;
+  /**
+   * The whole state at one index, as the file of a backup in pieces (RAFT-8). It carries the CA's key: admins only.
+   */
+  backupCluster(argument: _roost_v1_BackupClusterRequest, metadata: grpc.Metadata, options?: grpc.CallOptions): grpc.ClientReadableStream<_roost_v1_BackupClusterResponse__Output>;
+  backupCluster(argument: _roost_v1_BackupClusterRequest, options?: grpc.CallOptions): grpc.ClientReadableStream<_roost_v1_BackupClusterResponse__Output>;
+  
   /**
    * The joining node has its certificate and serves; until then the join can be undone without a trace.
    */
@@ -58,6 +75,21 @@ export interface ClusterServiceClient extends grpc.Client {
   getCluster(argument: _roost_v1_GetClusterRequest, metadata: grpc.Metadata, callback: grpc.requestCallback<_roost_v1_GetClusterResponse__Output>): grpc.ClientUnaryCall;
   getCluster(argument: _roost_v1_GetClusterRequest, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_GetClusterResponse__Output>): grpc.ClientUnaryCall;
   getCluster(argument: _roost_v1_GetClusterRequest, callback: grpc.requestCallback<_roost_v1_GetClusterResponse__Output>): grpc.ClientUnaryCall;
+  
+  /**
+   * What the answering node's replica has, asked of nodes while there is no quorum (RAFT-6).
+   */
+  InspectReplica(argument: _roost_v1_InspectReplicaRequest, metadata: grpc.Metadata, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_InspectReplicaResponse__Output>): grpc.ClientUnaryCall;
+  InspectReplica(argument: _roost_v1_InspectReplicaRequest, metadata: grpc.Metadata, callback: grpc.requestCallback<_roost_v1_InspectReplicaResponse__Output>): grpc.ClientUnaryCall;
+  InspectReplica(argument: _roost_v1_InspectReplicaRequest, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_InspectReplicaResponse__Output>): grpc.ClientUnaryCall;
+  InspectReplica(argument: _roost_v1_InspectReplicaRequest, callback: grpc.requestCallback<_roost_v1_InspectReplicaResponse__Output>): grpc.ClientUnaryCall;
+  /**
+   * What the answering node's replica has, asked of nodes while there is no quorum (RAFT-6).
+   */
+  inspectReplica(argument: _roost_v1_InspectReplicaRequest, metadata: grpc.Metadata, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_InspectReplicaResponse__Output>): grpc.ClientUnaryCall;
+  inspectReplica(argument: _roost_v1_InspectReplicaRequest, metadata: grpc.Metadata, callback: grpc.requestCallback<_roost_v1_InspectReplicaResponse__Output>): grpc.ClientUnaryCall;
+  inspectReplica(argument: _roost_v1_InspectReplicaRequest, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_InspectReplicaResponse__Output>): grpc.ClientUnaryCall;
+  inspectReplica(argument: _roost_v1_InspectReplicaRequest, callback: grpc.requestCallback<_roost_v1_InspectReplicaResponse__Output>): grpc.ClientUnaryCall;
   
   /**
    * Mints a client certificate for a user of this cluster (admin only).
@@ -141,6 +173,21 @@ export interface ClusterServiceClient extends grpc.Client {
   updateSetting(argument: _roost_v1_UpdateSettingRequest, callback: grpc.requestCallback<_roost_v1_UpdateSettingResponse__Output>): grpc.ClientUnaryCall;
   
   /**
+   * Has every replica hash its tables at one index, and compares (STA-1).
+   */
+  VerifyCluster(argument: _roost_v1_VerifyClusterRequest, metadata: grpc.Metadata, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_VerifyClusterResponse__Output>): grpc.ClientUnaryCall;
+  VerifyCluster(argument: _roost_v1_VerifyClusterRequest, metadata: grpc.Metadata, callback: grpc.requestCallback<_roost_v1_VerifyClusterResponse__Output>): grpc.ClientUnaryCall;
+  VerifyCluster(argument: _roost_v1_VerifyClusterRequest, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_VerifyClusterResponse__Output>): grpc.ClientUnaryCall;
+  VerifyCluster(argument: _roost_v1_VerifyClusterRequest, callback: grpc.requestCallback<_roost_v1_VerifyClusterResponse__Output>): grpc.ClientUnaryCall;
+  /**
+   * Has every replica hash its tables at one index, and compares (STA-1).
+   */
+  verifyCluster(argument: _roost_v1_VerifyClusterRequest, metadata: grpc.Metadata, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_VerifyClusterResponse__Output>): grpc.ClientUnaryCall;
+  verifyCluster(argument: _roost_v1_VerifyClusterRequest, metadata: grpc.Metadata, callback: grpc.requestCallback<_roost_v1_VerifyClusterResponse__Output>): grpc.ClientUnaryCall;
+  verifyCluster(argument: _roost_v1_VerifyClusterRequest, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_VerifyClusterResponse__Output>): grpc.ClientUnaryCall;
+  verifyCluster(argument: _roost_v1_VerifyClusterRequest, callback: grpc.requestCallback<_roost_v1_VerifyClusterResponse__Output>): grpc.ClientUnaryCall;
+  
+  /**
    * Events from a revision on; 0 begins with the next one, or, with no_follow, with the oldest kept.
    */
   WatchEvents(argument: _roost_v1_WatchEventsRequest, metadata: grpc.Metadata, options?: grpc.CallOptions): grpc.ClientReadableStream<_roost_v1_WatchEventsResponse__Output>;
@@ -155,6 +202,11 @@ export interface ClusterServiceClient extends grpc.Client {
 
 export interface ClusterServiceHandlers extends grpc.UntypedServiceImplementation {
   /**
+   * The whole state at one index, as the file of a backup in pieces (RAFT-8). It carries the CA's key: admins only.
+   */
+  BackupCluster: grpc.handleServerStreamingCall<_roost_v1_BackupClusterRequest__Output, _roost_v1_BackupClusterResponse>;
+  
+  /**
    * The joining node has its certificate and serves; until then the join can be undone without a trace.
    */
   ConfirmJoin: grpc.handleUnaryCall<_roost_v1_ConfirmJoinRequest__Output, _roost_v1_ConfirmJoinResponse>;
@@ -162,6 +214,11 @@ export interface ClusterServiceHandlers extends grpc.UntypedServiceImplementatio
   CreateToken: grpc.handleUnaryCall<_roost_v1_CreateTokenRequest__Output, _roost_v1_CreateTokenResponse>;
   
   GetCluster: grpc.handleUnaryCall<_roost_v1_GetClusterRequest__Output, _roost_v1_GetClusterResponse>;
+  
+  /**
+   * What the answering node's replica has, asked of nodes while there is no quorum (RAFT-6).
+   */
+  InspectReplica: grpc.handleUnaryCall<_roost_v1_InspectReplicaRequest__Output, _roost_v1_InspectReplicaResponse>;
   
   /**
    * Mints a client certificate for a user of this cluster (admin only).
@@ -187,6 +244,11 @@ export interface ClusterServiceHandlers extends grpc.UntypedServiceImplementatio
   UpdateSetting: grpc.handleUnaryCall<_roost_v1_UpdateSettingRequest__Output, _roost_v1_UpdateSettingResponse>;
   
   /**
+   * Has every replica hash its tables at one index, and compares (STA-1).
+   */
+  VerifyCluster: grpc.handleUnaryCall<_roost_v1_VerifyClusterRequest__Output, _roost_v1_VerifyClusterResponse>;
+  
+  /**
    * Events from a revision on; 0 begins with the next one, or, with no_follow, with the oldest kept.
    */
   WatchEvents: grpc.handleServerStreamingCall<_roost_v1_WatchEventsRequest__Output, _roost_v1_WatchEventsResponse>;
@@ -194,9 +256,11 @@ export interface ClusterServiceHandlers extends grpc.UntypedServiceImplementatio
 }
 
 export interface ClusterServiceDefinition extends grpc.ServiceDefinition {
+  BackupCluster: MethodDefinition<_roost_v1_BackupClusterRequest, _roost_v1_BackupClusterResponse, _roost_v1_BackupClusterRequest__Output, _roost_v1_BackupClusterResponse__Output>
   ConfirmJoin: MethodDefinition<_roost_v1_ConfirmJoinRequest, _roost_v1_ConfirmJoinResponse, _roost_v1_ConfirmJoinRequest__Output, _roost_v1_ConfirmJoinResponse__Output>
   CreateToken: MethodDefinition<_roost_v1_CreateTokenRequest, _roost_v1_CreateTokenResponse, _roost_v1_CreateTokenRequest__Output, _roost_v1_CreateTokenResponse__Output>
   GetCluster: MethodDefinition<_roost_v1_GetClusterRequest, _roost_v1_GetClusterResponse, _roost_v1_GetClusterRequest__Output, _roost_v1_GetClusterResponse__Output>
+  InspectReplica: MethodDefinition<_roost_v1_InspectReplicaRequest, _roost_v1_InspectReplicaResponse, _roost_v1_InspectReplicaRequest__Output, _roost_v1_InspectReplicaResponse__Output>
   IssueCertificate: MethodDefinition<_roost_v1_IssueCertificateRequest, _roost_v1_IssueCertificateResponse, _roost_v1_IssueCertificateRequest__Output, _roost_v1_IssueCertificateResponse__Output>
   Join: MethodDefinition<_roost_v1_JoinRequest, _roost_v1_JoinResponse, _roost_v1_JoinRequest__Output, _roost_v1_JoinResponse__Output>
   ListFailovers: MethodDefinition<_roost_v1_ListFailoversRequest, _roost_v1_ListFailoversResponse, _roost_v1_ListFailoversRequest__Output, _roost_v1_ListFailoversResponse__Output>
@@ -204,5 +268,6 @@ export interface ClusterServiceDefinition extends grpc.ServiceDefinition {
   ListTokens: MethodDefinition<_roost_v1_ListTokensRequest, _roost_v1_ListTokensResponse, _roost_v1_ListTokensRequest__Output, _roost_v1_ListTokensResponse__Output>
   RevokeToken: MethodDefinition<_roost_v1_RevokeTokenRequest, _roost_v1_RevokeTokenResponse, _roost_v1_RevokeTokenRequest__Output, _roost_v1_RevokeTokenResponse__Output>
   UpdateSetting: MethodDefinition<_roost_v1_UpdateSettingRequest, _roost_v1_UpdateSettingResponse, _roost_v1_UpdateSettingRequest__Output, _roost_v1_UpdateSettingResponse__Output>
+  VerifyCluster: MethodDefinition<_roost_v1_VerifyClusterRequest, _roost_v1_VerifyClusterResponse, _roost_v1_VerifyClusterRequest__Output, _roost_v1_VerifyClusterResponse__Output>
   WatchEvents: MethodDefinition<_roost_v1_WatchEventsRequest, _roost_v1_WatchEventsResponse, _roost_v1_WatchEventsRequest__Output, _roost_v1_WatchEventsResponse__Output>
 }

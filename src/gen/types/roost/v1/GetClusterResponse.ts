@@ -16,6 +16,18 @@ export interface GetClusterResponse {
   'vms'?: (number) | undefined;
   'hasQuorum'?: (boolean) | undefined;
   'read'?: (_roost_v1_ReadInfo | null) | undefined;
+  /**
+   * Feature level: what every node can apply (RAFT-7).
+   */
+  'level'?: (number) | undefined;
+  /**
+   * Nodes whose programs hold back a level that the answering one has.
+   */
+  'levelHeldBackBy'?: (string)[] | undefined;
+  /**
+   * What an operator must know, in words: replicas that differ, nodes left out, this node left out itself.
+   */
+  'alarms'?: (string)[] | undefined;
 }
 
 export interface GetClusterResponse__Output {
@@ -32,4 +44,16 @@ export interface GetClusterResponse__Output {
   'vms': (number);
   'hasQuorum': (boolean);
   'read': (_roost_v1_ReadInfo__Output | null);
+  /**
+   * Feature level: what every node can apply (RAFT-7).
+   */
+  'level': (number);
+  /**
+   * Nodes whose programs hold back a level that the answering one has.
+   */
+  'levelHeldBackBy': (string)[];
+  /**
+   * What an operator must know, in words: replicas that differ, nodes left out, this node left out itself.
+   */
+  'alarms': (string)[];
 }

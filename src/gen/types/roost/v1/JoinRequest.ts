@@ -17,6 +17,10 @@ export interface JoinRequest {
    * Makes a repeated call return the first answer (STA-2).
    */
   'requestId'?: (string) | undefined;
+  /**
+   * Feature level that the program can apply; 0 is 1.
+   */
+  'level'?: (number) | undefined;
 }
 
 export interface JoinRequest__Output {
@@ -35,4 +39,8 @@ export interface JoinRequest__Output {
    * Makes a repeated call return the first answer (STA-2).
    */
   'requestId': (string);
+  /**
+   * Feature level that the program can apply; 0 is 1.
+   */
+  'level': (number);
 }

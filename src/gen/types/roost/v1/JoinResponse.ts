@@ -9,6 +9,7 @@ export interface JoinResponse {
   'caCertificate'?: (string) | undefined;
   'certificate'?: (string) | undefined;
   'peers'?: (_roost_v1_PeerAddress)[] | undefined;
+  'generation'?: (number) | undefined;
 }
 
 export interface JoinResponse__Output {
@@ -18,4 +19,5 @@ export interface JoinResponse__Output {
   'caCertificate': (string);
   'certificate': (string);
   'peers': (_roost_v1_PeerAddress__Output)[];
+  'generation': (number);
 }

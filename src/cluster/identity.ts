@@ -10,6 +10,8 @@ export interface Identity {
   clusterName: string;
   nodeId: string;
   peerId: number;
+  /** Cluster generation that it belongs to; the state, where there is one, knows better. Absent: 1. */
+  generation?: number;
   name: string;
   zone: string;
   labels: Record<string, string>;
@@ -23,8 +25,8 @@ export interface Identity {
   peers: Peer[];
   /** The CA's key, only on the node that founds the cluster and only until the state has it. */
   founding: { caKey: string } | null;
-  /** Where to confirm the join, until that is done; then null. */
-  joining: { endpoints: string[] } | null;
+  /** Where to confirm the join, until that is done; then null. `again`: it was a node before (roost cluster rejoin), and stays one if it fails. */
+  joining: { endpoints: string[]; again?: boolean } | null;
 }
 
 const FILE = "identity.json";

@@ -2,8 +2,8 @@ import { chmod, mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from "n
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import t from "tap";
-import type { Identity } from "../../src/daemon/identity.ts";
-import { loadIdentity, saveIdentity } from "../../src/daemon/identity.ts";
+import type { Identity } from "../../src/cluster/identity.ts";
+import { loadIdentity, saveIdentity } from "../../src/cluster/identity.ts";
 
 const root = await mkdtemp(join(tmpdir(), "roost-identity-"));
 t.teardown(() => rm(root, { recursive: true, force: true }));

@@ -3,8 +3,8 @@ import { hostname, networkInterfaces } from "node:os";
 import { DEFAULT_API_PORT, type NodeConfig, splitListen } from "../base/config.ts";
 import { RoostError } from "../base/errors.ts";
 import { newId, newRequestId, newSecret } from "../base/ids.ts";
-import { chainOf, createCa, createKeyAndRequest, issue, NODE_TTL_MS } from "../cluster/certificates.ts";
-import { joinCluster } from "../cluster/join.ts";
+import { chainOf, createCa, createKeyAndRequest, issue, NODE_TTL_MS } from "./certificates.ts";
+import { joinCluster } from "./join.ts";
 import type { Identity } from "./identity.ts";
 
 const JOIN_LIMIT_MS = 30_000;
@@ -57,6 +57,7 @@ export async function joinByToken(config: NodeConfig, token: string): Promise<Id
     clusterName: "",
     nodeId: me.nodeId,
     peerId: me.peerId,
+    generation: me.generation,
     tls: me.tls,
     peers: me.peers.map((peer) => ({ peerId: peer.peerId, nodeId: peer.nodeId, address: peer.peerAddress })),
     founding: null,
@@ -65,7 +66,7 @@ export async function joinByToken(config: NodeConfig, token: string): Promise<Id
 }
 
 /** Name and addresses as configured, or as the host suggests. Peers use the port after the API's. */
-function placeOf(config: NodeConfig): Place {
+export function placeOf(config: NodeConfig): Place {
   const listen = splitListen(config.listen === "" ? `0.0.0.0:${DEFAULT_API_PORT}` : config.listen);
   const wild = listen.host === "0.0.0.0" || listen.host === "::";
   const advertise =
