@@ -340,12 +340,8 @@ export class Replica implements Store {
         this.#inspections.delete(message.id);
         return;
       case "left-out":
-        if (this.#leftOut === null) {
-          this.#effects.log.error("this node was left out when the cluster was recovered: it can change nothing any more", {
-            generation: message.generation,
-            hint: "roost cluster rejoin ADDRESS --data FOLDER, or join anew with a token",
-          });
-        }
+        if (this.#leftOut === null)
+          this.#effects.log.error("this node was left out of a recovered cluster", { generation: message.generation });
         this.#leftOut = message.generation;
         return;
       case "acking-stopped":
