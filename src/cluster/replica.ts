@@ -260,7 +260,6 @@ export class Replica implements Store {
     return this.#leftOut;
   }
 
-  /** Of the Raft log, committed or not. */
   lastEntry(): Promise<{ lastIndex: number; lastTerm: number }> {
     const id = ++this.#next;
     return new Promise((resolve) => {
@@ -269,7 +268,6 @@ export class Replica implements Store {
     });
   }
 
-  /** All tables as they are now; rows are never changed in place. */
   freeze(): FrozenTable[] {
     return freeze(this.#state);
   }

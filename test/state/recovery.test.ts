@@ -48,7 +48,7 @@ t.test("the rest is left out: VMs stay, nothing is placed, and time proves nothi
   t.match(log.refused(placing), { reason: /runs on n3/ });
   // n3 begins anew: it is confirmed again, and says hello when nothing runs there that no claim covers.
   log.ok({ type: "node.join-confirm", nodeId: "n3" });
-  t.equal(log.state.nodes.get("n3")?.role, "learner");
+  t.equal(log.state.nodes.get("n3")?.role, "follower");
   t.match(log.refused(placing), { reason: /runs on n3/ }, "a confirmation accounts for nothing");
   log.hello("n3");
   t.same(leftOutNodes(log.state), []);
