@@ -19,7 +19,12 @@ function contextOf(cluster: Cluster): CallContext {
     newId: () => "id",
     newSecret: () => new Uint8Array(),
     log: silentLogger,
-    hooks: { stopAgent: async () => {} },
+    hooks: {
+      stopAgent: async () => {},
+      lastEntry: () => Promise.resolve({ lastIndex: 0, lastTerm: 0 }),
+      leftOut: () => null,
+      freeze: () => [],
+    },
     identity: { kind: "user", name: "root" },
     deadlineMs: Infinity,
     signal: new AbortController().signal,
