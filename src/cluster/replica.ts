@@ -30,6 +30,7 @@ import { WaitingReads } from "./waiting-reads.ts";
 import type { CheckpointChunk } from "../raft/transport/checkpoint-file.ts";
 import type { FrozenState } from "./frozen-state.ts";
 import { DigestReports, freeze, type FrozenTable } from "./digest.ts";
+import { Questions } from "./questions.ts";
 import { stopping, tooMany, unavailable } from "./refusals.ts";
 import type { StateDb } from "./state-db.ts";
 import type { Change, Leadership, ProposeOptions, Store } from "./store.ts";
@@ -77,10 +78,10 @@ export class Replica implements Store {
   /** Proposals of this turn of the event loop: they go to the consensus thread together. */
   #outbox: Uint8Array[] = [];
   #flushing = false;
-  readonly #stopsAcking = new Map<number, (stopped: AckingStopped) => void>();
+  readonly #stopsAcking = new Questions<AckingStopped>();
   /** Tells this process's own proposals from those of all others. */
   readonly #session: string;
-  readonly #inspections = new Map<number, (entry: { lastIndex: number; lastTerm: number }) => void>();
+  readonly #inspections = new Questions<{ lastIndex: number; lastTerm: number }>();
   readonly #digests: DigestReports;
   readonly #claimFeed = new ClaimFeed();
   /** What other nodes are given, chunk by chunk. */
@@ -261,11 +262,7 @@ export class Replica implements Store {
   }
 
   lastEntry(): Promise<{ lastIndex: number; lastTerm: number }> {
-    const id = ++this.#next;
-    return new Promise((resolve) => {
-      this.#inspections.set(id, resolve);
-      this.#post({ kind: "inspect", id });
-    });
+    return this.#inspections.ask((id) => this.#post({ kind: "inspect", id }));
   }
 
   freeze(): FrozenTable[] {
@@ -283,11 +280,7 @@ export class Replica implements Store {
 
   /** Resolves when no acknowledgement to the node can leave any more in this term (HA-4). */
   stopAcking(nodeId: string, term: number): Promise<AckingStopped> {
-    const id = ++this.#next;
-    return new Promise((resolve) => {
-      this.#stopsAcking.set(id, resolve);
-      this.#post({ kind: "stop-acking", id, nodeId, term });
-    });
+    return this.#stopsAcking.ask((id) => this.#post({ kind: "stop-acking", id, nodeId, term }));
   }
 
   resumeAcking(nodeId: string): void {
@@ -334,18 +327,14 @@ export class Replica implements Store {
         this.#grantingMs = message.grantingMs;
         return;
       case "inspected":
-        this.#inspections.get(message.id)?.({ lastIndex: message.lastIndex, lastTerm: message.lastTerm });
-        this.#inspections.delete(message.id);
-        return;
+        return this.#inspections.answer(message.id, message);
       case "left-out":
         if (this.#leftOut === null)
           this.#effects.log.error("this node was left out of a recovered cluster", { generation: message.generation });
         this.#leftOut = message.generation;
         return;
       case "acking-stopped":
-        this.#stopsAcking.get(message.id)?.(message.stopped);
-        this.#stopsAcking.delete(message.id);
-        return;
+        return this.#stopsAcking.answer(message.id, message.stopped);
       case "disk":
         this.#diskStuck = message.stuck;
         return this.#notify([], new Set());
