@@ -16,6 +16,7 @@ const handlers: Handlers = {
   schedulerPlan: async (files) => (await import("./offline/scheduler.ts")).schedulerPlan(files),
   schedulerExplain: async (files, question) => (await import("./offline/scheduler.ts")).schedulerExplain(files, question),
   schedulerReplay: async (files, options) => (await import("./offline/scheduler.ts")).schedulerReplay(files, options),
+  schedulerRebalance: async (cluster, options) => (await import("./offline/scheduler.ts")).schedulerRebalance(cluster, options),
   schedulerWhatIf: async (cluster, script) => (await import("./offline/scheduler.ts")).schedulerWhatIf(cluster, script),
 };
 

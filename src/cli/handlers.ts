@@ -38,6 +38,11 @@ export interface Handlers {
   ) => Promise<OfflineAnswer>;
   /** A request planned again and compared with an answer of before; without a request, the recording in the cluster's file. */
   schedulerReplay: (files: { cluster: string; request: string | null }, options: ReplayOptions) => Promise<OfflineAnswer>;
+  /** Migrations that even out the cluster in a file; null for no limit, `minGain` absent for the default. */
+  schedulerRebalance: (
+    cluster: string,
+    options: { maxMib: number | null; maxSteps: number | null; minGain?: number },
+  ) => Promise<OfflineAnswer>;
   schedulerWhatIf: (cluster: string, script: string) => Promise<OfflineAnswer>;
 }
 

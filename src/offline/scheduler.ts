@@ -1,8 +1,10 @@
-/** `roost scheduler plan|explain|replay|what-if`: the production scheduler on files, without any cluster. */
+/** `roost scheduler plan|explain|replay|what-if|rebalance`: the production scheduler on files, without any cluster. */
 import { readFile } from "node:fs/promises";
 import { text as readAll } from "node:stream/consumers";
 import { invalid } from "../base/errors.ts";
 import { type Printed, runSchedulerExplain, runSchedulerPlan, runSchedulerReplay, runWhatIf } from "./planfile-run.ts";
+import type { RebalanceOptions } from "../scheduler/rebalance.ts";
+import { runRebalance } from "./rebalance.ts";
 import { runRecordingReplay } from "./recording.ts";
 
 /** Paths; `-` is standard input, for one of them. */
@@ -34,6 +36,11 @@ export async function schedulerReplay(
 
 export async function schedulerWhatIf(cluster: string, script: string): Promise<Printed<unknown>> {
   return runWhatIf(await read("--cluster", cluster), script);
+}
+
+/** Limits as written on the command line, checked there. */
+export async function schedulerRebalance(cluster: string, options: RebalanceOptions): Promise<Printed<unknown>> {
+  return runRebalance(await read("--cluster", cluster), options);
 }
 
 async function readBoth(files: SchedulerFiles): Promise<SchedulerFiles> {

@@ -89,6 +89,7 @@ export async function cliHost(nodes = 1): Promise<CliHost> {
     ),
     schedulerExplain: async (...words) => (handled.push(["explain", ...words]), { json: [], table: { head: ["NODE"], rows: [] } }),
     schedulerReplay: async (...words) => (handled.push(["replay", ...words]), { json: {}, table: { head: ["VM"], rows: [] } }),
+    schedulerRebalance: async (...words) => (handled.push(["rebalance", ...words]), { json: {}, table: { head: ["VM"], rows: [] } }),
     schedulerWhatIf: async (...words) => (handled.push(["what-if", ...words]), { json: {}, table: { head: ["VM"], rows: [] } }),
   };
   let requests = 0;

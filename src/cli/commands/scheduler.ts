@@ -179,12 +179,34 @@ function addOffline(scheduler: Command, io: Io, handlers: Handlers): void {
       await printOffline(io, command, await handlers.schedulerExplain({ cluster, request }, { vm, whyNot }));
     });
   scheduler
+    .command("rebalance")
+    .description("live migrations that would even out the cluster in a file, step by step; nothing is moved")
+    .requiredOption("--cluster <file>", "the cluster, as a plan file; - reads standard input")
+    .option("--max-mib <n>", "memory that may be moved in all, MiB")
+    .option("--max-steps <n>", "at most so many migrations")
+    .option("--min-gain <x>", "stop when no migration lowers the score by so much (0.001)")
+    .action(async (options: { cluster: string; maxMib?: string; maxSteps?: string; minGain?: string }, command: Command) => {
+      const { cluster, maxMib, maxSteps, minGain } = options;
+      const limits = {
+        maxMib: maxMib === undefined ? null : atLeastZero("--max-mib", maxMib),
+        maxSteps: maxSteps === undefined ? null : atLeastZero("--max-steps", maxSteps),
+        ...(minGain === undefined ? {} : { minGain: atLeastZero("--min-gain", minGain) }),
+      };
+      await printOffline(io, command, await handlers.schedulerRebalance(cluster, limits));
+    });
+  scheduler
     .command("what-if <statements>")
     .description("as `roost what-if`, on a cluster in a file")
     .requiredOption("--cluster <file>", "the cluster, as a plan file; - reads standard input")
     .action(async (script: string, options: { cluster: string }, command: Command) =>
       printOffline(io, command, await handlers.schedulerWhatIf(options.cluster, script)),
     );
+}
+
+function atLeastZero(flag: string, text: string): number {
+  const value = Number(text);
+  if (text.trim() === "" || !Number.isFinite(value) || value < 0) throw invalid(flag, `must be a number from 0, not ${text}`);
+  return value;
 }
 
 async function printOffline(io: Io, command: Command, answer: OfflineAnswer): Promise<void> {
