@@ -1,6 +1,6 @@
 /** Which driver runs this node's VMs. */
 import { existsSync } from "node:fs";
-import { cpus } from "node:os";
+import { cpus, totalmem } from "node:os";
 import { join } from "node:path";
 import type { Clock } from "../base/clock.ts";
 import type { NodeConfig } from "../base/config.ts";
@@ -40,7 +40,11 @@ export async function chooseDriver(config: NodeConfig, clusterId: string, effect
     log.warn("no hypervisor found: VMs on this node are only simulated (--driver simulated says that this is meant)");
   }
   const [cpusText, numaText] = config.simulatedCpus.split("/");
-  const simulated = { cpus: Number(cpusText === "" ? cpus().length : cpusText), numaNodes: Number(numaText ?? 1) };
+  const simulated = {
+    cpus: Number(cpusText === "" ? cpus().length : cpusText),
+    numaNodes: Number(numaText ?? 1),
+    memoryMib: config.memory === "" ? Math.floor(totalmem() / 2 ** 20) : Number(config.memory),
+  };
   return new SimulatedDriver(
     { clusterId, ...simulated },
     { clock: effects.clock, log, store: new FileDomainStore(join(config.data, "simulated"), { log }) },
