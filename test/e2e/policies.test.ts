@@ -36,11 +36,10 @@ t.teardown(async () => {
   for (const agent of agents) agent.kill("SIGKILL");
   // A keeper outlives its agent on purpose; here nobody comes back.
   for (const node of ["n1", "n2", "n3"]) {
-    const pid = Number(await readFile(join(folder, node, "run", "keeper.pid"), "utf8").catch(() => ""));
+    const pid = Number.parseInt(await readFile(join(folder, node, "run", "keeper.pid"), "utf8").catch(() => ""), 10);
     if (pid > 0) process.kill(pid, "SIGKILL");
   }
   await rm(folder, { recursive: true, force: true, maxRetries: 5 });
-});
 });
 
 function run(words: string[], input = "", node = "n1"): Promise<Ran> {
@@ -193,6 +192,26 @@ t.test("placement, live", async (t) => {
     await must(["vm", "shutdown", "soft", "--wait"]);
     await must(["vm", "migrate", "soft", "--node", "n3"]);
     t.match(await vm("soft"), { state: "stopped", homeNode: "n3" });
+  });
+
+  await t.test("a pinned VM has CPUs of its own, of one NUMA node, and beside it only what is left", async (t) => {
+    const pinned = (name: string, cpus: number): string =>
+      `name: ${name}\ncpus: ${cpus}\nmemory: 64MiB\ncpu-pinning: {numa: one}\nrequirements: name = "n3"\n`;
+    await must(["vm", "create", "-f", "-", "--wait"], pinned("own", 3));
+    const { node, pinnedCpus } = await vm("own");
+    t.equal(node, "n3");
+    t.equal(pinnedCpus.length, 3);
+    t.equal(new Set(pinnedCpus.map((cpu) => Math.floor(cpu / 4))).size, 1, "four CPUs a NUMA node: all three of one");
+    await must(["vm", "create", "-f", "-"], pinned("wide", 5));
+    const waits = await waitFor("reasons", async () => ((await vm("wide")).pendingReasons.length > 0 ? vm("wide") : null), SOON_MS);
+    t.ok(
+      waits.pendingReasons.some(({ code }) => code === "pinning"),
+      `five CPUs of one NUMA node there never were: ${JSON.stringify(waits.pendingReasons)}`,
+    );
+    const bad = await run(["vm", "create", "-f", "-"], "name: x\ncpus: 1\nmemory: 64MiB\ncpu: {model: Snowridge}\n");
+    t.equal(bad.code, 0, "a model that no node has now may come: it waits");
+    const row = await waitFor("reasons", async () => ((await vm("x")).pendingReasons.length > 0 ? vm("x") : null), SOON_MS);
+    t.match(row.pendingReasons, [{ code: "cpu", nodes: 3 }]);
   });
 
   await t.test("with the scheduler off, VMs wait for whoever deploys them", async (t) => {
