@@ -67,7 +67,9 @@ export async function recover(options: RecoverOptions): Promise<RecoverReport> {
     const log = await replay(dataDir, state);
     const offIds = off.map((name) => nodeNamed(state, name).id);
     if (offIds.includes(me.id)) throw new RoostError({ kind: "precondition", reason: `${me.name} goes on: it cannot be off` });
-    const others = [...state.nodes.values()].filter((node) => node.id !== me.id && node.state !== "removed");
+    const others = [...state.nodes.values()]
+      .filter((node) => node.id !== me.id && node.state !== "removed")
+      .toSorted((a, b) => (a.name < b.name ? -1 : 1));
     const seen = new Map(await Promise.all(others.map(async (node) => [node.id, await inspect(identity, node)] as const)));
     refuseIfWrong(state, identity, log, seen, { acceptLoss });
     const generation = cluster.generation + 1;
