@@ -34,7 +34,7 @@ async function run(config: ConsensusConfig, port: MessagePort): Promise<void> {
     });
   };
 
-  const raftLog = await openLogFor(config, (options) => LevelLog.open(config.logPath, options));
+  const raftLog = await openLogFor(config, (options) => LevelLog.open(config.logPath, { ...options, owner: config.nodeId }));
   const random = seededRandom(config.seed);
   const driver = new ConsensusDriver(config, {
     log,

@@ -76,6 +76,13 @@ export async function startDaemon(config: NodeConfig, identity: Identity, effect
   // State and consensus.
   const db = await StateDb.open(join(config.data, "state"));
   const loaded = await db.load();
+  const clusterId = loaded.state.cluster?.id ?? identity.clusterId;
+  if (clusterId !== identity.clusterId) {
+    throw new RoostError(
+      { kind: "damaged", what: `the data folder ${config.data} (state of cluster ${clusterId}, identity of cluster ${identity.clusterId})` },
+      "folders of two clusters were mixed up: put the right ones together, or move the data folder away and join again with a fresh token",
+    );
+  }
   const bootstrap = identity.founding !== null && loaded.position.index === 0;
   if (bootstrap) {
     loaded.position = { index: 1, term: 1, membership: firstMembership(identity.peerId) };

@@ -14,7 +14,17 @@ export async function openLogFor(
 ): Promise<LevelLog> {
   const { index, term, membership } = config.position;
   const raftLog = await open(config.bootstrap ? { bootstrap: { index, term, confState: membership } } : {});
-  if (!isPeer(membership, config.peerId)) return raftLog;
+  if (!isPeer(membership, config.peerId)) {
+    const { voters } = raftLog.initialState().confState;
+    if (index === 0 && raftLog.firstIndex() > 1 && voters.length === 1 && voters[0] === config.peerId) {
+      await raftLog.close();
+      throw new RoostError(
+        { kind: "damaged", what: `the data folder (no state, but a log from ${raftLog.firstIndex()} to ${raftLog.lastIndex()})` },
+        "nobody else has this cluster's state: put the data folder's state back, or restore a backup (roost cluster restore)",
+      );
+    }
+    return raftLog;
+  }
   try {
     await alignLog(raftLog, config.position);
   } catch (thrown) {

@@ -17,10 +17,12 @@ import {
   CHECKPOINT_KEY,
   encodeCheckpointMeta,
   encodeFormat,
+  encodeOwner,
   encodeRecord,
   encodeStart,
   encodeState,
   FORMAT_KEY,
+  OWNER_KEY,
   recordKey,
   START_KEY,
   STATE_KEY,
@@ -39,6 +41,8 @@ export interface LogWrite {
 export interface LevelLogOptions {
   /** Start of a new cluster: the membership at an index > 0, from which later peers start by checkpoint. Ignored if a log exists. */
   readonly bootstrap?: CheckpointMeta;
+  /** Whose log it is, for a new one; an existing one of another's is refused. */
+  readonly owner?: string;
   /** What to send to a peer that needs compacted entries; default: the recorded checkpoint without data. */
   readonly checkpointSource?: () => Checkpoint | null;
 }
@@ -104,7 +108,9 @@ export class LevelLog implements LogReader {
   /** The same over an open database; `path` is for messages only. Closes both if the log cannot be trusted. */
   static async over(db: LogDatabase, acknowledged: AcknowledgedMark, path: string, options: LevelLogOptions = {}): Promise<LevelLog> {
     try {
-      const found = (await recover(db, path, acknowledged.atOpen)) ?? (await begin(db, options.bootstrap));
+      const found = (await recover(db, path, acknowledged.atOpen)) ?? (await begin(db, options));
+      if (options.owner !== undefined && found.owner !== undefined && found.owner !== options.owner)
+        throw damagedLog(path, `it is of node ${found.owner}, this is ${options.owner}`);
       return new LevelLog(db, path, found, acknowledged, options.checkpointSource);
     } catch (error) {
       await acknowledged.close();
@@ -270,6 +276,9 @@ export class LevelLog implements LogReader {
         if (index <= this.start) return;
         this.start = index;
         batch.push({ type: "put", key: START_KEY, value: encodeStart({ index, term }) });
+        // Once more, and what it rests on: a power cut may take an unsynced batch and leave a later one.
+        batch.push({ type: "put", key: CHECKPOINT_KEY, value: encodeCheckpointMeta(this.meta) });
+        batch.push({ type: "put", key: STATE_KEY, value: encodeState(this.state) });
         // From the front only, so that what remains has no gap in its numbers. A later record may begin lower (it replaced a
         // tail); then the one before it ends below what is needed all the same.
         let drop = 0;
@@ -354,8 +363,8 @@ function lastWins(batch: LogOperation[]): LogOperation[] {
   return kept.reverse();
 }
 
-/** A new log; `bootstrap` is its beginning. */
-async function begin(db: LogDatabase, bootstrap: CheckpointMeta | undefined): Promise<Recovered> {
+/** A new log; the bootstrap is its beginning. */
+async function begin(db: LogDatabase, { bootstrap, owner }: LevelLogOptions): Promise<Recovered> {
   const checkpoint: CheckpointMeta = bootstrap ?? {
     index: 0,
     term: 0,
@@ -371,6 +380,7 @@ async function begin(db: LogDatabase, bootstrap: CheckpointMeta | undefined): Pr
       { type: "put", key: STATE_KEY, value: encodeState(state) },
       { type: "put", key: CHECKPOINT_KEY, value: encodeCheckpointMeta(checkpoint) },
       { type: "put", key: START_KEY, value: encodeStart(start) },
+      ...(owner === undefined ? [] : [{ type: "put" as const, key: OWNER_KEY, value: encodeOwner(owner) }]),
     ],
     { sync: true },
   );

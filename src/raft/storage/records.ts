@@ -6,12 +6,13 @@ import { confStateBound, entriesBound, readConfState, readEntries, writeConfStat
 import type { ConfState, Entry, EntryId } from "../core/types.ts";
 
 /** First byte of every key. Never reuse a number. */
-export const Prefix = { format: 1, state: 2, checkpoint: 3, record: 4, start: 5 } as const;
+export const Prefix = { format: 1, state: 2, checkpoint: 3, record: 4, start: 5, owner: 6 } as const;
 
 export const FORMAT_KEY = Uint8Array.of(Prefix.format);
 export const STATE_KEY = Uint8Array.of(Prefix.state);
 export const CHECKPOINT_KEY = Uint8Array.of(Prefix.checkpoint);
 export const START_KEY = Uint8Array.of(Prefix.start);
+export const OWNER_KEY = Uint8Array.of(Prefix.owner);
 
 /** Raised when an older roost could not read the log any more. */
 const FORMAT = 1;
@@ -77,6 +78,23 @@ export function checkFormat(value: Uint8Array): void {
   input.end();
   if (format !== FORMAT)
     throw new RoostError({ kind: "unsupported", what: `Raft log format ${format}` }, "it was written by a newer roost: start that one");
+}
+
+/** Whose log it is: votes of one peer in the hands of another would count twice. */
+export function encodeOwner(owner: string): Uint8Array {
+  const text = new TextEncoder().encode(owner);
+  const out = new ByteWriter(VARINT + text.length, CRC_BYTES);
+  out.varint(text.length);
+  for (const byte of text) out.byte(byte);
+  return seal(out);
+}
+
+export function decodeOwner(value: Uint8Array): string {
+  const input = unseal(value, "the owner mark");
+  const text = new Uint8Array(input.varint());
+  for (let i = 0; i < text.length; i++) text[i] = input.byte();
+  input.end();
+  return new TextDecoder().decode(text);
 }
 
 export function encodeState(state: LogState): Uint8Array {

@@ -5,7 +5,7 @@ import type { Entry, EntryId } from "../core/types.ts";
 import type { LogDatabase } from "./database.ts";
 import { MemoryLog } from "./memory.ts";
 import type { CheckpointMeta, LogState } from "./records.ts";
-import { checkFormat, decodeCheckpointMeta, decodeRecord, decodeStart, decodeState, Prefix, recordSeq } from "./records.ts";
+import { checkFormat, decodeCheckpointMeta, decodeOwner, decodeRecord, decodeStart, decodeState, Prefix, recordSeq } from "./records.ts";
 
 /** A record on disk and the index of the last entry in it. */
 export interface RecordRange {
@@ -18,6 +18,8 @@ export interface Recovered {
   readonly checkpoint: CheckpointMeta;
   readonly state: LogState;
   readonly records: RecordRange[];
+  /** Absent: it was begun without one. */
+  readonly owner?: string;
 }
 
 /** The fault for a log that must not be trusted. */
@@ -39,7 +41,7 @@ export async function recover(db: LogDatabase, path: string, acknowledgedSeq: nu
     if (acknowledgedSeq > 0) throw damagedLog(path, "it is empty, but was not before");
     return null;
   }
-  const { start, state, checkpoint, records } = found;
+  const { start, state, checkpoint, records, owner } = found;
   if (start.index > checkpoint.index)
     throw damagedLog(path, `entries up to ${start.index} are gone, the checkpoint is at ${checkpoint.index}`);
   const { entries, ranges } = join(path, start, records);
@@ -61,7 +63,7 @@ export async function recover(db: LogDatabase, path: string, acknowledgedSeq: nu
       `commit index ${state.commit}, checkpoint ${checkpoint.index} and log end ${state.lastIndex} contradict each other`,
     );
   }
-  return { tail, checkpoint, state, records: ranges };
+  return { tail, checkpoint, state, records: ranges, ...(owner === undefined ? {} : { owner }) };
 }
 
 /**
@@ -94,12 +96,14 @@ interface Found {
   state: LogState;
   checkpoint: CheckpointMeta;
   records: { seq: number; entries: Entry[] }[];
+  owner: string | undefined;
 }
 
 async function readAll(db: LogDatabase, path: string): Promise<Found | null> {
   let start: EntryId | undefined;
   let state: LogState | undefined;
   let checkpoint: CheckpointMeta | undefined;
+  let owner: string | undefined;
   let format = false;
   const records: Found["records"] = [];
   try {
@@ -116,6 +120,7 @@ async function readAll(db: LogDatabase, path: string): Promise<Found | null> {
       } else if (key[0] === Prefix.state) state = decodeState(value);
       else if (key[0] === Prefix.checkpoint) checkpoint = decodeCheckpointMeta(value);
       else if (key[0] === Prefix.start) start = decodeStart(value);
+      else if (key[0] === Prefix.owner) owner = decodeOwner(value);
       else throw damagedLog(path, `it has a key of unknown kind ${key[0]}`);
     }
   } catch (error) {
@@ -127,5 +132,5 @@ async function readAll(db: LogDatabase, path: string): Promise<Found | null> {
   if (!format || start === undefined || state === undefined || checkpoint === undefined) {
     throw damagedLog(path, "its hard state or one of its marks is missing");
   }
-  return { start, state, checkpoint, records };
+  return { start, state, checkpoint, records, owner };
 }
