@@ -79,7 +79,10 @@ export async function startDaemon(config: NodeConfig, identity: Identity, effect
   const clusterId = loaded.state.cluster?.id ?? identity.clusterId;
   if (clusterId !== identity.clusterId) {
     throw new RoostError(
-      { kind: "damaged", what: `the data folder ${config.data} (state of cluster ${clusterId}, identity of cluster ${identity.clusterId})` },
+      {
+        kind: "damaged",
+        what: `the data folder ${config.data} (state of cluster ${clusterId}, identity of cluster ${identity.clusterId})`,
+      },
       "folders of two clusters were mixed up: put the right ones together, or move the data folder away and join again with a fresh token",
     );
   }
