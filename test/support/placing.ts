@@ -59,8 +59,8 @@ export async function placingCluster(nodes = 1) {
     await service.run(store.term);
   };
   let created = 0;
-  /** Something that happens to a cluster, mostly followed by a run of the loop. */
-  const randomStep = async (random: Random): Promise<void> => {
+  /** Something that happens to a cluster. */
+  const randomChange = async (random: Random): Promise<void> => {
     const pick = <T>(list: readonly T[]): T => list[random.below(list.length)]!;
     const vms = [...store.view().vms.values()];
     const claimed = vms.filter((one) => one.claim !== null);
@@ -97,7 +97,6 @@ export async function placingCluster(nodes = 1) {
       case 7:
         if (random.below(2) === 0) await as("n1", { type: "node.suspect", nodeId, silentMs: 1_500 });
         await refusable(as("n1", fencing(nodeId)));
-        if (random.below(2) === 0) await run();
         await hello(nodeId, { memoryMib: 4_096 + 512 * random.below(4) });
         break;
       case 8:
@@ -107,6 +106,10 @@ export async function placingCluster(nodes = 1) {
         await as("n1", { type: "setting.update", key: "scheduler.cpuRatio", value: pick([0, 2, 3]) });
         break;
     }
+  };
+  /** The same, mostly followed by a run of the loop. */
+  const randomStep = async (random: Random): Promise<void> => {
+    await randomChange(random);
     if (random.below(4) > 0) await run(random.below(5_000));
   };
   return {
@@ -120,6 +123,7 @@ export async function placingCluster(nodes = 1) {
     create,
     gone,
     run,
+    randomChange,
     randomStep,
   };
 }
