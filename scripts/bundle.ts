@@ -2,6 +2,7 @@
  * Builds dist/roost: one executable with Node, the program, its worker threads and LevelDB's addon inside.
  *
  *   npm run build                       src/main.ts → dist/roost
+ *   npm run build -- --level 1 --out FILE  a roost that knows commands up to that feature level only, to test upgrades (RAFT-7)
  *   npm run build -- --main FILE --out FILE [--worker NAME=FILE]   another program, for tests of the wheel itself
  *
  * Everything comes from node_modules (base Node from the npm package node-linux-*), so it works offline; settings are in pkg.config.json.
@@ -37,6 +38,8 @@ interface BuildOptions {
   main: string;
   out: string;
   workers: Record<string, string>;
+  /** Feature level that the program says it has; absent: its own (src/state/levels.ts). */
+  level?: number;
 }
 
 /** pkg's SEA step as a function; its command line drops seaConfig in this mode, and we need execArgvExtension and the code cache. */
@@ -49,14 +52,14 @@ export async function buildBinary(options: BuildOptions): Promise<void> {
   mkdirSync(work, { recursive: true });
 
   const main = join(work, "main.cjs");
-  await bundle(options.main, main);
+  await bundle(options.main, main, options.level);
   const assets: Record<string, string> = Object.fromEntries(
     Object.entries(config.pkg.seaConfig.assets).map(([name, path]) => [name, join(ROOT, path)]),
   );
   for (const [name, entry] of Object.entries(options.workers)) {
     const asset = workerAsset(name);
     assets[asset] = join(work, asset);
-    await bundle(entry, assets[asset]);
+    await bundle(entry, assets[asset], options.level);
   }
 
   const node = baseNode(target, work);
@@ -76,7 +79,7 @@ export async function buildBinary(options: BuildOptions): Promise<void> {
 }
 
 /** One CommonJS file without outer modules; `await import()` stays lazy inside it. */
-async function bundle(entry: string, out: string): Promise<void> {
+async function bundle(entry: string, out: string, level?: number): Promise<void> {
   const version = (JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8")) as { version: string }).version;
   await esbuild({
     entryPoints: [entry],
@@ -89,7 +92,11 @@ async function bundle(entry: string, out: string): Promise<void> {
     // Names in stack traces are worth more than the bytes.
     keepNames: true,
     legalComments: "none",
-    define: { __ROOST_VERSION__: JSON.stringify(version), __ROOST_COMMIT__: JSON.stringify(commit()) },
+    define: {
+      __ROOST_VERSION__: JSON.stringify(version),
+      __ROOST_COMMIT__: JSON.stringify(commit()),
+      ...(level === undefined ? {} : { __ROOST_LEVEL__: String(level) }),
+    },
     plugins: [embeddedAddon(ROOT, "classic-level.node"), embeddedProtos(ROOT)],
     // Uses of import.meta outside the binary are cut off by the defines above, but esbuild warns before it cuts.
     logOverride: { "empty-import-meta": "silent" },
@@ -143,7 +150,7 @@ function commit(): string {
 async function main(args: string[]): Promise<void> {
   const { values } = parseArgs({
     args,
-    options: { main: { type: "string" }, out: { type: "string" }, worker: { type: "string", multiple: true } },
+    options: { main: { type: "string" }, out: { type: "string" }, level: { type: "string" }, worker: { type: "string", multiple: true } },
   });
   const workers =
     values.main === undefined
@@ -153,7 +160,8 @@ async function main(args: string[]): Promise<void> {
         );
   const out = resolve(values.out ?? join(ROOT, "dist", "roost"));
   const startedMs = performance.now();
-  await buildBinary({ main: resolve(values.main ?? join(ROOT, "src", "main.ts")), out, workers });
+  const level = values.level === undefined ? {} : { level: Number(values.level) };
+  await buildBinary({ main: resolve(values.main ?? join(ROOT, "src", "main.ts")), out, workers, ...level });
   const seconds = ((performance.now() - startedMs) / 1000).toFixed(1);
   process.stdout.write(`${relative(process.cwd(), out)}: ${(statSync(out).size / 1e6).toFixed(1)} MB in ${seconds} s\n`);
 }
