@@ -13,7 +13,7 @@ export interface Settings {
   "raft.voters": number;
   "raft.replaceVoterMs": number;
   "raft.reads": "quorum" | "lease";
-  "scheduler.scoring": "balance" | "consolidate" | "rank";
+  "scheduler.scoring": "balance" | "even" | "consolidate" | "rank";
   /** An expression as in a VM's `rank`. */
   "scheduler.rank": string;
   "scheduler.memoryRatio": number;
@@ -118,8 +118,9 @@ export const SETTING_RULES: Record<SettingKey, SettingRule> = {
   "scheduler.scoring": {
     kind: "choice",
     initial: "balance",
-    choices: ["balance", "consolidate", "rank"],
-    about: "balance spreads VMs, consolidate packs them, rank takes the node with the highest scheduler.rank. A VM's own rank goes first.",
+    choices: ["balance", "even", "consolidate", "rank"],
+    about:
+      "balance spreads VMs, even spreads memory and vCPUs each for itself, consolidate packs them, rank takes the node with the highest scheduler.rank. A VM's own rank goes first.",
   },
   "scheduler.rank": {
     kind: "rank",

@@ -107,7 +107,7 @@ export interface PlanSettings {
   rank?: string;
 }
 
-export type PlanScoring = "balance" | "consolidate" | "rank";
+export type PlanScoring = "balance" | "even" | "consolidate" | "rank";
 
 export interface PlanFileRequest {
   /** Names of the cluster's VMs, or new ones. */
@@ -195,13 +195,13 @@ const SETTINGS: Fields = {
   memoryRatio: { is: "number", min: 0 },
   cpuRatio: { is: "number", min: 0 },
   reserveMib: { is: "whole", min: 0 },
-  scoring: { is: "choice", of: ["balance", "consolidate", "rank"] },
+  scoring: { is: "choice", of: ["balance", "even", "consolidate", "rank"] },
   rank: { is: "rank" },
 };
 
 const REQUEST: Fields = {
   mode: { is: "choice", of: ["one-by-one", "batch"] },
-  scoring: { is: "choice", of: ["balance", "consolidate", "rank"] },
+  scoring: { is: "choice", of: ["balance", "even", "consolidate", "rank"] },
   kind: { is: "choice", of: ["start", "recover", "migrate"] },
   seed: { is: "text" },
 };

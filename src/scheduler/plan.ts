@@ -7,7 +7,7 @@ import type { Usage } from "../model/capacity.ts";
 import { settingsOf } from "../model/placement.ts";
 import type { View } from "../model/view.ts";
 import type { PendingReason, Vm } from "../model/vm.ts";
-import { LIMIT_MEMORY, USED_MEMORY, WIDTH, arenaOf, mark, rewind } from "./arena.ts";
+import { CPUS, LIMIT_MEMORY, MEMORY, USED_MEMORY, WIDTH, arenaOf, column, mark, rewind } from "./arena.ts";
 import type { Arena } from "./arena.ts";
 import { compareValues, greedy, lift, placedIn, valueOf } from "./attempt.ts";
 import type { Attempt } from "./attempt.ts";
@@ -176,7 +176,7 @@ function planOneByOne(arena: Arena, items: readonly Item[], score: Scorer, reque
 
 /** As many VMs as can be found; packing, on as few nodes. */
 function planBatch(arena: Arena, items: readonly Item[], score: Scorer, request: PlanRequest, scoring: Scoring): Outcome {
-  const most = placeMost(arena, items, score, request);
+  const most = placeMost(arena, items, score, request, scoring === "even" ? largestFirst(arena, items) : requestOrder(items, request));
   if (scoring !== "consolidate" || holdsRoom(arena, items, request)) return most;
   const budget = request.searchSteps ?? DEFAULT_REPACK_STEPS;
   const { attempt, opened, bound } = fewest(arena, items, most.attempt, compactOrder(items), leastAvailable, request.kind, budget);
@@ -184,8 +184,8 @@ function planBatch(arena: Arena, items: readonly Item[], score: Scorer, request:
   return { ...most, attempt, method, proven: most.proven && opened === bound };
 }
 
-function placeMost(arena: Arena, items: readonly Item[], score: Scorer, request: PlanRequest): Outcome {
-  const balanced = greedy(arena, items, requestOrder(items, request), score, request.kind);
+function placeMost(arena: Arena, items: readonly Item[], score: Scorer, request: PlanRequest, order: readonly number[]): Outcome {
+  const balanced = greedy(arena, items, order, score, request.kind);
   const outcome: Outcome = {
     attempt: balanced,
     method: "balanced",
@@ -255,6 +255,16 @@ function compactOrder(items: readonly Item[]): number[] {
       const right = items[b]!;
       return left.rank - right.rank || right.memory - left.memory || right.cpus - left.cpus || (left.vm.id < right.vm.id ? -1 : 1);
     });
+}
+
+/** By the mean of the parts of the cluster's memory and vCPUs, descending: what is small evens out what is large. In HA order first. */
+function largestFirst(arena: Arena, items: readonly Item[]): number[] {
+  const sum = (which: number): number => column(arena, which).reduce((total, value) => total + value, 0);
+  const [memory, cpus] = [sum(MEMORY), sum(CPUS)];
+  const part = (item: Item): number => item.memory / memory + item.cpus / cpus;
+  return items
+    .map((_, k) => k)
+    .sort((a, b) => items[a]!.rank - items[b]!.rank || part(items[b]!) - part(items[a]!) || (items[a]!.vm.id < items[b]!.vm.id ? -1 : 1));
 }
 
 /** Nodes with less available memory weigh more. */

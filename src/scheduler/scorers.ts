@@ -70,7 +70,22 @@ function freeCpusPart(arena: Arena, i: number, cpus: number): number {
   return (arena.cells[i * WIDTH + LIMIT_CPUS]! - arena.cells[i * WIDTH + USED_CPUS]! - cpus) / arena.cells[i * WIDTH + LIMIT_CPUS]!;
 }
 
+/**
+ * `even`: by how much the placement raises the sum of squares of used / physical memory and of vCPUs / logical CPUs over the
+ * nodes, and so their variances. `balance` adds both up on a node, so that much of one can stand for little of the other.
+ */
+const scoreEvenStopped: Scorer = (arena, i, memory, cpus) => growth(arena, i, memory, cpus, PLACED_MEMORY);
+const scoreEvenRunning: Scorer = (arena, i, memory, cpus) => growth(arena, i, memory, cpus, USED_MEMORY);
+
+/** @param sums column of the memory that is counted; that of the vCPUs is the next. */
+function growth({ cells }: Arena, i: number, memory: number, cpus: number, sums: number): number {
+  const at = i * WIDTH;
+  const [m, c] = [cells[at + MEMORY]!, cells[at + CPUS]!];
+  return (memory * (2 * cells[at + sums]! + memory)) / (m * m) + (cpus * (2 * cells[at + sums + 1]! + cpus)) / (c * c);
+}
+
 export function scorerFor(scoring: Exclude<Scoring, "rank">, kind: PlanKind): Scorer {
   if (scoring === "consolidate") return scoreConsolidate;
+  if (scoring === "even") return kind === "start" ? scoreEvenStopped : scoreEvenRunning;
   return kind === "start" ? scoreStopped : scoreRunning;
 }

@@ -2,7 +2,7 @@
 import type { Reservation } from "../model/capacity.ts";
 import type { PendingReason } from "../model/vm.ts";
 
-export type Scoring = "balance" | "consolidate" | "rank";
+export type Scoring = "balance" | "even" | "consolidate" | "rank";
 
 /** `start`: does not run now (SCH-7). `recover`: HA recovery, in HA order. `migrate`: runs now and must leave its node (both SCH-6). */
 export type PlanKind = "start" | "recover" | "migrate";
