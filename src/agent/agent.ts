@@ -12,6 +12,7 @@ import type { Node, NodeInfo } from "../model/node.ts";
 import type { View } from "../model/view.ts";
 import type { Vm } from "../model/vm.ts";
 import type { VmObservation } from "../state/commands.ts";
+import { Confiner } from "./confiner.ts";
 import { Executor } from "./executor.ts";
 import type { Volumes } from "./executor.ts";
 import type { Keeper } from "./keeper/client.ts";
@@ -73,6 +74,7 @@ export class Agent {
   #lastInfo = "";
   /** Of the keeper when the node was last described because of it: looks read its status, too. */
   #describedNonce = "";
+  readonly #confiner: Confiner;
   #resolveReady: () => void = () => {};
   /** Resolves when the node has said hello for the first time since `start`. */
   readonly ready: Promise<void>;
@@ -81,6 +83,7 @@ export class Agent {
     this.#options = options;
     this.#deps = deps;
     this.#log = deps.log.child("agent");
+    this.#confiner = new Confiner({ nodeId: options.nodeId, driver: deps.driver, log: this.#log });
     this.ready = new Promise((resolve) => {
       this.#resolveReady = resolve;
     });
@@ -209,6 +212,7 @@ export class Agent {
       else if (shutdownAsked !== null)
         this.#lookIn(Math.min(shutdownAsked.lastMs + SHUTDOWN_AGAIN_MS, shutdownAsked.firstMs + shutdownTimeoutMs) - nowMs + 5);
     }
+    this.#confiner.follow(view);
     const listed = new Set([...domains.map((domain) => domain.vmId), ...registered.keys()]);
     executor.forget((vmId, generation) => view.vms.get(vmId)?.claim?.generation === generation || listed.has(vmId));
     for (const vmId of this.#missingSince.keys()) if (!vms.has(vmId)) this.#missingSince.delete(vmId);

@@ -45,6 +45,8 @@ export interface Session {
   shutdown(ref: DomainRef): Promise<void>;
   /** Ends it now. No error if it does not run. After it returns nothing of the domain runs. */
   destroy(ref: DomainRef): Promise<void>;
+  /** From now on its vCPUs, `vcpus` of them, and the hypervisor's threads for it run on these logical CPUs only. */
+  confine(ref: DomainRef, to: { vcpus: number; cpus: readonly number[] }): Promise<void>;
   reset(ref: DomainRef): Promise<void>;
   pause(ref: DomainRef): Promise<void>;
   resume(ref: DomainRef): Promise<void>;

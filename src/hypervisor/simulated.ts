@@ -74,6 +74,8 @@ export class SimulatedDriver implements Driver {
   private readonly store: DomainStore;
   private readonly counter: SessionCounter;
   private readonly defined = new Map<string, DomainSpec>();
+  /** Logical CPUs by VM, of the domains that were confined; for tests to look at. */
+  readonly confined = new Map<string, readonly number[]>();
   private readonly listeners = new Set<(event: DomainEvent) => void>();
   private readonly faults: (OrderedFault & { left: number })[] = [];
   /** What the listeners believe to run; the difference to the store becomes events. */
@@ -220,6 +222,11 @@ export class SimulatedDriver implements Driver {
         run("destroy", ref, "destroy", async () => {
           const domain = await this.find(ref);
           if (domain !== null) await this.remove(domain, "destroyed");
+        }),
+      confine: (ref, { cpus }) =>
+        run("confine", ref, null, async () => {
+          const { vmId } = await this.require(ref);
+          this.confined.set(vmId, [...cpus]);
         }),
       reset: (ref) => run("reset", ref, "reset", async () => void (await this.require(ref))),
       pause: (ref) => run("pause", ref, "pause", () => this.change(ref, "paused")),

@@ -159,6 +159,7 @@ export function driverContract(name: string, makeHarness: () => Promise<DriverHa
       await session.pause(spec);
       t.equal(await stateOf(spec), "paused");
       await session.resume(spec);
+      await session.confine(spec, { vcpus: spec.cpus, cpus: [0] });
       await session.reset(spec);
       t.equal(await stateOf(spec), "running");
       const stats = await session.stats(spec);
@@ -197,6 +198,7 @@ export function driverContract(name: string, makeHarness: () => Promise<DriverHa
         session.pause(older),
         session.resume(older),
         session.reset(older),
+        session.confine(older, { vcpus: 1, cpus: [0] }),
         session.shutdown(older),
         session.stats(older),
       ]) {
@@ -227,6 +229,7 @@ export function driverContract(name: string, makeHarness: () => Promise<DriverHa
         const calls: (() => Promise<unknown>)[] = [
           () => session.pause(spec),
           () => session.reset(spec),
+          () => session.confine(spec, { vcpus: 1, cpus: [0] }),
           () => session.shutdown(spec),
           () => session.stats(spec),
         ];

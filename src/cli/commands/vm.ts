@@ -52,6 +52,7 @@ function noteOf(vm: Vm__Output): string {
   if (vm.hold) return `held: roost vm start ${vm.name}`;
   const first = vm.pendingReasons[0];
   if (first !== undefined) return `${first.code}: ${first.detail}`;
+  if (vm.unpinned !== "") return `not pinned: ${vm.unpinned}`;
   return vm.reason === "" ? (vm.warnings[0] ?? "") : vm.reason;
 }
 

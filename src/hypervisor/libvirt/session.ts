@@ -96,6 +96,14 @@ export class LibvirtSession implements Session {
     }
   }
 
+  async confine(ref: DomainRef, to: { vcpus: number; cpus: readonly number[] }): Promise<void> {
+    const { client } = this.context;
+    const dom = await this.require(ref);
+    const cpumap = cpuMap(to.cpus);
+    for (let vcpu = 0; vcpu < to.vcpus; vcpu++) await client.call("DOMAIN_PIN_VCPU_FLAGS", { dom, vcpu, cpumap, flags: 0 });
+    await client.call("DOMAIN_PIN_EMULATOR", { dom, cpumap, flags: 0 });
+  }
+
   async reset(ref: DomainRef): Promise<void> {
     const dom = await this.require(ref);
     await this.context.client.call("DOMAIN_RESET", { dom, flags: 0 });
@@ -209,4 +217,11 @@ async function missingFiles(spec: DomainSpec): Promise<Violation[]> {
     }),
   );
   return checked.filter((violation) => violation !== null);
+}
+
+/** One bit a CPU, the lowest first (virDomainPinVcpu). */
+function cpuMap(cpus: readonly number[]): Uint8Array {
+  const map = new Uint8Array(Math.floor(Math.max(0, ...cpus) / 8) + 1);
+  for (const cpu of cpus) map[cpu >> 3]! |= 1 << (cpu & 7);
+  return map;
 }

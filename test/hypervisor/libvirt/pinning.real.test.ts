@@ -34,7 +34,7 @@ t.test("topology is found, and pinned, shared and chosen CPUs are taken", async 
   t.teardown(() => session.logout());
   let made = 0;
   /** What `virsh dumpxml` says of the running domain. */
-  const run = async (changes: Partial<DomainSpec>): Promise<string> => {
+  const run = async (changes: Partial<DomainSpec>, confineTo: number[] | null = null): Promise<string> => {
     const vmId = `11111111-2222-4333-8444-00000000000${++made}`;
     const path = join(folder, `${vmId}.raw`);
     writeFileSync(path, guestDisk());
@@ -53,6 +53,7 @@ t.test("topology is found, and pinned, shared and chosen CPUs are taken", async 
     };
     await session.define(spec);
     await session.start(spec, { paused: false });
+    if (confineTo !== null) await session.confine(spec, { vcpus: spec.cpus, cpus: confineTo });
     const xml = libvirtd.virsh("dumpxml", vmId);
     const pin = libvirtd.virsh("vcpupin", vmId);
     await session.destroy(spec);
@@ -72,6 +73,10 @@ t.test("topology is found, and pinned, shared and chosen CPUs are taken", async 
   t.match(shared, /<vcpu placement='static' cpuset='0'>1<\/vcpu>/);
   t.match(shared, /<model fallback='forbid'>Westmere<\/model>/);
   t.match(shared, /<feature policy='require' name='avx2'\/>/);
+
+  const confined = await run({}, [last]);
+  t.match(confined, new RegExp(`\\n\\s*0\\s+${last}\\s*$`), "a running domain's vCPU is bound anew");
+  t.match(confined, new RegExp(`<emulatorpin cpuset='${last}'/>`));
 
   await t.rejects(run({ cpu: { model: "Snowridge", features: [] } }), "a model that the emulator cannot give is refused by libvirt");
 });
