@@ -20,6 +20,8 @@ const BACKLOG_MAX_BYTES = 64 * 2 ** 20;
 export class StateDb {
   readonly #db: StateDatabase;
   readonly #path: string;
+  readonly #gather: (() => Promise<void>) | null;
+  #flushWaits = false;
   #tail: Promise<void> = Promise.resolve();
   /** The other half being emptied; what is left there is of no use. */
   #clearing: Promise<void> = Promise.resolve();
@@ -32,20 +34,24 @@ export class StateDb {
   /** Newest position that was handed in; an older one must never be written over its rows. */
   #newest: Position | null = null;
 
-  /** @param db open already; `path` is for messages only. */
-  constructor(db: StateDatabase, path: string) {
+  /**
+   * @param db open already; `path` is for messages only.
+   * @param gather waited for before each write, so that what comes meanwhile goes with it; absent: written at once.
+   */
+  constructor(db: StateDatabase, path: string, gather: (() => Promise<void>) | null = null) {
     this.#db = db;
+    this.#gather = gather;
     this.#path = path;
   }
 
-  static async open(path: string): Promise<StateDb> {
+  static async open(path: string, gather: (() => Promise<void>) | null = null): Promise<StateDb> {
     const db = new Level<string, string>(path, { keyEncoding: "utf8", valueEncoding: "utf8" });
     try {
       await db.open();
     } catch (thrown) {
       throw openFault(path, thrown);
     }
-    return new StateDb(overLevel(db), path);
+    return new StateDb(overLevel(db), path, gather);
   }
 
   /**
@@ -95,7 +101,13 @@ export class StateDb {
     for (const change of changes) this.#push(this.#rows.operation(change));
     for (const operation of this.#rows.forget(position.index)) this.#push(operation);
     this.#pushPosition(position);
-    this.#tail = this.#tail.then(() => this.#flush(false));
+    if (this.#flushWaits) return;
+    this.#flushWaits = true;
+    this.#tail = this.#tail.then(async () => {
+      await this.#gather?.();
+      this.#flushWaits = false;
+      await this.#flush(false);
+    });
   }
 
   /** Resolves when the disk has taken enough of what was written that more may come; null: at once. */

@@ -5,6 +5,7 @@
 import { existsSync } from "node:fs";
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { Agent } from "../agent/agent.ts";
 import { parseGuardian } from "../agent/guardian.ts";
 import { KeeperClient } from "../agent/keeper/client.ts";
@@ -41,6 +42,9 @@ import { ownProgram } from "./program.ts";
 const ELECTION_TICKS = 10;
 const HEARTBEAT_TICKS = 1;
 
+/** The tables are not what is promised, the log is: they are written this often, whatever comes. */
+const STATE_GATHER_MS = 20;
+
 /** Consensus needs little; a small heap keeps its garbage collections short. */
 const CONSENSUS_HEAP_MIB = 128;
 const KEEPER_START_MS = 10_000;
@@ -74,7 +78,7 @@ export async function startDaemon(config: NodeConfig, identity: Identity, effect
   await mkdir(config.data, { recursive: true, mode: 0o700 });
 
   // State and consensus.
-  const db = await StateDb.open(join(config.data, "state"));
+  const db = await StateDb.open(join(config.data, "state"), () => sleep(STATE_GATHER_MS));
   const loaded = await db.load();
   const clusterId = loaded.state.cluster?.id ?? identity.clusterId;
   if (clusterId !== identity.clusterId) {

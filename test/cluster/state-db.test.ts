@@ -251,3 +251,26 @@ t.test("etcd 3.5's post-mortem: the applied index is never written apart from th
   t.ok(batches.slice(0, -1).every(({ keys }) => keys.every((key) => key.startsWith("b!") && key !== "b!01")));
   t.same(batches.at(-1), { keys: ["b!01", "00"], sync: true });
 });
+
+t.test("what comes while it gathers is one write, and a sync has all of it", async (t) => {
+  const path = folder();
+  let release = (): void => {};
+  let asked = 0;
+  const db = await StateDb.open(path, () => {
+    asked += 1;
+    return new Promise<void>((resolve) => (release = resolve));
+  });
+  const row = (index: number): RowChange => ({ table: "bench", key: `k${index}`, row: { value: "", index } });
+  for (let index = 1; index <= 3; index++) db.write([row(index)], at(index));
+  const synced = db.sync(at(3));
+  await new Promise((resolve) => setImmediate(resolve));
+  t.equal(asked, 1);
+  release();
+  await synced;
+  await db.close();
+  const again = await StateDb.open(path);
+  const { state, position } = await again.load();
+  t.equal(position.index, 3);
+  t.same([...state.bench.keys()], ["k1", "k2", "k3"]);
+  await again.close();
+});

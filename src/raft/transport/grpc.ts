@@ -10,37 +10,23 @@ import type { Frame } from "../../gen/types/roost/internal/v1/Frame.ts";
 import type { PeerClient } from "../../gen/types/roost/internal/v1/Peer.ts";
 import { receiveChunks, sendChunks } from "./chunks.ts";
 import { CHUNK_MAX_BYTES } from "./checkpoint-file.ts";
-import type { Lane, LinkEvents, Peer, PeerLinks } from "./links.ts";
+import type { LinkEvents, Peer, PeerLinks } from "./links.ts";
+import { GENERATION_KEY, Sender } from "./sender.ts";
 
 /** A frame holds at most this much: an append of 1 MiB, or one entry as large as a request may be (4 MiB). Longer ones break the link. */
 const MAX_FRAME_BYTES = 8 * 2 ** 20;
 
-/** What may wait for one peer on one lane; past it frames are dropped, which Raft repairs by itself. */
-const QUEUE_MAX_BYTES = 64 * 2 ** 20;
-
-/** The longest wait is for a peer that restarts while its claims run on: it has about 3 s in all to be heard and acknowledged. */
-const RECONNECT_MS = { first: 50, last: 250 } as const;
-
 /** A link that carried nothing for this long, and at most twice as long, is closed until it is needed. */
 const IDLE_MS = 60_000;
 
-/** A cut link must be noticed soon, else TCP's own back-off delays the first frames after it heals. */
+/** For fetching checkpoints; a cut link must be noticed soon. */
 const CHANNEL_OPTIONS: grpc.ChannelOptions = {
   "grpc.keepalive_time_ms": 1_000,
   "grpc.keepalive_timeout_ms": 1_500,
   "grpc.keepalive_permit_without_calls": 1,
-  "grpc.initial_reconnect_backoff_ms": RECONNECT_MS.first,
-  "grpc.min_reconnect_backoff_ms": RECONNECT_MS.first,
-  "grpc.max_reconnect_backoff_ms": RECONNECT_MS.last,
-  "grpc.max_send_message_length": MAX_FRAME_BYTES,
   "grpc.max_receive_message_length": CHUNK_MAX_BYTES + 1024,
   "grpc.use_local_subchannel_pool": 1,
 };
-
-/** Metadata of each stream: the sender's cluster generation; in a refusal the receiver's. */
-const GENERATION_KEY = "roost-generation";
-/** A peer of another generation changes its mind only by being started anew. */
-const REFUSED_MS = 5_000;
 
 function generationIn(metadata: grpc.Metadata): number {
   return Number(metadata.get(GENERATION_KEY)[0] ?? 1);
@@ -111,7 +97,7 @@ export async function openGrpcLinks(options: GrpcLinksOptions): Promise<PeerLink
       if (sender === undefined) {
         const peer = byPeerId.get(peerId);
         if (peer === undefined) return false;
-        sender = new Sender(peer, lane, credentials, generation, log, events);
+        sender = new Sender(peer, lane, { identity, generation, log, events });
         senders.set(key, sender);
       }
       return sender.send(payload);
@@ -155,90 +141,4 @@ function clientOf(peer: Peer, credentials: grpc.ChannelCredentials): PeerClient 
     // The certificate must be of this very node, whoever answers at its address.
     "grpc.ssl_target_name_override": peer.nodeId,
   });
-}
-
-/** One outgoing stream, opened again with back-off whenever it breaks. */
-class Sender {
-  readonly peer: Peer;
-  readonly #lane: Lane;
-  readonly #client: PeerClient;
-  readonly #generation: number;
-  readonly #log: Logger;
-  readonly #events: LinkEvents;
-  #stream: grpc.ClientWritableStream<Frame> | null = null;
-  #queuedBytes = 0;
-  #waitMs: number = RECONNECT_MS.first;
-  #timer: ReturnType<typeof setTimeout> | null = null;
-  #closed = false;
-  #said = true;
-
-  constructor(peer: Peer, lane: Lane, credentials: grpc.ChannelCredentials, generation: number, log: Logger, events: LinkEvents) {
-    this.peer = peer;
-    this.#lane = lane;
-    this.#log = log;
-    this.#generation = generation;
-    this.#events = events;
-    this.#client = clientOf(peer, credentials);
-    this.#open();
-  }
-
-  /** Since the last time it was asked. */
-  saidAnything(): boolean {
-    const said = this.#said;
-    this.#said = false;
-    return said;
-  }
-
-  send(payload: Uint8Array): boolean {
-    this.#said = true;
-    const stream = this.#stream;
-    if (stream === null || this.#queuedBytes + payload.length > QUEUE_MAX_BYTES) {
-      // A frame larger than the queue must be able to pass when nothing else waits.
-      if (stream === null || this.#queuedBytes > 0) return false;
-    }
-    this.#queuedBytes += payload.length;
-    stream.write({ payload: Buffer.from(payload.buffer, payload.byteOffset, payload.length) }, () => {
-      // Called when gRPC has handed the frame on; of a stream that broke meanwhile nothing is counted any more.
-      if (this.#stream === stream) {
-        this.#queuedBytes -= payload.length;
-        this.#waitMs = RECONNECT_MS.first;
-      }
-    });
-    return true;
-  }
-
-  close(): void {
-    this.#closed = true;
-    if (this.#timer !== null) clearTimeout(this.#timer);
-    this.#stream?.cancel();
-    this.#stream = null;
-    this.#client.close();
-  }
-
-  #open(): void {
-    this.#queuedBytes = 0;
-    let over = false;
-    const end = (why: string): void => {
-      if (over) return;
-      over = true;
-      this.#stream = null;
-      if (this.#closed) return;
-      this.#log.debug("peer link broken", { node: this.peer.nodeId, lane: this.#lane, why });
-      this.#events.broken(this.peer);
-      this.#timer = setTimeout(() => this.#open(), this.#waitMs);
-      this.#waitMs = this.#waitMs >= REFUSED_MS ? RECONNECT_MS.last : Math.min(RECONNECT_MS.last, this.#waitMs * 2);
-    };
-    const metadata = new grpc.Metadata();
-    metadata.set(GENERATION_KEY, String(this.#generation));
-    const stream = this.#client.Send(metadata, (error: grpc.ServiceError | null) => {
-      if (error?.code === grpc.status.FAILED_PRECONDITION && error.metadata !== undefined) {
-        const theirs = generationIn(error.metadata);
-        if (theirs > this.#generation) this.#events.outdated?.(theirs);
-        this.#waitMs = REFUSED_MS;
-      }
-      end(error?.details ?? "closed by the peer");
-    });
-    stream.on("error", (error: Error) => end(error.message));
-    this.#stream = stream;
-  }
 }
