@@ -11,9 +11,9 @@ import { plan } from "../scheduler/plan.ts";
 import type { Plan } from "../scheduler/types.ts";
 import type { PendingReason } from "../model/vm.ts";
 import type { PlanRequest } from "../scheduler/types.ts";
-import { clusterFrom, requestFrom } from "./planfile.ts";
 import type { State } from "../state/state.ts";
-import { parseClusterText, parseJson, parseRequestText } from "./planfile-text.ts";
+import { parseJson } from "./planfile-text.ts";
+import { readCluster, readRequest } from "./planfile-read.ts";
 import { stateFrom } from "./planfile-view.ts";
 
 /** The answer for programs. */
@@ -176,7 +176,7 @@ function answerFrom(text: string): PlanAnswer {
 
 /** `roost scheduler what-if 'fail n1; …' --cluster FILE`. */
 export function runWhatIf(clusterText: string, script: string): Printed<WhatIf> {
-  const { state } = stateFrom(clusterFrom(parseClusterText(clusterText)), null);
+  const { state } = stateFrom(readCluster(clusterText), null);
   const json = whatIf(state, parseWhatIf(script), []);
   const rows = [
     ...json.steps.flatMap(({ text, moves, notes }) => [
@@ -190,8 +190,8 @@ export function runWhatIf(clusterText: string, script: string): Printed<WhatIf> 
 
 /** Files → state and request. */
 export function readPlanFiles(clusterText: string, requestText: string): { view: State; request: PlanRequest; seed: string } {
-  const cluster = clusterFrom(parseClusterText(clusterText));
-  const asked = requestFrom(parseRequestText(requestText));
+  const cluster = readCluster(clusterText);
+  const asked = readRequest(requestText);
   const { state, request } = stateFrom(cluster, asked);
   if (request === null) throw new TypeError("a state made with a request has one");
   return { view: state, request, seed: asked.seed };

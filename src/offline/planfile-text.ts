@@ -46,7 +46,7 @@ export function parseRequestText(text: string): unknown {
   return { ...request, vms };
 }
 
-function isJson(text: string): boolean {
+export function isJson(text: string): boolean {
   return text.trimStart().startsWith("{");
 }
 

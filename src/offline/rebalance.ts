@@ -1,9 +1,8 @@
 /** `roost scheduler rebalance --cluster FILE`: the production rebalancing on a cluster from a file. Pure. */
 import { rebalance } from "../scheduler/rebalance.ts";
 import type { RebalanceOptions, RebalancePlan } from "../scheduler/rebalance.ts";
-import { clusterFrom } from "./planfile.ts";
 import type { Printed } from "./planfile-run.ts";
-import { parseClusterText } from "./planfile-text.ts";
+import { readCluster } from "./planfile-read.ts";
 import { stateFrom } from "./planfile-view.ts";
 
 /** The plan with names for ids, which in a file are the same. */
@@ -12,7 +11,7 @@ export interface RebalanceAnswer extends Omit<RebalancePlan, "steps"> {
 }
 
 export function runRebalance(clusterText: string, options: RebalanceOptions): Printed<RebalanceAnswer> {
-  const { state } = stateFrom(clusterFrom(parseClusterText(clusterText)), null);
+  const { state } = stateFrom(readCluster(clusterText), null);
   const { steps, ...rest } = rebalance(state, options);
   const json: RebalanceAnswer = {
     ...rest,

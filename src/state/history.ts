@@ -14,7 +14,7 @@ export interface HistoryRow {
   undo: Undo[];
   /** Of the plan that this command carried. */
   certificate: Certificate | null;
-  /** Length of this row as JSON without this field: what retention counts. */
+  /** About the length of this row as JSON: what retention counts. Counted from its parts, because every command pays for it. */
   bytes: number;
 }
 
@@ -92,7 +92,7 @@ export function historyOf(
   const undo = changes.flatMap((change) => undoOf(state, change));
   if (undo.length === 0 && about.certificate === null) return [];
   const row = { index: about.index, atMs: about.atMs, undo, certificate: about.certificate };
-  const bytes = JSON.stringify(row).length;
+  const bytes = sizeOf(row);
   const key = keyOf(about.index);
   const out: RowChange[] = [];
   let total = state.historyBytes + bytes;
@@ -105,6 +105,23 @@ export function historyOf(
   if (total > limitBytes && out.length === state.history.size) return out;
   out.push({ table: "history", key, row: { ...row, bytes } });
   return out;
+}
+
+function sizeOf({ undo, certificate }: Omit<HistoryRow, "bytes">): number {
+  let bytes = 64;
+  for (const { key, fields, absent } of undo) {
+    bytes += 40 + key.length + (absent?.length ?? 0) * 16;
+    for (const name in fields) bytes += 8 + name.length + valueSize(fields[name]);
+  }
+  if (certificate === null) return bytes;
+  bytes += 256 + certificate.vms.length * 40 + certificate.nodes.length * 40 + certificate.inFlight.length * 56;
+  for (const [, , , refused, top] of certificate.decisions) bytes += 24 + Object.keys(refused).length * 16 + top.length * 14;
+  return bytes;
+}
+
+function valueSize(value: unknown): number {
+  if (typeof value === "string") return value.length + 2;
+  return typeof value === "object" && value !== null ? JSON.stringify(value).length : 8;
 }
 
 /** Oldest index whose view can be made again. */
@@ -181,12 +198,16 @@ function collect(
   before: Record<string, unknown>,
   after: Record<string, unknown>,
 ): void {
-  for (const field of new Set([...Object.keys(before), ...Object.keys(after)])) {
-    const [was, is] = [before[field], after[field]];
-    if (was === is || (prefix === "" && !isInput(undo.table, field))) continue;
-    if (was === undefined) undo.absent.push(prefix + field);
-    else if (DEEP.has(`${undo.table}.${prefix}${field}`) && isRecord(was) && isRecord(is)) collect(undo, `${field}.`, was, is);
-    else if (!same(was, is)) undo.fields[prefix + field] = was;
+  for (const field in after) {
+    if (before[field] === undefined && after[field] !== undefined && (prefix !== "" || isInput(undo.table, field)))
+      undo.absent.push(prefix + field);
+  }
+  for (const field in before) {
+    const was = before[field];
+    const is = after[field];
+    if (was === is || was === undefined || (prefix === "" && !isInput(undo.table, field))) continue;
+    if (DEEP.has(`${undo.table}.${prefix}${field}`) && isRecord(was) && isRecord(is)) collect(undo, `${field}.`, was, is);
+    else if (!same(was, is, prefix + field)) undo.fields[prefix + field] = was;
   }
 }
 
@@ -218,10 +239,12 @@ function isRecord(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null;
 }
 
-/** Rows share what did not change, so most comparisons end at once. Free space of pools changes all the time and decides nothing. */
-function same(a: unknown, b: unknown): boolean {
+/** Rows share what did not change, so most comparisons end at once. Free space of a node's pools changes all the time and decides nothing. */
+function same(a: unknown, b: unknown, field: string): boolean {
   if (!isRecord(a) || !isRecord(b)) return false;
-  return JSON.stringify(a, withoutSpace) === JSON.stringify(b, withoutSpace);
+  // A replacer is slow, and only this field needs it.
+  const leftOut = field === "info.pools" ? withoutSpace : undefined;
+  return JSON.stringify(a, leftOut) === JSON.stringify(b, leftOut);
 }
 
 function withoutSpace(key: string, value: unknown): unknown {

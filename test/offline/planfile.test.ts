@@ -1,7 +1,9 @@
 import t from "tap";
 import { asRoostError } from "../../src/base/errors.ts";
-import { runSchedulerPlan } from "../../src/offline/planfile-run.ts";
+import { readCluster } from "../../src/offline/planfile-read.ts";
+import { runSchedulerPlan, runSchedulerReplay } from "../../src/offline/planfile-run.ts";
 import { parseClusterText, parseRequestText } from "../../src/offline/planfile-text.ts";
+import { stateFrom } from "../../src/offline/planfile-view.ts";
 import { clusterFrom, requestFrom } from "../../src/offline/planfile.ts";
 
 const TEXT = `
@@ -126,4 +128,83 @@ t.test("all faults at once, each with its place", async (t) => {
     faults(() => clusterFrom([])),
     ["must be an object"].map((text) => new RegExp(text)),
   );
+});
+
+t.test("what is wrong is told with line and column, in both forms", async (t) => {
+  const places = (text: string): string[] => {
+    try {
+      readCluster(text);
+      return [];
+    } catch (problem) {
+      const { fault } = asRoostError(problem);
+      return fault.kind === "invalid" ? fault.violations.map(({ field }) => field) : [fault.kind];
+    }
+  };
+  const json = `{
+  "nodes": [
+    { "name": "n1", "cpus": 4, "memoryMib": 2048, "labels": { "a": "},]" } },
+    { "name": "n2", "cpus": 4,
+      "ram": 3, "memoryMib": 1 }
+  ],
+  "vms": [{ "name": "v", "cpus": 1, "memoryMib": 0, "node": "n9" }],
+  "settings": { "cpuRatio": -1 }
+}`;
+  // In the order of the checks: unknown names and wrong values by list, then names that do not exist.
+  t.same(places(json), ["5:7 nodes[1].ram", "7:37 vms[0].memoryMib", "8:17 settings.cpuRatio", "7:53 vms[0].node"]);
+  const text =
+    "# one\nnode n1 cpus=4 memory=2048\n\nnode n2 cpus=4 ram=3 memory=1\nvm v cpus=1 memory=0 node=n9\nsetting memoryRatio=1\nsetting cpuRatio=-1\n";
+  t.same(places(text), ["4:16 nodes[1].ram", "5:13 vms[0].memoryMib", "7:9 settings.cpuRatio", "5:22 vms[0].node"]);
+});
+
+t.test("every field there is, and what is not said has its default", async (t) => {
+  const cluster = `setting memoryRatio=1 scoring=rank rank=freeMemoryMib
+zone a role=primary
+zone b role=secondary
+node n1 cpus=8 memory=16384 zone=a numa=2 threadsPerCore=2 cpuModel=EPYC cpuModels=EPYC,qemu64 cpuFeatures=aes,avx2 value.GPU=1 label.disk=ssd partition=p
+node n2 cpus=8 memory=8192 zone=b partition=p guardian=false
+vm a cpus=2 memory=1024 node=n1 pinning=one pinned=0,1 ha=false partition=p label.tier=db
+vm b cpus=2 memory=1024 state=recovering node=n2 priority=3 partition=p cpuModel=qemu64 cpuFeatures=aes vdc=red
+policy hot vmLabel.tier=db rule=prefer nodeLabel.disk=ssd weight=5
+policy near vms=a,b rule=must zones=primary
+`;
+  const state = stateFrom(readCluster(cluster), null).state;
+  t.match(state.nodes.get("n1")?.info, {
+    cpuTopology: { sockets: 2, threadsPerCore: 2, numa: [{ cpus: [0, 1, 2, 3], memoryMib: 8_192 }, { cpus: [4, 5, 6, 7] }] },
+    cpuModels: ["EPYC", "qemu64"],
+    values: { GPU: "1" },
+  });
+  t.equal(state.nodes.get("n2")?.info?.guardian, null);
+  t.match(state.vms.get("a"), { underHa: false, claim: { cpus: [0, 1], deadline: false }, definition: { cpuPinning: { numa: "one" } } });
+  t.match(state.vms.get("b"), {
+    state: "recovering",
+    claim: null,
+    definition: { cpu: { model: "qemu64", features: ["aes"] }, vdc: "red" },
+  });
+  t.match(state.policies.get("hot"), {
+    memberLabels: { tier: "db" },
+    target: { kind: "nodes", nodeIds: [], labels: { disk: "ssd" } },
+    weight: 5,
+  });
+  t.same(
+    [...state.zoneRoles],
+    [
+      ["a", "primary"],
+      ["b", "secondary"],
+    ],
+  );
+  t.equal(state.cluster?.settings["scheduler.scoring"], "rank");
+  // b may be in the primary zone only, which is n1's.
+  t.same(runSchedulerPlan(cluster, "kind recover\nvm b\n").json.placements, [{ vm: "b", node: "n1" }]);
+});
+
+t.test("replayed against an answer of before", async (t) => {
+  const cluster = "node n1 cpus=4 memory=2048\nnode n2 cpus=4 memory=2048\n";
+  const request = "vm x cpus=1 memory=1024\nvm y cpus=1 memory=1024\n";
+  const answer = JSON.stringify(runSchedulerPlan(cluster, request).json);
+  t.match(runSchedulerReplay(cluster, request, answer).json, { same: true, differences: [] });
+  t.match(runSchedulerReplay(cluster, request, null).json, { same: true });
+  const { same, differences } = runSchedulerReplay(cluster, `scoring consolidate\n${request}`, answer).json;
+  t.equal(same, false);
+  t.equal(differences.length, 1, "packed: both on one node");
+  t.throws(() => runSchedulerReplay(cluster, request, "[]"), { message: /not what/ });
 });
