@@ -12,7 +12,7 @@ import { decodeCheckpointHead, decodeCheckpointRows, decodeEnvelope, encodeEnvel
 import type { Command, Envelope } from "../state/commands.ts";
 import type { CommandResult, Event, Outcome } from "../state/outcome.ts";
 import { whyNotYet } from "../state/levels.ts";
-import { firstAnswer, ownRequestId } from "../state/requests.ts";
+import { firstAnswer, ownRequestId, whyExpired } from "../state/requests.ts";
 import { changedObjects, State, type Position, type RowChange } from "../state/state.ts";
 import type {
   AckingStopped,
@@ -31,7 +31,7 @@ import type { CheckpointChunk } from "../raft/transport/checkpoint-file.ts";
 import type { FrozenState } from "./frozen-state.ts";
 import { DigestReports, freeze, type FrozenTable } from "./digest.ts";
 import { Questions } from "./questions.ts";
-import { stopping, tooMany, unavailable } from "./refusals.ts";
+import { LOST_TRACK, stopping, tooMany, unavailable } from "./refusals.ts";
 import type { StateDb } from "./state-db.ts";
 import type { Change, Leadership, ProposeOptions, Store } from "./store.ts";
 
@@ -421,7 +421,7 @@ export class Replica implements Store {
       this.#installedIndex = position.index;
     });
     for (const requestId of this.#proposalsByRequest.keys()) {
-      const known = firstAnswer(state, requestId);
+      const known = firstAnswer(state, requestId) ?? (whyExpired(state, requestId, Infinity) === null ? undefined : LOST_TRACK);
       if (known !== undefined) this.#answer(requestId, known);
     }
     this.#postClaims();

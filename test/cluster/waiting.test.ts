@@ -7,9 +7,10 @@ import type { Clock } from "../../src/base/clock.ts";
 import { silentLogger } from "../../src/base/log.ts";
 import type { CommittedEntry, FromConsensus, ToConsensus } from "../../src/cluster/consensus/protocol.ts";
 import { Replica } from "../../src/cluster/replica.ts";
+import { OWN_KEPT_REVISIONS } from "../../src/state/requests.ts";
 import { StateDb } from "../../src/cluster/state-db.ts";
 import { firstMembership } from "../../src/model/membership.ts";
-import { decodeEnvelope } from "../../src/state/codec.ts";
+import { decodeEnvelope, encodeCheckpointHead } from "../../src/state/codec.ts";
 import type { Command } from "../../src/state/commands.ts";
 
 const token = (id: string): Command => ({ type: "token.revoke", id });
@@ -39,6 +40,7 @@ async function setUp(t: { teardown(run: () => Promise<void>): void }) {
       return () => {};
     },
   };
+  const checkpoint: Uint8Array[] = [];
   let ids = 0;
   const worker = {
     postMessage: (message: ToConsensus) => void posted.push(message),
@@ -47,8 +49,8 @@ async function setUp(t: { teardown(run: () => Promise<void>): void }) {
   const replica = new Replica("n1", loaded, {
     worker: worker as never,
     db,
-    readCheckpoint: () => {
-      throw new Error("no checkpoint is taken over here");
+    readCheckpoint: async function* () {
+      yield* checkpoint;
     },
     clock,
     log: silentLogger,
@@ -65,6 +67,13 @@ async function setUp(t: { teardown(run: () => Promise<void>): void }) {
     posted,
     fatal,
     say: (message: FromConsensus) => say(message),
+    /** Takes over a checkpoint of an empty state. */
+    install: async (at: number): Promise<void> => {
+      checkpoint.splice(0, 1, encodeCheckpointHead({ index: at, term: 1, membership: firstMembership(1) }));
+      const installed = new Promise<void>((resolve) => void replica.subscribe(() => resolve()));
+      say({ kind: "install", path: "", index: at } as FromConsensus);
+      await installed;
+    },
     /** Time goes by, and the sweep looks. */
     later: (ms: number): void => {
       time.nowMs += ms;
@@ -117,6 +126,18 @@ t.test("a proposal that nobody applies is proposed again, the same bytes, until 
   later(5_000);
   t.equal(posted.length, count, "it is over");
   for (const data of proposed()) t.match(decodeEnvelope(data).requestId, /^#\d+\.id-1\.\d+$/);
+});
+
+t.test("after a checkpoint in which its answer may have been forgotten, a request is not made again", async (t) => {
+  const { replica, install, later, proposed } = await setUp(t);
+  const old = settled(replica.propose(token("x"), { actor, timeoutMs: 60_000 }));
+  await install(100);
+  later(200);
+  t.equal(proposed().length, 2, "100 revisions later it is known that it was not applied: it is proposed again");
+  await install(OWN_KEPT_REVISIONS + 2);
+  t.equal(await old, "unavailable");
+  later(1_000);
+  t.equal(proposed().length, 2, "it could be done twice");
 });
 
 t.test("a read waits until the state has what its round says", async (t) => {

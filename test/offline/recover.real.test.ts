@@ -117,3 +117,41 @@ t.test(
     });
   },
 );
+
+t.test("five nodes, two survive: the one with more goes on, the other follows it", async (t) => {
+  t.setTimeout(300_000);
+  const hosts = await Hosts.create();
+  t.teardown(() => hosts.close());
+  const [n1, n2, n3, n4, n5] = (await hosts.form(5)) as [Host, Host, Host, Host, Host];
+  await n1.until(
+    "five voters",
+    async () => (JSON.parse(await n1.must("cluster", "show", "-o", "json")) as { voters: number }).voters === 5,
+  );
+  await n4.kill();
+  const file = join(hosts.root, "vm.yaml");
+  await writeFile(file, VM);
+  await n1.must("vm", "create", "-f", file);
+  await n5.until("caught up", async () => (await n5.must("--stale", "vm", "list")).includes("a"));
+  await Promise.all([n1.kill(), n2.kill(), n3.kill()]);
+
+  const said = await n4.roost("cluster", "recover", "--yes");
+  t.match(said.err, /n5 has more: its log ends at \d+ of term \d+, this one at \d+/);
+  t.match(said.err, /run it on n5/);
+  await n4.up();
+  await n5.kill();
+  const answer = JSON.parse(await n5.must("cluster", "recover", "--off", "n1,n2,n3", "--yes", "-o", "json")) as {
+    nodes: { name: string; fate: string }[];
+  };
+  t.same(
+    answer.nodes.map(({ name, fate }) => `${name} ${fate}`),
+    ["n5 goes on", "n1 off", "n2 off", "n3 off", "n4 survives"],
+  );
+  await n5.up();
+  await n5.until("able to change things", async () => (await n5.roost("token", "create", "--timeout", "3s")).code === 0);
+  await n4.kill();
+  await n4.must("cluster", "rejoin", n5.api, "--yes");
+  await n4.up();
+  await n4.until("ready", async () => /n4\s+ready/.test(await n4.must("node", "list")));
+  t.same(await names(n4), ["a"]);
+  t.same((JSON.parse(await n4.must("cluster", "show", "-o", "json")) as { alarms: string[] }).alarms, []);
+});
