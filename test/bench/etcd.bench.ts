@@ -121,6 +121,11 @@ async function measureLoad(binary: string, root: string): Promise<void> {
     await startRoost(root, SLOW, values.prof === undefined ? {} : { nodeFlags: ["--cpu-prof", `--cpu-prof-dir=${values.prof}`] }),
   ] as const;
   try {
+    // A server that has just started is not what is compared: Node compiles what is hot, both open their files.
+    for (const members of both) {
+      await load(binary, members, [await members.leader()], { mode: "put", clients: 64, conns: 1, seconds: 5, warm: 0, size: SMALL_BYTES });
+      await load(binary, members, [await members.leader()], { mode: "get", clients: 64, conns: 1, seconds: 3, warm: 0, size: SMALL_BYTES });
+    }
     for (const { name, plan, goal } of cases()) {
       const results = { etcd: [] as Sample[], roost: [] as Sample[] };
       for (let pair = 0; pair < PAIRS; pair++) {
