@@ -32,14 +32,17 @@ export interface Linted {
 }
 
 export interface LintOptions {
-  /** Plans that may be made; each costs about a scheduling round. */
+  /** Plans that may be made; default by the size of the cluster, so that a lint takes about a second at most. */
   plans?: number;
 }
 
-const PLANS = 150;
+const PLANS_MAX = 150;
+const PLANS_MIN = 20;
+/** Rows of nodes and VMs that all plans of a lint together may go through. */
+const ROWS = 400_000;
 const SHOWN_VMS = 10;
 /** Other VMs of a lost node that are planned with the members, because they need room, too. */
-const DISPLACED = 200;
+const DISPLACED = 64;
 const SEARCH_STEPS = 2_000;
 
 /**
@@ -60,9 +63,13 @@ export function lint(view: View, focus: readonly Policy[], options: LintOptions 
     findings.filter(({ code }) => code === "impossible" || code === "no-node").flatMap((finding) => finding.policies),
   );
   const sound = on.filter((policy) => isMust(policy) && !impossible.has(policy));
-  const losses = new Losses(view, [...others, ...on.filter((policy) => !impossible.has(policy))], sound, options.plans ?? PLANS);
+  const losses = new Losses(view, [...others, ...on.filter((policy) => !impossible.has(policy))], sound, options.plans ?? plansFor(view));
   findings.push(...losses.findings());
   return { findings, complete: losses.complete };
+}
+
+function plansFor(view: View): number {
+  return Math.min(PLANS_MAX, Math.max(PLANS_MIN, Math.floor(ROWS / Math.max(1, view.nodes.size + view.vms.size))));
 }
 
 /** Running VMs that a policy does not agree with where they are. */
@@ -170,14 +177,16 @@ class Losses {
 
   findings(): Finding[] {
     if (this.members.size === 0) return [];
-    const now = this.unplaced(new Set());
-    if (now.length > 0) {
-      const found = this.finding("no-room", new Set(), now, []);
+    const now = this.tried(new Set(), this.policies);
+    if (now.unplaced.length > 0) {
+      const found = this.finding("no-room", new Set(), now.unplaced, []);
       return found === null ? [] : [found];
     }
     const merged = new Map<string, Finding>();
     for (const { name, nodeIds } of this.losses()) {
-      const left = this.unplaced(nodeIds);
+      // Members that can all be elsewhere anyway lose nothing.
+      if (![...nodeIds].some((id) => now.used.has(id))) continue;
+      const left = this.tried(nodeIds, this.policies).unplaced;
       const found = left.length === 0 ? null : this.finding("after-loss", nodeIds, left, [name]);
       if (found === null) continue;
       const key = found.policies.map((policy) => policy.id).join(" ");
@@ -193,7 +202,7 @@ class Losses {
     return [...merged.values()].map((found) => ({ ...found, message: `${found.message} after the loss of ${orList(found.lost)}` }));
   }
 
-  /** Nodes that members are on first, then those that must policies name, then the rest; zones, where there are several. */
+  /** Zones, where there are several; then nodes: those that members are on, those that must policies name, the rest. */
   private losses(): { name: string; nodeIds: Set<string> }[] {
     const nodes = [...this.view.nodes.values()].filter((node) => node.state === "ready");
     const holders = new Set([...this.members].map((id) => this.view.vms.get(id)?.claim?.nodeId));
@@ -207,23 +216,28 @@ class Losses {
     return [...byZone, ...sorted.map((node) => ({ name: node.name, nodeIds: new Set([node.id]) }))];
   }
 
-  /** Members that get no node when the lost ones are gone and these policies hold; none once the budget is used up. */
-  private unplaced(lost: ReadonlySet<string>, policies: readonly Policy[] = this.policies): string[] {
+  /**
+   * Members that get no node when the lost ones are gone and these policies hold, and the nodes that the others get; no members once
+   * the budget is used up.
+   */
+  private tried(lost: ReadonlySet<string>, policies: readonly Policy[]): { unplaced: string[]; used: ReadonlySet<string> } {
     if (this.plansLeft <= 0) {
       this.complete = false;
-      return [];
+      return { unplaced: [], used: new Set() };
     }
     this.plansLeft--;
     const { view, vms } = this.without(lost, policies);
-    const made = plan(view, { vms, mode: "batch", kind: "recover", scoring: null, manual: true, searchSteps: SEARCH_STEPS }, "policy lint");
-    return made.rejections.map(({ vmId }) => vmId).filter((id) => this.members.has(id));
+    const request = { vms, mode: "batch", kind: "recover", scoring: null, manual: true, searchSteps: SEARCH_STEPS } as const;
+    const { placements, rejections } = plan(view, request, "policy lint");
+    const used = placements.filter(({ vmId }) => this.members.has(vmId)).map(({ nodeId }) => nodeId);
+    return { unplaced: rejections.map(({ vmId }) => vmId).filter((id) => this.members.has(id)), used: new Set(used) };
   }
 
   /** The smallest set of policies that keeps the first of the VMs waiting; null if it is not policies that do, or none in focus. */
   private finding(code: FindingCode, lost: ReadonlySet<string>, vmIds: readonly string[], names: string[]): Finding | null {
     const first = vmIds[0]!;
-    const waits = (set: readonly Policy[]): boolean => this.unplaced(lost, set).includes(first);
-    const concerned = this.policies.filter((policy) => isMust(policy));
+    const waits = (set: readonly Policy[]): boolean => this.tried(lost, set).unplaced.includes(first);
+    const concerned = this.policies.filter((policy) => isMust(policy) && membersOf(this.view, policy).some((id) => this.members.has(id)));
     if (waits([]) || !waits(concerned)) return null;
     const least = minimal(concerned, waits);
     if (!least.some((policy) => this.focus.includes(policy))) return null;
