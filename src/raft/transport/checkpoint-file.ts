@@ -17,7 +17,7 @@ export interface CheckpointChunk {
 /** No chunk is longer: what a length says that came over a wire or from a disk is not believed beyond. */
 export const CHUNK_MAX_BYTES = 16 * 2 ** 20;
 /** What is written goes to the disk in pieces of this size, so that the log's fsyncs never wait behind more. */
-const SYNC_BYTES = 4 * 2 ** 20;
+const SYNC_BYTES = 2 ** 20;
 const HEADER_BYTES = 8;
 
 /** A checkpoint that is being received or written. One at a time for a path. */
