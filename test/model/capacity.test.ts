@@ -13,9 +13,9 @@ t.test("a claim reserves in every state; a stopped VM only counts as placed at h
   addVm(usage, testVm("d", { memoryMib: 800, cpus: 8 }, { claim: "n2", home: "n1", state: "boot" }));
   addVm(usage, testVm("e", { memoryMib: 1600, cpus: 16 }, { state: "pending" }));
   // claims on n1: a + b; placed: a + b + c. d is on n2 whatever its home says. e is nowhere.
-  t.same(nodeUsage(usage, "n1"), { vms: 2, memoryMib: 300, cpus: 3, placedVms: 3, placedMemoryMib: 700, placedCpus: 7 });
-  t.same(nodeUsage(usage, "n2"), { vms: 1, memoryMib: 800, cpus: 8, placedVms: 1, placedMemoryMib: 800, placedCpus: 8 });
-  t.same(nodeUsage(usage, "n3"), { vms: 0, memoryMib: 0, cpus: 0, placedVms: 0, placedMemoryMib: 0, placedCpus: 0 });
+  t.same(nodeUsage(usage, "n1"), { vms: 2, memoryMib: 300, cpus: 3, placedVms: 3, placedMemoryMib: 700, placedCpus: 7, exclusiveCpus: 0 });
+  t.same(nodeUsage(usage, "n2"), { vms: 1, memoryMib: 800, cpus: 8, placedVms: 1, placedMemoryMib: 800, placedCpus: 8, exclusiveCpus: 0 });
+  t.same(nodeUsage(usage, "n3"), { vms: 0, memoryMib: 0, cpus: 0, placedVms: 0, placedMemoryMib: 0, placedCpus: 0, exclusiveCpus: 0 });
   t.equal(usage.totalCpus, 1 + 2 + 4 + 8 + 16);
 });
 
