@@ -18,6 +18,7 @@ import type { Vm, VmDefinition } from "./vm.ts";
 
 export type RefusalCode =
   | "node-not-ready"
+  | "witness"
   | "node-unknown"
   | "requested-node"
   | "partition"
@@ -83,6 +84,12 @@ export const PLACEMENT_CHECKS: readonly PlacementCheck[] = [
       node.state === "ready"
         ? null
         : refusal("node-not-ready", node, `is ${node.state}${node.stateWhy === "" ? "" : ` (${node.stateWhy})`}`),
+  },
+  {
+    code: "witness",
+    kind: "fixed",
+    about: "the node is there for more than its vote",
+    check: (_context, _vm, node) => (node.witness === true ? refusal("witness", node, "is a witness: it votes and runs no VMs") : null),
   },
   {
     code: "node-unknown",

@@ -12,6 +12,7 @@ import { settingsOf } from "../model/placement.ts";
 import { leftOutNodes } from "../model/node.ts";
 import type { View } from "../model/view.ts";
 import type { PendingReason, Vm } from "../model/vm.ts";
+import { Kept } from "../scheduler/kept.ts";
 import { plan } from "../scheduler/plan.ts";
 import { certificateOf } from "../scheduler/record.ts";
 import type { Plan, PlanKind, PlanRequest } from "../scheduler/types.ts";
@@ -53,6 +54,8 @@ export function placingService(store: Store, effects: PlacingEffects): LeaderSer
     else for (const id of changedIds) changed.add(id);
   });
 
+  const kept = new Kept();
+
   const propose = (term: number, kind: PlanKind, vms: readonly Vm[]): void => {
     const view = store.view();
     const vmIds = vms.map((vm) => vm.id);
@@ -65,7 +68,7 @@ export function placingService(store: Store, effects: PlacingEffects): LeaderSer
       inFlight: sum(flying),
     };
     const seed = effects.newId();
-    const made = plan(view, request, seed, view.usage);
+    const made = plan(view, request, seed, view.usage, kept);
     const longestMs = settingsOf(view)["scheduler.retryMs"];
     const nowMs = effects.clock.monotonicMs();
     for (const { vmId, reasons } of made.rejections) waiting.refused(view.vms.get(vmId)!, reasons, nowMs, longestMs);

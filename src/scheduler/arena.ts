@@ -29,7 +29,7 @@ export const CPUS = 7;
 export const WIDTH = 8;
 
 export interface Arena {
-  readonly nodes: readonly Node[];
+  readonly nodes: Node[];
   readonly indexOf: ReadonlyMap<string, number>;
   /** `WIDTH` numbers a node, one cache line: see the columns below. */
   readonly cells: Float64Array;
@@ -42,11 +42,11 @@ export interface Arena {
   /** CPUs that the plan has given to VMs of their own so far. */
   readonly pinned: Map<string, PinnedHere>;
   /** vCPUs that may share one logical CPU; 0 for no limit. */
-  readonly cpuRatio: number;
+  cpuRatio: number;
   readonly journal: Journal;
   readonly undo: Undo;
   /** Sizes of the VMs that have a node, by `sizeKey`. */
-  readonly sizes: () => ReadonlyMap<string, SizeCount>;
+  sizes: () => ReadonlyMap<string, SizeCount>;
 }
 
 export interface PinnedHere extends Pinned {
@@ -97,21 +97,62 @@ export function arenaOf(
     journal: { ring: new Int32Array(2 ** Math.ceil(Math.log2(Math.max(n, 64)))), count: 0, epoch: 0 },
   };
   for (const [i, node] of nodes.entries()) {
-    const sums = nodeUsage(usage, node.id);
-    const flying = options.inFlight?.get(node.id);
-    const flyingCpus = flying?.pinned?.reduce((sum, { cpus }) => sum + cpus.length, 0) ?? 0;
-    const limits = limitsOf(node, settings, sums.exclusiveCpus + flyingCpus);
-    arena.cells[i * WIDTH + LIMIT_MEMORY] = limits.memoryMib;
-    arena.cells[i * WIDTH + LIMIT_CPUS] = limits.cpus;
-    arena.cells[i * WIDTH + USED_MEMORY] = sums.memoryMib + (flying?.memoryMib ?? 0);
-    arena.cells[i * WIDTH + USED_CPUS] = sums.cpus + (flying?.cpus ?? 0);
-    arena.cells[i * WIDTH + PLACED_MEMORY] = sums.placedMemoryMib + (flying?.memoryMib ?? 0);
-    arena.cells[i * WIDTH + PLACED_CPUS] = sums.placedCpus + (flying?.cpus ?? 0);
-    arena.cells[i * WIDTH + MEMORY] = node.info?.memoryMib ?? 0;
-    arena.cells[i * WIDTH + CPUS] = node.info?.cpus ?? 0;
+    measure(arena.cells, i * WIDTH, node, settings, usage, options.inFlight);
     arena.hash[i] = hash32(node.id);
   }
   return arena;
+}
+
+/** One node's columns. */
+function measure(
+  cells: Float64Array,
+  at: number,
+  node: Node,
+  settings: Settings,
+  usage: Usage,
+  inFlight: ReadonlyMap<string, Reservation> | undefined,
+): void {
+  const sums = nodeUsage(usage, node.id);
+  const flying = inFlight?.get(node.id);
+  const flyingCpus = flying?.pinned?.reduce((sum, { cpus }) => sum + cpus.length, 0) ?? 0;
+  const limits = limitsOf(node, settings, sums.exclusiveCpus + flyingCpus);
+  cells[at + LIMIT_MEMORY] = limits.memoryMib;
+  cells[at + LIMIT_CPUS] = limits.cpus;
+  cells[at + USED_MEMORY] = sums.memoryMib + (flying?.memoryMib ?? 0);
+  cells[at + USED_CPUS] = sums.cpus + (flying?.cpus ?? 0);
+  cells[at + PLACED_MEMORY] = sums.placedMemoryMib + (flying?.memoryMib ?? 0);
+  cells[at + PLACED_CPUS] = sums.placedCpus + (flying?.cpus ?? 0);
+  cells[at + MEMORY] = node.info?.memoryMib ?? 0;
+  cells[at + CPUS] = node.info?.cpus ?? 0;
+}
+
+/**
+ * Brings an arena up to a later view: columns that are as they were stay, and with them the trees over them. False if other
+ * nodes are there now, so that it cannot be. O(nodes), a fraction of making it.
+ */
+export function follow(arena: Arena, view: View, usage: Usage, inFlight: ReadonlyMap<string, Reservation> | undefined): boolean {
+  const settings = settingsOf(view);
+  let left = view.nodes.size;
+  const now = new Float64Array(WIDTH);
+  for (let i = 0; i < arena.nodes.length; i++) {
+    const node = view.nodes.get(arena.nodes[i]!.id);
+    if (node === undefined || node.state === "removed") return false;
+    left--;
+    arena.nodes[i] = node;
+    measure(now, 0, node, settings, usage, inFlight);
+    const at = i * WIDTH;
+    let same = true;
+    for (let k = 0; k < WIDTH; k++) same &&= arena.cells[at + k] === now[k];
+    if (same) continue;
+    if (arena.cells[at + MEMORY] !== now[MEMORY] || arena.cells[at + CPUS] !== now[CPUS]) arena.journal.epoch++;
+    arena.cells.set(now, at);
+    note(arena, i);
+  }
+  if (left > 0 && [...view.nodes.values()].filter((node) => node.state !== "removed").length !== arena.nodes.length) return false;
+  arena.totalCpus = usage.totalCpus;
+  arena.cpuRatio = settings["scheduler.cpuRatio"];
+  arena.sizes = () => sizesOf(view);
+  return true;
 }
 
 /** O(VMs). */

@@ -62,8 +62,7 @@ export const BLOCKED_BY_POLICY = 1;
 export const BLOCKED_BY_PINNING = 2;
 
 /** The class of each VM, made once per distinct key: O(classes × nodes × filters). */
-export function classesFor(context: FilterContext, arena: Arena): (vm: Vm) => RequestClass {
-  const known = new Map<string, RequestClass>();
+export function classesFor(context: FilterContext, arena: Arena, known = new Map<string, RequestClass>()): (vm: Vm) => RequestClass {
   return (vm) => {
     const key = classKey(context, vm);
     let found = known.get(key);

@@ -16,7 +16,8 @@ import { certify, playback } from "./certify.ts";
 import { fewest } from "./fewest.ts";
 import type { FilterContext } from "./filters.ts";
 import { classesFor, haOrder, overlayFor, ownScorers, pinningFor, ranksByPriority, rowsOf, scorerOf, tieOf } from "./items.ts";
-import type { Item } from "./items.ts";
+import type { Item, RequestClass } from "./items.ts";
+import type { Kept } from "./kept.ts";
 import { reasonsFor } from "./reasons.ts";
 import { DEFAULT_REPACK_STEPS, repack } from "./repack.ts";
 import type { Scorer } from "./scorers.ts";
@@ -25,10 +26,10 @@ import type { Plan, PlanMethod, PlanRejection, PlanRequest, PlannedPlacement, Sc
 
 /**
  * Plans the request on the view. `seed` decides ties only; the request's id is a good one. `usage`, if the caller keeps
- * one, must be that of the view: it saves a pass over all VMs.
+ * one, must be that of the view: it saves a pass over all VMs. `kept` is for who plans again and again, on later and later views.
  */
-export function plan(view: View, request: PlanRequest, seed: string, usage?: Usage): Plan {
-  const solved = solve(view, request, seed, usage);
+export function plan(view: View, request: PlanRequest, seed: string, usage?: Usage, kept?: Kept): Plan {
+  const solved = solve(view, request, seed, usage, kept);
   const { context, arena, items, score, scoring, refused, outcome } = solved;
   const chosen = outcome.attempt;
   const placements: PlannedPlacement[] = [];
@@ -84,14 +85,14 @@ export interface Solved {
 }
 
 /** The decisions of `plan` with the numbers they were made from. The arena is as the view has it. */
-export function solve(view: View, request: PlanRequest, seed: string, usage: Usage = usageOf(view)): Solved {
+export function solve(view: View, request: PlanRequest, seed: string, usage: Usage = usageOf(view), kept?: Kept): Solved {
   const settings = settingsOf(view);
   const scoring = request.scoring ?? settings["scheduler.scoring"];
   const pinning = request.kind === "recover" ? ("preferred" as const) : ("needed" as const);
   const context: FilterContext = { view, settings, request, usage, inFlight: request.inFlight, pinning };
-  const arena = arenaOf(view, { usage, inFlight: request.inFlight });
+  const arena = kept?.arenaOf(view, usage, request.inFlight) ?? arenaOf(view, { usage, inFlight: request.inFlight });
   const { vms, refused } = admit(view, request);
-  const items = itemsOf(context, arena, vms, seed);
+  const items = itemsOf(context, arena, vms, seed, kept?.classesOf(view));
   const score = scorerOf(scoring, settings, request.kind);
   const outcome = request.mode === "batch" ? planBatch(arena, items, score, request, scoring) : planOneByOne(arena, items, score, request);
   return { context, arena, items, score, scoring, refused, outcome };
@@ -130,8 +131,8 @@ function problemOf(vm: Vm, request: PlanRequest): { code: string; detail: string
   return null;
 }
 
-function itemsOf(context: FilterContext, arena: Arena, vms: readonly Vm[], seed: string): Item[] {
-  const classOf = classesFor(context, arena);
+function itemsOf(context: FilterContext, arena: Arena, vms: readonly Vm[], seed: string, known?: Map<string, RequestClass>): Item[] {
+  const classOf = classesFor(context, arena, known);
   const scorerFor = ownScorers(context);
   const recovery = context.request.kind === "recover";
   const rank = ranksByPriority(vms);

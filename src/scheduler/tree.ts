@@ -31,14 +31,18 @@ const MIN_ELIGIBLE = 1 / 8;
 /** Picks like `pick`, and remembers. */
 export type Picker = (item: Item, score: Scorer) => number;
 
-/** A picker for one arena: `pick` where nothing is gained by remembering. */
+const PLANTED = new WeakMap<Arena, Map<Scorer, Forest>>();
+
+/** A picker for one arena: `pick` where nothing is gained by remembering. What it remembers lives as long as the arena. */
 export function pickerFor(arena: Arena): Picker {
-  const forests = new Map<Scorer, Forest>();
+  let forests = PLANTED.get(arena);
+  if (forests === undefined) PLANTED.set(arena, (forests = new Map<Scorer, Forest>()));
+  const planted = forests;
   return (item, score) => {
     if (arena.nodes.length < MIN_NODES || item.overlay !== null || item.class.tiers !== null) return pick(arena, item, score);
     if (score !== scoreStopped && score !== scoreRunning) return pick(arena, item, score);
-    let forest = forests.get(score);
-    if (forest === undefined) forests.set(score, (forest = new Forest(arena, score)));
+    let forest = planted.get(score);
+    if (forest === undefined) planted.set(score, (forest = new Forest(arena, score)));
     return forest.pick(item);
   };
 }
@@ -52,7 +56,7 @@ class Forest {
   private groupOf = new Int32Array(0);
   private leafOf = new Int32Array(0);
   private few = true;
-  private readonly flags = new Map<RequestClass, Uint8Array | null>();
+  private flags = new WeakMap<RequestClass, Uint8Array | null>();
   private seen = 0;
   private epoch = -1;
   private totalCpus = 0;
@@ -110,7 +114,7 @@ class Forest {
     const { arena } = this;
     this.epoch = arena.journal.epoch;
     this.totalCpus = arena.totalCpus;
-    this.flags.clear();
+    this.flags = new WeakMap();
     const members = new Map<string, number[]>();
     for (let i = 0; i < arena.nodes.length; i++) {
       const at = i * WIDTH;

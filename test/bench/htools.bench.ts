@@ -1,6 +1,6 @@
 /**
  * The scheduler beside Ganeti's htools (Debian: ganeti-htools) on the same clusters of 20, 80 and 200 nodes and 1,000 VMs.
- * Arguments: `quick` (fewer of hail's and hbal's runs), numbers of nodes.
+ * Arguments: `placing` or `rebalancing` alone, `quick` (fewer of hail's and hbal's runs), numbers of nodes.
  *
  * Placing: `scheduler.scoring even` as one batch; hail for one VM after the other, each answer written back into its text file.
  * Rebalancing: hbal for as many steps as fit its time, ours for as many. CPU time of theirs is what the kernel counted for the process (getrusage, by bash's `time`) less that of the
@@ -47,8 +47,8 @@ if (!existsSync(HAIL)) {
   try {
     console.log("nodes  what                       ours CPU s   theirs CPU s      ratio   goal    score ours / theirs     ok");
     for (const nodes of counts.length > 0 ? counts : [20, 80, 200]) {
-      placement(nodes);
-      rebalancing(nodes);
+      if (!process.argv.includes("rebalancing")) placement(nodes);
+      if (!process.argv.includes("placing")) rebalancing(nodes);
     }
     console.log(`JSON ${JSON.stringify(results)}`);
   } finally {
