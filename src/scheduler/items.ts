@@ -63,14 +63,15 @@ export const BLOCKED_BY_PINNING = 2;
 
 /** The class of each VM, made once per distinct key: O(classes × nodes × filters). */
 export function classesFor(context: FilterContext, arena: Arena, known = new Map<string, RequestClass>()): (vm: Vm) => RequestClass {
+  // Numbers are the plan's own, in order of use, whatever is known from before.
+  const numbered = new Map<RequestClass, RequestClass>();
   return (vm) => {
     const key = classKey(context, vm);
     let found = known.get(key);
-    if (found === undefined) {
-      found = makeClass(context, arena, vm, known.size);
-      known.set(key, found);
-    }
-    return found;
+    if (found === undefined) known.set(key, (found = makeClass(context, arena, vm, numbered.size)));
+    let mine = numbered.get(found);
+    if (mine === undefined) numbered.set(found, (mine = found.id === numbered.size ? found : { ...found, id: numbered.size }));
+    return mine;
   };
 }
 

@@ -37,7 +37,7 @@ for (const count of [12, 240]) {
       if (change === 2) nodes.set(some, { ...now, state: now.state === "ready" ? "draining" : "ready" });
       if (change === 3) nodes.set(some, { ...now, info: { ...now.info!, memoryMib: 6144 } });
       if (change === 4 && round % 3 === 0) settings["scheduler.cpuRatio"] = 1 + random.below(3);
-      for (const vm of [...vms.values()]) {
+      for (const vm of vms.values()) {
         if (random.below(10) === 0 || (vm.claim !== null && !nodes.has(vm.claim.nodeId))) vms.delete(vm.id);
       }
       const asked = Array.from({ length: 1 + random.below(30) }, () => {
