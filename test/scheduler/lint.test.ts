@@ -67,6 +67,12 @@ t.test("a finding names those that cause it, not those that happen to be on", as
   t.same(told(lint(world(policies), [policies[2]!]).findings), [], "linting the other tells nothing of theirs");
 });
 
+t.test("what another policy brings about alone is not told of the one that is linted", async (t) => {
+  const [pin, wide] = [policy("pin", ["a"], on("n1")), policy("wide", ["a"], on("n1", "n2", "n3"))];
+  t.same(told(lint(world([pin, wide]), [wide]).findings), []);
+  t.same(told(lint(world([pin, wide]), [pin]).findings), ["one-zone pin", "after-loss pin (zone east, n1)"]);
+});
+
 t.test("room counts: a policy that holds on paper and has no memory left", async (t) => {
   // n2 and n3 hold 3584 MiB each; a needs 1024 and may be on n1 and n2.
   const base = world();
