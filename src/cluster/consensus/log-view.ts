@@ -96,6 +96,8 @@ export class LogView implements LogReader {
   /** The state up to `index` survives a power cut: the log below may go. */
   async cut(index: number, membership: Membership): Promise<void> {
     try {
+      // A checkpoint that the state took over: the log is about to begin there, and has nothing to cut.
+      if (index > this.#log.lastIndex()) return;
       await this.#log.saveCheckpoint(index, membership);
       const { keepEntries, keepBytes, holdBytes } = this.#limits;
       const held = this.#log.bytes < holdBytes ? this.#source.heldIndex() : null;
