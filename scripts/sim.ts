@@ -1,12 +1,14 @@
 /**
  * Runs simulations: `node scripts/sim.ts [--seed S] [--seeds N] [--scenario raft|core|ha] [--long] [--jobs J] [--trace]`. Every run
- * follows from its seed alone, so a failure is repeated by giving it again.
+ * follows from its seed alone, so a failure is repeated by giving it again. With `--mutation NAME` (or `all`) it breaks a rule and
+ * looks for the first seed that notices.
  */
 import { availableParallelism } from "node:os";
 import { parseArgs } from "node:util";
 import { isMainThread, parentPort, Worker, workerData } from "node:worker_threads";
 import { simulateCore } from "../test/sim/core.ts";
 import { runHaSeed } from "../test/sim/ha.ts";
+import { MUTATIONS, runBroken } from "../test/sim/mutations.ts";
 import { SimFailure, simulateRaft } from "../test/sim/raft.ts";
 
 interface Run {
@@ -53,6 +55,7 @@ async function main(): Promise<void> {
       jobs: { type: "string", default: "1" },
       long: { type: "boolean", default: false },
       trace: { type: "boolean", default: false },
+      mutation: { type: "string", default: "" },
     },
   });
   const first = Number(values.seed);
@@ -63,6 +66,7 @@ async function main(): Promise<void> {
     process.exitCode = 2;
     return;
   }
+  if (values.mutation !== "") return await findMutations(values.mutation, first, Math.max(count, 500));
   const run: Run = { scenario: values.scenario, long: values.long, trace: values.trace };
   console.log(`seed ${first}, ${count} of scenario ${values.scenario}${values.long ? ", long" : ""}`);
   let failed = 0;
@@ -76,6 +80,21 @@ async function main(): Promise<void> {
   else await Promise.all(Array.from({ length: jobs }, () => inThread(run, () => (next < first + count ? next++ : null), tell)));
   console.log(`${count - failed} passed, ${failed} failed`);
   process.exitCode = failed === 0 ? 0 : 1;
+}
+
+/** How many seeds each mutation needs to be found, and what finds it. */
+async function findMutations(name: string, first: number, patience: number): Promise<void> {
+  const wanted = MUTATIONS.filter((mutation) => name === "all" || mutation.name.includes(name));
+  let missed = 0;
+  for (const mutation of wanted) {
+    let found: string | null = null;
+    let seed = first;
+    for (; seed < first + patience && found === null; seed++) found = await runBroken(mutation, seed);
+    if (found === null) missed++;
+    console.log(`${mutation.name}: ${found === null ? `not found in ${patience} seeds` : `after ${seed - first} seeds: ${found}`}`);
+  }
+  console.log(`${wanted.length - missed} found, ${missed} not`);
+  process.exitCode = missed === 0 && wanted.length > 0 ? 0 : 1;
 }
 
 /** A thread that asks for one seed after the other. */

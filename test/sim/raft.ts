@@ -471,6 +471,30 @@ class RaftSimulation implements NodeWorld, ClientWorld {
       throw new Violation(`liveness: ${[...missing].map((node) => node.peer.peerId).join()} did not serve within ${RECOVER_MS} ms`);
     // A last common index, to compare.
     await this.#until(queue.now + 300);
+    if (left.length === 0 && random.below(3) === 0) await this.#comeBackQuietly();
+  }
+
+  /** Stability: a follower that was cut off, deaf or mute for a while does not depose a leader that all others hear (thesis 9.6, 4.2.3). */
+  async #comeBackQuietly(): Promise<void> {
+    const { network, queue, random } = this;
+    const leader = this.#leader();
+    const others = this.#nodes.filter((node) => node.serving && node !== leader);
+    if (leader === null || others.length < 2 || this.#nodes.some((node) => !node.serving)) return;
+    const members = leader.raft!.tracker;
+    if (members.isJoint() || members.peers().length !== this.#nodes.length || members.confState().learners.length > 0) return;
+    const node = others[random.below(others.length)]!;
+    const way = random.below(3);
+    const term = leader.raft!.term;
+    this.trace.add(`${node.peer.peerId} is ${["mute", "deaf", "cut off"][way]!} for a while`);
+    for (const other of this.#nodes) {
+      if (way !== 1) network.cut(node.peer.peerId, other.peer.peerId);
+      if (way !== 0) network.cut(other.peer.peerId, node.peer.peerId);
+    }
+    await this.#until(queue.now + 5_000);
+    network.heal();
+    await this.#until(queue.now + 3_000);
+    if (leader.raft?.role !== "leader" || leader.raft.term !== term)
+      throw new Violation(`stability: ${node.peer.peerId} came back and deposed ${leader.peer.peerId}, which led in term ${term}`);
   }
 
   /** Nodes whose links may stay cut: a minority that the others need not. */
