@@ -223,7 +223,7 @@ class RaftSimulation implements NodeWorld, ClientWorld {
   fatal(node: SimNode, error: unknown): void {
     const { message } = asRoostError(error);
     this.trace.add(`${node.peer.peerId} stops itself: ${message}`);
-    if (!node.disk.failed) this.fail(new Violation(`node ${node.peer.peerId} stopped itself: ${message}`));
+    if (!node.disk.failed) this.fail(new Violation(`node ${node.peer.peerId} stopped itself: ${message}`, { cause: error }));
     this.#crash(node, false);
   }
 

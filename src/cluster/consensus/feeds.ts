@@ -61,7 +61,7 @@ export class Feeds {
     const nowMs = clock.monotonicMs();
     const known = this.#sessions.get(from.peerId);
     if (known === undefined && this.#sessions.size >= SESSIONS_MAX) return "full";
-    const term = cursor.index > applying.handed.index ? "unavailable" : log.term(cursor.index);
+    const term = cursor.index > applying.handed.index || !this.#logIsOfHanded() ? "unavailable" : log.term(cursor.index);
     if (typeof term === "number" && term !== cursor.term) return "other-history";
     if (known === undefined || known.number !== number) {
       this.#drop(from.peerId);
@@ -98,10 +98,20 @@ export class Feeds {
     }
   }
 
+  /**
+   * Between taking over a checkpoint's state and its place in the log, the log is what it was: what it holds below the checkpoint may
+   * never have been committed.
+   */
+  #logIsOfHanded(): boolean {
+    const { log, applying } = this.#effects;
+    return log.term(applying.handed.index) === applying.handed.term;
+  }
+
   #feed(session: Session, nowMs: number): void {
     const { log, applying, silenceMs, sendCheckpoint } = this.#effects;
-    while (session.sent.index < applying.handed.index && session.inFlightBytes < WINDOW_BYTES && this.#inFlightBytes < ALL_WINDOWS_BYTES) {
-      const entries = log.entries(session.sent.index + 1, applying.handed.index + 1, FEED_BYTES);
+    const handed = this.#logIsOfHanded() ? applying.handed.index : 0;
+    while (session.sent.index < handed && session.inFlightBytes < WINDOW_BYTES && this.#inFlightBytes < ALL_WINDOWS_BYTES) {
+      const entries = log.entries(session.sent.index + 1, handed + 1, FEED_BYTES);
       if (typeof entries === "string") {
         if (entries === "compacted" && nowMs - (session.checkpointMs ?? -Infinity) > CHECKPOINT_AGAIN_MS) {
           // Made by the main thread; asked again with the next turn.
