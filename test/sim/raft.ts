@@ -483,13 +483,15 @@ class RaftSimulation implements NodeWorld, ClientWorld {
     const members = leader.raft!.tracker;
     if (members.isJoint() || members.peers().length !== this.#nodes.length || members.confState().learners.length > 0) return;
     const node = others[random.below(others.length)]!;
-    const way = random.below(3);
+    const way = random.below(4);
     const term = leader.raft!.term;
-    this.trace.add(`${node.peer.peerId} is ${["mute", "deaf", "cut off"][way]!} for a while`);
-    for (const other of this.#nodes) {
-      if (way !== 1) network.cut(node.peer.peerId, other.peer.peerId);
-      if (way !== 0) network.cut(other.peer.peerId, node.peer.peerId);
-    }
+    this.trace.add(`${node.peer.peerId} is ${["mute", "deaf", "cut off", "deaf to its leader"][way]!} for a while`);
+    if (way === 3) network.cut(leader.peer.peerId, node.peer.peerId);
+    else
+      for (const other of this.#nodes) {
+        if (way !== 1) network.cut(node.peer.peerId, other.peer.peerId);
+        if (way !== 0) network.cut(other.peer.peerId, node.peer.peerId);
+      }
     await this.#until(queue.now + 5_000);
     network.heal();
     await this.#until(queue.now + 3_000);
@@ -505,7 +507,14 @@ class RaftSimulation implements NodeWorld, ClientWorld {
     const spare = Math.floor((this.#nodes.filter((node) => voters.has(node.peer.peerId)).length - 1) / 2) - gone;
     const changing =
       this.#nodes.length > voters.size || this.#nodes.some((node) => (node.raft?.tracker.confState().outgoing.length ?? 0) > 0);
-    return spare <= 0 || changing ? [] : this.#nodes.filter((node) => !node.refused).slice(0, spare);
+    // The leader first: it has the most to give up.
+    const leader = this.#leader();
+    return spare <= 0 || changing
+      ? []
+      : this.#nodes
+          .filter((node) => !node.refused)
+          .toSorted((a, b) => Number(b === leader) - Number(a === leader))
+          .slice(0, spare);
   }
 
   #isMember(node: SimNode): boolean {
