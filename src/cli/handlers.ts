@@ -14,7 +14,7 @@ export interface DaemonOptions {
 export interface Handlers {
   /** Founds a cluster of one in an empty data folder, or starts the node that the folder knows. */
   up: (options: DaemonOptions & { clusterName: string | null }) => Promise<number>;
-  join: (token: string, options: DaemonOptions) => Promise<number>;
+  join: (token: string, options: DaemonOptions & { witness?: boolean }) => Promise<number>;
   /** The daemon proper, started by `up` and `join` without --foreground. */
   daemon: (options: DaemonOptions) => Promise<number>;
   /** The process that owns the deadlines; words are between agent and keeper only. */

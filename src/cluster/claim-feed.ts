@@ -10,7 +10,12 @@ export class ClaimFeed {
   #settingsSent = false;
   #peers = "";
 
-  changes(view: View): { sets: { nodeId: string; set: ClaimSet }[]; settings: BeatSettings | null; peers: Peer[] | null } {
+  changes(view: View): {
+    sets: { nodeId: string; set: ClaimSet }[];
+    settings: BeatSettings | null;
+    peers: Peer[] | null;
+    removed: string[];
+  } {
     const sets: { nodeId: string; set: ClaimSet }[] = [];
     for (const node of view.nodes.values()) {
       if (this.#sent.get(node.id) === node.claimRevision) continue;
@@ -26,10 +31,11 @@ export class ClaimFeed {
       .filter((node) => node.role !== "none" && node.state !== "removed")
       .map((node) => ({ peerId: node.peerId, nodeId: node.id, address: node.peerAddress, zone: node.zone }))
       .toSorted((a, b) => a.peerId - b.peerId);
-    const text = JSON.stringify(peers);
+    const removed = [...view.nodes.values()].filter((node) => node.state === "removed").map((node) => node.id);
+    const text = JSON.stringify([peers, removed]);
     const peersChanged = peers.length > 0 && text !== this.#peers;
     if (peersChanged) this.#peers = text;
-    return { sets, settings: settingsChanged ? settings : null, peers: peersChanged ? peers : null };
+    return { sets, settings: settingsChanged ? settings : null, peers: peersChanged ? peers : null, removed };
   }
 }
 

@@ -39,7 +39,7 @@ export async function foundCluster(config: NodeConfig, clusterName: string | nul
 }
 
 /** Asks to be let in. Nothing is written; the node is no part of the cluster until it confirms (confirm.ts). */
-export async function joinByToken(config: NodeConfig, token: string): Promise<Identity> {
+export async function joinByToken(config: NodeConfig, token: string, witness = false): Promise<Identity> {
   const place = placeOf(config);
   const { name, zone, labels, apiAddress, peerAddress } = place;
   const me = await joinCluster(token, {
@@ -48,6 +48,7 @@ export async function joinByToken(config: NodeConfig, token: string): Promise<Id
     labels,
     apiAddress,
     peerAddress,
+    witness,
     requestId: newRequestId(Date.now()),
     timeoutMs: JOIN_LIMIT_MS,
   });
@@ -62,6 +63,7 @@ export async function joinByToken(config: NodeConfig, token: string): Promise<Id
     peers: me.peers.map((peer) => ({ peerId: peer.peerId, nodeId: peer.nodeId, address: peer.peerAddress })),
     founding: null,
     joining: { endpoints: me.endpoints },
+    ...(witness ? { witness } : {}),
   };
 }
 

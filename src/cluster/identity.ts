@@ -25,6 +25,8 @@ export interface Identity {
   peers: Peer[];
   /** The CA's key, only on the node that founds the cluster and only until the state has it. */
   founding: { caKey: string } | null;
+  /** It votes and runs no VMs. */
+  witness?: boolean;
   /** Where to confirm the join, until that is done; then null. `again`: it was a node before (roost cluster rejoin), and stays one if it fails. */
   joining: { endpoints: string[]; again?: boolean } | null;
 }

@@ -19,6 +19,8 @@ export interface JoinOptions {
   peerAddress: string;
   zone: string;
   labels: Record<string, string>;
+  /** It shall vote and run no VMs. */
+  witness?: boolean;
   /** Makes a repeated join the same join: keep it over retries. */
   requestId: string;
   /** Of the whole join, ms. */
@@ -65,6 +67,7 @@ export async function joinCluster(tokenText: string, options: JoinOptions): Prom
         zone: options.zone,
         labels: options.labels,
         level: PROGRAM_LEVEL,
+        witness: options.witness ?? false,
         requestId: options.requestId,
       },
       { timeoutMs: Math.max(1, deadlineMs - Date.now()), ...(options.signal === undefined ? {} : { signal: options.signal }) },

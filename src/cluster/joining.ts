@@ -1,6 +1,7 @@
 /** The leader's care for newcomers: undoes joins that were not confirmed, and moves Raft's membership towards what is wanted. */
 import type { Clock } from "../base/clock.ts";
 import type { LeaderService } from "./leadership.ts";
+import { isPeer } from "../model/membership.ts";
 import { settingsOf } from "../model/placement.ts";
 import { nextMembershipStep } from "./membership.ts";
 import type { Replica } from "./replica.ts";
@@ -27,6 +28,11 @@ export function joiningService(replica: Replica, clock: Clock): LeaderService {
         const since = waitingSince.get(node.id) ?? nowMs;
         waitingSince.set(node.id, since);
         if (nowMs - since > JOIN_CONFIRM_MS) await replica.propose({ type: "node.join-abort", nodeId: node.id }, { actor: "leader", term });
+      }
+      const peers = replica.membership();
+      for (const node of view.nodes.values()) {
+        if (node.removing === undefined || node.state === "removed" || isPeer(peers, node.peerId)) continue;
+        await replica.propose({ type: "node.removed", nodeId: node.id }, { actor: "leader", term });
       }
       const heard = replica.peersHeard();
       const self = view.nodes.get(replica.nodeId)?.peerId;

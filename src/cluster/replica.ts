@@ -29,9 +29,11 @@ import { ClaimFeed } from "./claim-feed.ts";
 import { WaitingReads } from "./waiting-reads.ts";
 import type { CheckpointChunk } from "../raft/transport/checkpoint-file.ts";
 import type { FrozenState } from "./frozen-state.ts";
+import { Availability } from "./availability.ts";
 import { DigestReports, freeze, type FrozenTable } from "./digest.ts";
 import { Questions } from "./questions.ts";
-import { LOST_TRACK, stopping, tooMany, unavailable } from "./refusals.ts";
+import { LOST_TRACK, stopping, tooMany } from "./refusals.ts";
+import { portions } from "./portions.ts";
 import type { StateDb } from "./state-db.ts";
 import type { Change, Leadership, ProposeOptions, Store } from "./store.ts";
 
@@ -41,9 +43,8 @@ const WAITING_MAX = 20_000;
 /** A proposal that nobody applied is proposed again after this long: it may have been lost on its way to a leader. */
 const REPROPOSE_MS = 1_000;
 const RETRY_MS = 50;
+const REMOVED_TEXT = "this node was removed from the cluster: move its data folder away and join again with a fresh token";
 const DEFAULT_TIMEOUT_MS = 10_000;
-/** Of proposals that are taken together; a larger one goes alone. */
-const PORTION_BYTES = 512 * 2 ** 10;
 
 export interface ReplicaEffects {
   worker: ConsensusPort;
@@ -84,6 +85,7 @@ export class Replica implements Store {
   readonly #inspections = new Questions<{ lastIndex: number; lastTerm: number }>();
   readonly #digests: DigestReports;
   readonly #claimFeed = new ClaimFeed();
+  readonly #availability: Availability;
   /** What other nodes are given, chunk by chunk. */
   readonly #frozen = new Map<string, FrozenState>();
   /** Of the last checkpoint that was taken over; 0: none. */
@@ -107,11 +109,11 @@ export class Replica implements Store {
   #stopped: () => void = () => {};
   #cancelSweep: () => void = () => {};
   #halted = false;
-  #leftOut: number | null = null;
 
   constructor(nodeId: string, loaded: { state: State; position: Position }, effects: ReplicaEffects) {
     this.nodeId = nodeId;
     this.#effects = effects;
+    this.#availability = new Availability(nodeId, effects.clock);
     this.#state = loaded.state;
     this.#position = loaded.position;
     this.#session = effects.newId();
@@ -168,6 +170,8 @@ export class Replica implements Store {
   read(limits: { timeoutMs: number }): Promise<View> {
     if (this.#halted) return Promise.reject(stopping());
     if (this.#reads.size >= WAITING_MAX) return Promise.reject(tooMany(WAITING_MAX, "reads"));
+    const refusal = this.#refusal();
+    if (refusal !== null) return Promise.reject(refusal);
     const read = this.#reads.join(this.#effects.clock.monotonicMs() + limits.timeoutMs);
     this.#flushSoon();
     return read;
@@ -189,6 +193,8 @@ export class Replica implements Store {
     if (notYet !== null) return Promise.reject(notYet);
     const known = firstAnswer(this.#state, envelope.requestId);
     if (known !== undefined) return settled(known);
+    const refusal = this.#refusal();
+    if (refusal !== null) return Promise.reject(refusal);
     const id = ++this.#next;
     const nowMs = clock.monotonicMs();
     return new Promise((resolve, reject) => {
@@ -258,7 +264,7 @@ export class Replica implements Store {
 
   /** The cluster generation that left this node out, as soon as a peer of it was met. */
   leftOut(): number | null {
-    return this.#leftOut;
+    return this.#availability.leftOut;
   }
 
   lastEntry(): Promise<{ lastIndex: number; lastTerm: number }> {
@@ -300,7 +306,11 @@ export class Replica implements Store {
   #handle(message: FromConsensus): void {
     switch (message.kind) {
       case "started":
+        this.#availability.started(message.electionMs);
         return this.#started();
+      case "removed":
+        if (this.#availability.removedBy(message.by)) this.#effects.log.error(REMOVED_TEXT, { by: message.by });
+        return;
       case "apply":
         return this.#apply(message.batch, message.entries);
       case "install":
@@ -316,10 +326,12 @@ export class Replica implements Store {
           this.#grantingMs = 0;
         }
         this.#status = message.status;
+        this.#availability.leaderIs(message.status.leaderPeerId !== 0);
         return this.#notify([], new Set());
       case "heard":
         this.#leaderHeardMs = message.leaderHeardMs;
         this.#peers = message.peers;
+        this.#availability.heard(message.reachable);
         return;
       case "beats":
         if (message.term !== this.#status.term) return;
@@ -329,9 +341,9 @@ export class Replica implements Store {
       case "inspected":
         return this.#inspections.answer(message.id, message);
       case "left-out":
-        if (this.#leftOut === null)
+        if (this.#availability.leftOut === null)
           this.#effects.log.error("this node was left out of a recovered cluster", { generation: message.generation });
-        this.#leftOut = message.generation;
+        this.#availability.leftOut = message.generation;
         return;
       case "acking-stopped":
         return this.#stopsAcking.answer(message.id, message.stopped);
@@ -508,8 +520,9 @@ export class Replica implements Store {
   /** Proposes again what may be lost, and ends what has waited too long. */
   #sweep(): void {
     const nowMs = this.#effects.clock.monotonicMs();
+    const inVain = this.#refusal() !== null;
     for (const [id, waiting] of this.#proposals) {
-      if (nowMs >= waiting.deadlineMs) {
+      if (inVain || nowMs >= waiting.deadlineMs) {
         this.#proposals.delete(id);
         const same = this.#proposalsByRequest.get(waiting.envelope.requestId);
         same?.delete(id);
@@ -520,16 +533,16 @@ export class Replica implements Store {
         this.#send(waiting.data);
       }
     }
-    this.#reads.sweep(nowMs, () => this.#unavailable("no quorum confirmed that this node's state is current"));
+    this.#reads.sweep(inVain ? Infinity : nowMs, () => this.#unavailable("no quorum confirmed that this node's state is current"));
   }
 
   #unavailable(what: string): RoostError {
-    return unavailable(what, {
-      state: this.#state,
-      voters: this.#position.membership.voters,
-      hasLeader: this.#status.leaderPeerId !== 0,
-      leftOut: this.#leftOut,
-    });
+    return this.#availability.unavailable(what, this.#state.nodes, this.#position.membership);
+  }
+
+  /** Why a call is in vain now, as far as this node knows; null: it may wait. */
+  #refusal(): RoostError | null {
+    return this.#availability.refusal(this.#state.nodes, this.#position.membership);
   }
 
   // ---- Telling others --------------------------------------------------------------------------------------------
@@ -541,9 +554,9 @@ export class Replica implements Store {
 
   /** Claim sets that changed since the last time, and the peers' addresses. */
   #postClaims(): void {
-    const { sets, settings, peers } = this.#claimFeed.changes(this.#state);
+    const { sets, settings, peers, removed } = this.#claimFeed.changes(this.#state);
     if (sets.length > 0 || settings !== null) this.#post({ kind: "claims", sets, settings: settings ?? this.#claimFeed.settings });
-    if (peers !== null) this.#post({ kind: "peers", peers });
+    if (peers !== null) this.#post({ kind: "peers", peers, removed });
   }
 
   #send(proposal: Uint8Array): void {
@@ -576,21 +589,6 @@ export class Replica implements Store {
       this.#sweepAgain();
     });
   }
-}
-
-/** Raft takes what is proposed together whole or not at all: it must not be so much that it never fits. */
-function portions(data: readonly Uint8Array[]): Uint8Array[][] {
-  const all: Uint8Array[][] = [];
-  let bytes = PORTION_BYTES;
-  for (const one of data) {
-    if (bytes + one.length > PORTION_BYTES) {
-      all.push([]);
-      bytes = 0;
-    }
-    all.at(-1)?.push(one);
-    bytes += one.length;
-  }
-  return all;
 }
 
 function settled(outcome: Outcome): Promise<CommandResult> {

@@ -150,7 +150,10 @@ export async function startDaemon(config: NodeConfig, identity: Identity, effect
   if (identity.founding !== null) await found(config, identity, identity.founding.caKey, replica);
 
   // Hypervisor, pools, agent.
-  const driver = await chooseDriver(config, identity.clusterId, { clock, log });
+  const driver = await chooseDriver(identity.witness === true ? { ...config, driver: "simulated" } : config, identity.clusterId, {
+    clock,
+    log,
+  });
   const pools = new OpenPools(nodeId, replica, { clock, log });
   const { bootId } = openBootClock();
   const serialFolder = join(config.data, "serial");
@@ -183,6 +186,7 @@ export async function startDaemon(config: NodeConfig, identity: Identity, effect
       },
       nodeInfo: async () => ({
         ...(await nodeInfo({ config, driver, pools, probes, load, bootId, guardian: async () => (await keeper.list()).guardian })),
+        ...(identity.witness === true ? { driver: "none", hypervisor: "" } : {}),
         ...(replica.diskStuck ? { problems: ["disk stuck"] } : {}),
       }),
       serialLogPath: (vm) => join(serialFolder, `${vm.definition.name}.log`),

@@ -39,7 +39,7 @@ export async function up(options: StartOptions & { clusterName: string | null })
   return 0;
 }
 
-export async function joinWith(token: string, options: StartOptions): Promise<number> {
+export async function joinWith(token: string, options: StartOptions & { witness?: boolean }): Promise<number> {
   const config = await configOf(options);
   const known = await loadIdentity(config.data);
   if (known !== null) {
@@ -49,7 +49,7 @@ export async function joinWith(token: string, options: StartOptions): Promise<nu
     );
   }
   refuseLeftovers(config.data);
-  const identity = await joinByToken(config, token);
+  const identity = await joinByToken(config, token, options.witness);
   await saveIdentity(config.data, identity);
   if (options.foreground) return await runForeground(config, "joined");
   await detach(config, options.configFile);

@@ -432,6 +432,10 @@ const json: unknown = {
         "level": {
          "type": "int32",
          "id": 10
+        },
+        "witness": {
+         "type": "bool",
+         "id": 11
         }
        }
       },
@@ -937,6 +941,10 @@ const json: unknown = {
          "requestType": "EditNodeRequest",
          "responseType": "EditNodeResponse"
         },
+        "RemoveNode": {
+         "requestType": "RemoveNodeRequest",
+         "responseType": "RemoveNodeResponse"
+        },
         "StopAgent": {
          "requestType": "StopAgentRequest",
          "responseType": "StopAgentResponse"
@@ -1122,6 +1130,14 @@ const json: unknown = {
         "pinnedCpus": {
          "type": "int32",
          "id": 37
+        },
+        "witness": {
+         "type": "bool",
+         "id": 38
+        },
+        "removing": {
+         "type": "bool",
+         "id": 39
         }
        }
       },
@@ -1357,6 +1373,34 @@ const json: unknown = {
        }
       },
       "FenceNodeResponse": {
+       "fields": {
+        "node": {
+         "type": "Node",
+         "id": 1
+        }
+       }
+      },
+      "RemoveNodeRequest": {
+       "fields": {
+        "node": {
+         "type": "string",
+         "id": 1
+        },
+        "dead": {
+         "type": "bool",
+         "id": 2
+        },
+        "confirmed": {
+         "type": "bool",
+         "id": 3
+        },
+        "requestId": {
+         "type": "string",
+         "id": 4
+        }
+       }
+      },
+      "RemoveNodeResponse": {
        "fields": {
         "node": {
          "type": "Node",

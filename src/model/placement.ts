@@ -81,9 +81,11 @@ export const PLACEMENT_CHECKS: readonly PlacementCheck[] = [
     kind: "fixed",
     about: "the node is alive and ready",
     check: (_context, _vm, node) =>
-      node.state === "ready"
-        ? null
-        : refusal("node-not-ready", node, `is ${node.state}${node.stateWhy === "" ? "" : ` (${node.stateWhy})`}`),
+      node.witness === true
+        ? refusal("node-not-ready", node, "is a witness: it votes and runs no VMs")
+        : node.state === "ready"
+          ? null
+          : refusal("node-not-ready", node, `is ${node.state}${node.stateWhy === "" ? "" : ` (${node.stateWhy})`}`),
   },
   {
     code: "witness",

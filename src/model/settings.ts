@@ -12,7 +12,6 @@ export interface Settings {
   "scheduler.enabled": "on" | "off";
   "raft.voters": number;
   "raft.replaceVoterMs": number;
-  "raft.reads": "quorum" | "lease";
   "scheduler.scoring": "balance" | "even" | "consolidate" | "rank";
   /** An expression as in a VM's `rank`. */
   "scheduler.rank": string;
@@ -108,12 +107,6 @@ export const SETTING_RULES: Record<SettingKey, SettingRule> = {
     min: 1_000,
     max: 86_400_000,
     about: "A voter that is silent for this long is replaced by a healthy node, if there is one, ms.",
-  },
-  "raft.reads": {
-    kind: "choice",
-    initial: "quorum",
-    choices: ["quorum", "lease"],
-    about: "quorum: each read asks a majority. lease: the leader answers by itself while its last quorum round is young; trusts clocks.",
   },
   "scheduler.scoring": {
     kind: "choice",

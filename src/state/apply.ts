@@ -6,6 +6,7 @@ import { defaultSettings } from "../model/settings.ts";
 import * as cluster from "./appliers/cluster.ts";
 import * as digest from "./appliers/digest.ts";
 import * as node from "./appliers/node.ts";
+import * as removal from "./appliers/removal.ts";
 import * as policy from "./appliers/policy.ts";
 import * as pool from "./appliers/pool.ts";
 import * as recovery from "./appliers/recovery.ts";
@@ -44,6 +45,8 @@ const APPLIERS: { [T in CommandType]: Applier<T> } = {
   "node.park": node.park,
   "node.enable": node.enable,
   "node.fence": node.fence,
+  "node.remove": removal.remove,
+  "node.removed": removal.removed,
   "node.edit": node.edit,
   "policy.create": policy.create,
   "policy.update": policy.update,

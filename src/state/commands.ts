@@ -24,6 +24,8 @@ export type Command =
   | NodePark
   | NodeEnable
   | NodeFence
+  | NodeRemove
+  | NodeRemoved
   | TokenCreate
   | TokenRevoke
   | PoolCreate
@@ -102,6 +104,8 @@ export interface JoiningNode {
   peerAddress: string;
   /** What its program can apply (RAFT-7); absent: 1. */
   level?: number;
+  /** It votes and runs no VMs. */
+  witness?: boolean;
 }
 
 /** Takes one use of the token and makes the node `joining`; answers with its peer id. */
@@ -182,6 +186,22 @@ export interface NodeFence {
   type: "node.fence";
   nodeId: string;
   proof: Proof & { kind: "fence" | "operator" };
+}
+
+/** The node shall go for good (CLU-9): refused while anything of it is needed. */
+export interface NodeRemove {
+  type: "node.remove";
+  nodeId: string;
+  /** It does not answer and never will. */
+  dead: boolean;
+  /** Only with `dead`: the operator's word that the machine is off, which ends its claims. */
+  proof: (Proof & { kind: "operator" }) | null;
+}
+
+/** Raft has let it go. */
+export interface NodeRemoved {
+  type: "node.removed";
+  nodeId: string;
 }
 
 export interface TokenCreate {
@@ -350,6 +370,7 @@ export const LEADERS_COMMANDS: ReadonlySet<CommandType> = new Set<CommandType>([
   "node.suspect",
   "node.alive",
   "node.expire",
+  "node.removed",
   "claims.shorten",
   "cluster.recover",
   "level.raise",

@@ -116,7 +116,15 @@ export class State implements View {
         this.cluster = change.row;
         return;
       case "nodes":
-        replace(this.nodes, this.nodeIdByName, change.key, change.row, (row) => row.name);
+        // A removed node keeps its name only until another takes it.
+        replace(
+          this.nodes,
+          this.nodeIdByName,
+          change.key,
+          change.row,
+          (row) => row.name,
+          (row) => row.state === "removed",
+        );
         return;
       case "vms":
         replaceVm(this.usage, this.vms.get(change.key) ?? null, change.row);
@@ -196,6 +204,7 @@ function replace<Row>(
   key: string,
   row: Row | null,
   nameOf: (row: Row) => string,
+  yields: (row: Row) => boolean = () => false,
 ): void {
   const before = table.get(key);
   // Another row may have taken the name in the same batch; only one's own entry is dropped.
@@ -205,7 +214,8 @@ function replace<Row>(
     return;
   }
   table.set(key, row);
-  names?.set(nameOf(row), key);
+  const holder = table.get(names?.get(nameOf(row)) ?? "");
+  if (holder === undefined || !yields(row) || yields(holder)) names?.set(nameOf(row), key);
 }
 
 /** Keeps the times in order. Ids come nearly in order, so their place is near the end. */

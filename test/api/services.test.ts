@@ -283,6 +283,7 @@ t.test("join: a bad certificate request takes no use of the token", async (t) =>
     peerAddress: "h:2",
     zone: "",
     labels: {},
+    witness: false,
     requestId: "",
     level: 0,
   };

@@ -2,7 +2,7 @@ import t from "tap";
 import { ClaimFeed } from "../../src/cluster/claim-feed.ts";
 import { CommandLog } from "../state/log.ts";
 
-const NOTHING = { sets: [], settings: null, peers: null };
+const NOTHING = { sets: [], settings: null, peers: null, removed: [] };
 
 t.test("first everything, then only what changed", (t) => {
   const log = CommandLog.withNodes(2);

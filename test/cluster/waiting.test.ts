@@ -58,7 +58,7 @@ async function setUp(t: { teardown(run: () => Promise<void>): void }) {
     fatal: (error) => void fatal.push(error),
   });
   const starting = replica.start();
-  say({ kind: "started" });
+  say({ kind: "started", electionMs: 1e9 });
   await starting;
   let index = 1;
   let batch = 0;

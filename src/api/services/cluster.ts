@@ -110,6 +110,7 @@ export const clusterService: ServiceMethods<"ClusterService", CallContext> = {
           apiAddress: request.apiAddress,
           peerAddress: request.peerAddress,
           level: Math.max(1, request.level),
+          ...(request.witness ? { witness: true } : {}),
         },
       },
       request.requestId,

@@ -1,6 +1,7 @@
 /** Nodes: seen, disabled, enabled, fenced by the operator's word, and the agent of this node stopped. */
 import { PARK_MAX_MS } from "../../model/node.ts";
 import { invalid } from "../../base/errors.ts";
+import { within } from "../../base/time-limit.ts";
 import type { ServiceMethods } from "../../base/rpc.ts";
 import { usageOf } from "../../model/capacity.ts";
 import type { Node as NodeMessage } from "../../gen/types/roost/v1/Node.ts";
@@ -12,6 +13,8 @@ import { toNode } from "../convert.ts";
 import { findNode, page } from "../lookup.ts";
 
 const DEFAULT_PARK_MS = 10 * 60_000;
+/** Raft's part takes a second where another must become a voter first. */
+const REMOVAL_WAIT_MS = 8_000;
 
 /** Finds the node, proposes what `command` says of it, answers it as it is then. */
 async function change(
@@ -25,6 +28,22 @@ async function change(
   await propose(context, command(node.id), requestId);
   const after = context.store.view();
   return { node: toNode(after, after.nodes.get(node.id) ?? node, usageOf(after), context.store.leadership().leaderNodeId) };
+}
+
+/** Until Raft has let it go, or for so long: then the answer shows that it is still under way. */
+async function untilRemoved(context: CallContext, nodeId: string): Promise<void> {
+  const { store } = context;
+  const isOver = (): boolean => store.view().nodes.get(nodeId)?.state === "removed";
+  let unsubscribe = (): void => {};
+  const over = new Promise<void>((resolve) => {
+    unsubscribe = store.subscribe(() => {
+      if (isOver()) resolve();
+    });
+    if (isOver()) resolve();
+  });
+  // Not an error: the leader goes on with it.
+  await within(over, REMOVAL_WAIT_MS, "Raft to let the node go").catch(() => {});
+  unsubscribe();
 }
 
 export const nodeService: ServiceMethods<"NodeService", CallContext> = {
@@ -71,6 +90,24 @@ export const nodeService: ServiceMethods<"NodeService", CallContext> = {
       nodeId,
       proof: { kind: "operator", nodeId, user },
     }));
+  },
+
+  async RemoveNode(request, context) {
+    if (request.confirmed && !request.dead) {
+      throw invalid("confirmed", "goes with dead only", "a node that is alive says itself what runs there: remove it without --confirmed");
+    }
+    const user = actorOf(context.identity);
+    const answer = await change(context, request.node, request.requestId, (nodeId) => ({
+      type: "node.remove",
+      nodeId,
+      dead: request.dead,
+      proof: request.confirmed ? { kind: "operator", nodeId, user } : null,
+    }));
+    const nodeId = answer.node.id ?? "";
+    await untilRemoved(context, nodeId);
+    const after = context.store.view();
+    const row = after.nodes.get(nodeId);
+    return row === undefined ? answer : { node: toNode(after, row, usageOf(after), context.store.leadership().leaderNodeId) };
   },
 
   async StopAgent(request, context) {

@@ -45,13 +45,13 @@ export function addDaemonCommands(program: Command, io: Io, handlers: Handlers):
       return end(handlers.up({ ...daemonOptions(options), clusterName: typeof name === "string" ? name : null }));
     });
 
-  withConfigOptions(
-    program.command("join <token>").description("join this host to the cluster that made the token (roost token create)"),
-  ).action(async (token: string, options: Record<string, unknown>) => {
-    // A token on the command line can be read by others on this host: - takes it from standard input.
-    const text = token === "-" ? (await io.readStdin()).trim() : token;
-    return end(handlers.join(text, daemonOptions(options)));
-  });
+  withConfigOptions(program.command("join <token>").description("join this host to the cluster that made the token (roost token create)"))
+    .option("--witness", "it votes and runs no VMs: a third voice for two nodes")
+    .action(async (token: string, options: Record<string, unknown>) => {
+      // A token on the command line can be read by others on this host: - takes it from standard input.
+      const text = token === "-" ? (await io.readStdin()).trim() : token;
+      return end(handlers.join(text, { ...daemonOptions(options), witness: options["witness"] === true }));
+    });
 
   withConfigOptions(program.command("daemon", { hidden: true })).action((options: Record<string, unknown>) =>
     end(handlers.daemon(daemonOptions(options))),

@@ -16,6 +16,7 @@ const COLOURS: Record<string, Colour> = {
   ready: "green",
   unreachable: "red",
   fenced: "red",
+  removed: "red",
   disabled: "yellow",
   draining: "yellow",
   joining: "yellow",
@@ -154,8 +155,12 @@ export function addNodeCommands(program: Command, io: Io): void {
     .command("list")
     .alias("ls")
     .description("all nodes with what they run")
-    .action((_options: object, command: Command) =>
-      withSession(io, command, async (session) => printList(io, session.format, await listNodes(session), columns(io), nodeRow)),
+    .option("--removed", "those, too, that were removed for good")
+    .action((options: { removed?: boolean }, command: Command) =>
+      withSession(io, command, async (session) => {
+        const nodes = (await listNodes(session)).filter((row) => options.removed === true || row.state !== "removed");
+        await printList(io, session.format, nodes, columns(io), nodeRow);
+      }),
     );
 
   node
@@ -253,6 +258,26 @@ export function addNodeCommands(program: Command, io: Io): void {
         withSession(io, command, (session) => edit(session, [name], { [what]: value })),
       );
   }
+  node
+    .command("remove <node>")
+    .description("take a node out for good: its certificate is refused from then on")
+    .option("--dead", "it does not answer and never will")
+    .option("--confirmed", "with --dead: you have made sure that the machine is off; its VMs start elsewhere at once")
+    .action((name: string, options: { dead?: boolean; confirmed?: boolean }, command: Command) =>
+      withSession(io, command, (session) =>
+        change(session, [name], async () => {
+          const answer = await session.client.call(
+            "NodeService",
+            "RemoveNode",
+            { node: name, dead: options.dead ?? false, confirmed: options.confirmed ?? false, requestId: io.newId() },
+            session.limits,
+          );
+          if (answer.node?.removing === true)
+            io.err(`${name} is on its way out: Raft needs another voter, or a majority, first; \`roost node show ${name}\` follows it\n`);
+          return answer;
+        }),
+      ),
+    );
   node
     .command("fence <node>")
     .description("say that a node is off, so that its VMs may start elsewhere at once")

@@ -24,6 +24,8 @@ import { Status } from "./status.ts";
 
 /** Beats and how fresh they are go to the main thread this often. */
 const BEATS_EVERY_MS = 50;
+/** Who said something within so many election times is reachable; without a leader all peers ask around that often. */
+const REACHABLE_ELECTIONS = 3;
 /** Nodes learned from others; a cluster's voters are few. */
 const MET_MAX = 64;
 
@@ -44,6 +46,9 @@ export class ConsensusDriver {
   readonly #peersByNodeId = new Map<string, Peer>();
   /** Nodes that others told of and the state does not know yet. */
   readonly #met = new Map<string, Peer>();
+  #removed: ReadonlySet<string> = new Set();
+  /** When each peer last said something, monotonic ms. */
+  readonly #heardMs = new Map<number, number>();
   #zone = "";
   #checkpointMbps: number | null = null;
   #links: PeerLinks | null = null;
@@ -81,12 +86,13 @@ export class ConsensusDriver {
       broken: (peer) => {
         if (!this.#lifetime.over) this.#seat.unreachable(peer.peerId);
       },
+      removed: (peer) => this.#effects.post({ kind: "removed", by: peer.nodeId }),
       checkpoint: (nodeId, request) => this.#serve(nodeId, request),
     });
     this.#setPeers(this.#config.peers);
     this.#lifetime.every(BEATS_EVERY_MS, () => this.#postBeats());
     this.#heartbeats.start();
-    this.#effects.post({ kind: "started" });
+    this.#effects.post({ kind: "started", electionMs: this.#electionMs });
     this.#seat.start();
   }
 
@@ -101,6 +107,10 @@ export class ConsensusDriver {
   }
 
   // ---- What this node is to Raft ----------------------------------------------------------------------------------
+
+  get #electionMs(): number {
+    return this.#config.electionTicks * this.#config.tickMs;
+  }
 
   get #peer(): RaftPeer | null {
     return this.#seat instanceof RaftPeer ? this.#seat : null;
@@ -200,6 +210,7 @@ export class ConsensusDriver {
         this.#peer?.transferLeadership(message.among);
         break;
       case "peers":
+        this.#removed = new Set(message.removed);
         this.#setPeers(message.peers);
         break;
       case "claims":
@@ -248,6 +259,9 @@ export class ConsensusDriver {
   /** @throws RoostError `not-found` on a node that has no checkpoint to give. */
   #serve(nodeId: string, request: CheckpointRequest): AsyncIterable<WireChunk> {
     const peer = this.#peer;
+    // Whoever is not, or no longer, of the cluster does not get its state.
+    if (!this.#known().some((known) => known.nodeId === nodeId) || this.#removed.has(nodeId))
+      throw new RoostError({ kind: "denied", reason: `node ${nodeId} is not of this cluster` });
     if (peer === null) throw new RoostError({ kind: "not-found", what: "checkpoint", name: request.id }, "ask a voter");
     return peer.serve(this.#peersByNodeId.get(nodeId)?.peerId ?? NONE, request);
   }
@@ -260,7 +274,8 @@ export class ConsensusDriver {
   // ---- From other nodes ------------------------------------------------------------------------------------------
 
   #onFrame(from: Peer, payload: Uint8Array): void {
-    if (this.#lifetime.over) return;
+    if (this.#lifetime.over || this.#removed.has(from.nodeId)) return;
+    this.#heardMs.set(from.peerId, this.#effects.clock.monotonicMs());
     try {
       const frame = decodeFrame(payload);
       switch (frame.kind) {
@@ -309,7 +324,8 @@ export class ConsensusDriver {
 
   #meet(peers: readonly Peer[]): void {
     const strangers = peers.filter(
-      ({ nodeId, peerId }) => !this.#peersByNodeId.has(nodeId) && !this.#met.has(nodeId) && peerId !== this.#config.peerId,
+      ({ nodeId, peerId }) =>
+        !this.#removed.has(nodeId) && !this.#peersByNodeId.has(nodeId) && !this.#met.has(nodeId) && peerId !== this.#config.peerId,
     );
     if (strangers.length === 0 || this.#met.size >= MET_MAX) return;
     for (const peer of strangers) this.#met.set(peer.nodeId, peer);
@@ -317,7 +333,7 @@ export class ConsensusDriver {
   }
 
   #setLinks(): void {
-    this.#links?.setPeers([...this.#peersByNodeId.values(), ...this.#met.values()]);
+    this.#links?.setPeers(this.#known(), this.#removed);
   }
 
   #send(to: number, lane: Lane, frame: PeerFrame): boolean {
@@ -374,7 +390,9 @@ export class ConsensusDriver {
   #postBeats(): void {
     const peer = this.#peer;
     const heard = peer?.peersHeard() ?? null;
-    this.#status.heard(heard);
+    const sinceMs = this.#effects.clock.monotonicMs() - REACHABLE_ELECTIONS * this.#electionMs;
+    const reachable = [...this.#heardMs].filter(([, atMs]) => atMs > sinceMs).map(([peerId]) => peerId);
+    this.#status.heard(heard, reachable);
     if (peer === null || heard === null) return;
     this.#effects.post({
       kind: "beats",

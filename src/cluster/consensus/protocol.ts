@@ -87,7 +87,8 @@ export type ToConsensus =
   | { kind: "read"; id: number }
   | { kind: "applied"; batch: number }
   | { kind: "change-membership"; changes: MembershipChange[] }
-  | { kind: "peers"; peers: Peer[] }
+  /** @property removed ids of nodes that are no longer let in. */
+  | { kind: "peers"; peers: Peer[]; removed: string[] }
   /** Changed claim sets only; a node without claims has an empty set. */
   | { kind: "claims"; sets: { nodeId: string; set: ClaimSet }[]; settings: BeatSettings }
   | { kind: "stop-acking"; id: number; nodeId: string; term: number }
@@ -105,14 +106,17 @@ export type ToConsensus =
   | { kind: "stop" };
 
 export type FromConsensus =
-  | { kind: "started" }
+  /** `electionMs`: the shortest time without a leader after which a peer campaigns. */
+  | { kind: "started"; electionMs: number }
+  /** A node of the cluster says that this one was removed from it. */
+  | { kind: "removed"; by: string }
   | { kind: "apply"; batch: number; entries: CommittedEntry[] }
   /** `path` is the file of the checkpoint. */
   | { kind: "install"; index: number; term: number; membership: Membership; path: string }
   | { kind: "read-ready"; id: number; index: number }
   | { kind: "status"; status: ConsensusStatus }
   /** Sent often: when a leader was last heard of, and what the leader knows of its peers; null: this node does not lead. */
-  | { kind: "heard"; leaderHeardMs: number | null; peers: PeersHeard | null }
+  | { kind: "heard"; leaderHeardMs: number | null; peers: PeersHeard | null; reachable: number[] }
   | { kind: "beats"; term: number; grantingMs: number; beats: NodeBeat[] }
   | { kind: "acking-stopped"; id: number; stopped: AckingStopped }
   /** Writes of the log take longer than an election time, or no longer do. */

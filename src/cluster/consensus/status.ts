@@ -51,9 +51,12 @@ export class Status {
     this.#post({ kind: "status", status });
   }
 
-  /** @param peers null if this node does not lead. */
-  heard(peers: PeersHeard | null): void {
+  /**
+   * @param peers null if this node does not lead.
+   * @param reachable peer ids of nodes that said something lately.
+   */
+  heard(peers: PeersHeard | null, reachable: number[]): void {
     const leaderHeardMs = peers === null ? this.leaderHeardMs : this.#clock.monotonicMs();
-    this.#post({ kind: "heard", leaderHeardMs, peers });
+    this.#post({ kind: "heard", leaderHeardMs, peers, reachable });
   }
 }

@@ -114,6 +114,8 @@ import type { PoolServiceClient as _roost_v1_PoolServiceClient, PoolServiceDefin
 import type { PoolStatus as _roost_v1_PoolStatus, PoolStatus__Output as _roost_v1_PoolStatus__Output } from './roost/v1/PoolStatus.ts';
 import type { ReadInfo as _roost_v1_ReadInfo, ReadInfo__Output as _roost_v1_ReadInfo__Output } from './roost/v1/ReadInfo.ts';
 import type { Refusal as _roost_v1_Refusal, Refusal__Output as _roost_v1_Refusal__Output } from './roost/v1/Refusal.ts';
+import type { RemoveNodeRequest as _roost_v1_RemoveNodeRequest, RemoveNodeRequest__Output as _roost_v1_RemoveNodeRequest__Output } from './roost/v1/RemoveNodeRequest.ts';
+import type { RemoveNodeResponse as _roost_v1_RemoveNodeResponse, RemoveNodeResponse__Output as _roost_v1_RemoveNodeResponse__Output } from './roost/v1/RemoveNodeResponse.ts';
 import type { ReplayPlansRequest as _roost_v1_ReplayPlansRequest, ReplayPlansRequest__Output as _roost_v1_ReplayPlansRequest__Output } from './roost/v1/ReplayPlansRequest.ts';
 import type { ReplayPlansResponse as _roost_v1_ReplayPlansResponse, ReplayPlansResponse__Output as _roost_v1_ReplayPlansResponse__Output } from './roost/v1/ReplayPlansResponse.ts';
 import type { ReplayedPlan as _roost_v1_ReplayedPlan, ReplayedPlan__Output as _roost_v1_ReplayedPlan__Output } from './roost/v1/ReplayedPlan.ts';
@@ -283,6 +285,8 @@ export interface ProtoGrpcType {
       PoolStatus: MessageTypeDefinition<_roost_v1_PoolStatus, _roost_v1_PoolStatus__Output>
       ReadInfo: MessageTypeDefinition<_roost_v1_ReadInfo, _roost_v1_ReadInfo__Output>
       Refusal: MessageTypeDefinition<_roost_v1_Refusal, _roost_v1_Refusal__Output>
+      RemoveNodeRequest: MessageTypeDefinition<_roost_v1_RemoveNodeRequest, _roost_v1_RemoveNodeRequest__Output>
+      RemoveNodeResponse: MessageTypeDefinition<_roost_v1_RemoveNodeResponse, _roost_v1_RemoveNodeResponse__Output>
       ReplayPlansRequest: MessageTypeDefinition<_roost_v1_ReplayPlansRequest, _roost_v1_ReplayPlansRequest__Output>
       ReplayPlansResponse: MessageTypeDefinition<_roost_v1_ReplayPlansResponse, _roost_v1_ReplayPlansResponse__Output>
       ReplayedPlan: MessageTypeDefinition<_roost_v1_ReplayedPlan, _roost_v1_ReplayedPlan__Output>

@@ -53,6 +53,7 @@ export async function openGrpcLinks(options: GrpcLinksOptions): Promise<PeerLink
   /** Opened by the first frame and closed when nothing was said for long: of a thousand nodes a voter talks with few. */
   const senders = new Map<string, Sender>();
   const byPeerId = new Map<number, Peer>();
+  let removedIds: ReadonlySet<string> = new Set();
   const byNodeId = new Map<string, Peer>();
   const credentials = grpc.credentials.createSsl(Buffer.from(identity.ca), Buffer.from(identity.key), Buffer.from(identity.cert));
 
@@ -69,6 +70,8 @@ export async function openGrpcLinks(options: GrpcLinksOptions): Promise<PeerLink
       }
       const nodeId = peerCertificate(call)?.replace(/^node:/, "") ?? "";
       call.on("data", (frame: Frame) => {
+        if (removedIds.has(nodeId))
+          return callback({ code: grpc.status.PERMISSION_DENIED, details: "this node was removed from the cluster" });
         // Looked up for each frame: a peer can be removed while its stream is open.
         const peer = byNodeId.get(nodeId);
         if (peer !== undefined && frame.payload instanceof Uint8Array) events.frame(peer, frame.payload);
@@ -112,7 +115,8 @@ export async function openGrpcLinks(options: GrpcLinksOptions): Promise<PeerLink
         client.close();
       }
     },
-    setPeers(peers) {
+    setPeers(peers, removed) {
+      removedIds = removed;
       byNodeId.clear();
       byPeerId.clear();
       for (const peer of peers) {

@@ -58,8 +58,8 @@ export interface PeerLinks {
   send(peerId: number, lane: Lane, payload: Uint8Array): boolean;
   /** A checkpoint's chunks, at the pace of whoever iterates. @throws RoostError: `not-found` if the peer does not hold it, else the link broke. */
   fetchCheckpoint(peerId: number, request: CheckpointRequest, signal: AbortSignal): AsyncIterable<WireChunk>;
-  /** Replaces the peers that frames are sent to and taken from. */
-  setPeers(peers: readonly Peer[]): void;
+  /** Replaces the peers that frames are sent to and taken from, and the ids of nodes that are told that they were removed. */
+  setPeers(peers: readonly Peer[], removed: ReadonlySet<string>): void;
   close(): Promise<void>;
 }
 
@@ -71,4 +71,6 @@ export interface LinkEvents {
   outdated?(generation: number): void;
   /** The stream to the peer broke; frames on their way may be lost. */
   broken(peer: Peer): void;
+  /** The peer says that this node was removed from the cluster. */
+  removed(peer: Peer): void;
 }

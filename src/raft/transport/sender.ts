@@ -34,13 +34,15 @@ export const GENERATION_KEY = "roost-generation";
 /** A peer of another generation changes its mind only by being started anew. */
 const REFUSED_MS = 5_000;
 const FAILED_PRECONDITION = "9";
+/** To a node that was removed from the cluster. */
+const PERMISSION_DENIED = "7";
 
 export interface SenderOptions {
   identity: TlsIdentity;
   /** Of the cluster, as this node knows it. */
   generation: number;
   log: Logger;
-  events: Pick<LinkEvents, "broken" | "outdated">;
+  events: Pick<LinkEvents, "broken" | "outdated" | "removed">;
 }
 
 export class Sender {
@@ -145,6 +147,10 @@ export class Sender {
       if (status === FAILED_PRECONDITION) {
         const theirs = Number(headers[GENERATION_KEY] ?? 1);
         if (theirs > generation) events.outdated?.(theirs);
+        this.#waitMs = REFUSED_MS;
+      }
+      if (status === PERMISSION_DENIED) {
+        events.removed(this.peer);
         this.#waitMs = REFUSED_MS;
       }
       end(`refused: ${String(status)} ${String(headers["grpc-message"])}`);

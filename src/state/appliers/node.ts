@@ -64,7 +64,8 @@ export function join(tx: Transaction, command: NodeJoin): CommandResult {
   if (token.usesLeft <= 0)
     throw new RoostError({ kind: "denied", reason: "this join token has been used" }, "make a new one with `roost token create`");
   if (tx.state.nodes.has(command.node.id)) throw new RoostError({ kind: "exists", what: "node", name: command.node.id });
-  if (tx.state.nodeIdByName.has(command.node.name)) {
+  const namesake = tx.get("nodes", tx.state.nodeIdByName.get(command.node.name) ?? "");
+  if (namesake !== undefined && namesake.state !== "removed") {
     throw new RoostError({ kind: "exists", what: "node", name: command.node.name }, "choose another name with --name");
   }
   for (const other of tx.rows("nodes")) {
@@ -207,6 +208,8 @@ export function park(tx: Transaction, command: NodePark): CommandResult {
 
 export function enable(tx: Transaction, command: NodeEnable): CommandResult {
   const node = tx.needNode(command.nodeId);
+  if (node.state === "removed" || node.removing !== undefined)
+    throw new RoostError({ kind: "precondition", reason: `node ${node.name} ${node.state === "removed" ? "was" : "is being"} removed` });
   const from: NodeState = command.enabled ? "disabled" : "ready";
   const to: NodeState = command.enabled ? "ready" : "disabled";
   if (node.state === to) return { ids: [node.id] };
@@ -289,7 +292,7 @@ export function ownNode(tx: Transaction, nodeId: string): Node {
   return node;
 }
 
-function endClaims(
+export function endClaims(
   tx: Transaction,
   node: Node,
   proof: Proof,

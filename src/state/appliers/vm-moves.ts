@@ -88,8 +88,14 @@ export function localPools(tx: Transaction, vm: Pick<Vm, "definition">): string[
 export function beginCleaning(tx: Transaction, vm: Vm): Vm | null {
   if (vm.homeNodeId === null) return null;
   const home = tx.get("nodes", vm.homeNodeId);
-  const homeNodeId = home !== undefined && home.state !== "fenced" && home.state !== "unreachable" ? vm.homeNodeId : otherHome(tx, vm);
+  // Its disks went with the node that had them.
+  if (home?.state === "removed" && otherHome(tx, vm) === vm.homeNodeId) return null;
+  const homeNodeId = home !== undefined && !isAway(home) ? vm.homeNodeId : otherHome(tx, vm);
   return tx.moved({ ...vm, homeNodeId, claim: null }, "epilog", "to be deleted", homeNodeId === vm.homeNodeId ? null : vm.reason);
+}
+
+function isAway(node: Node): boolean {
+  return node.state === "fenced" || node.state === "unreachable" || node.state === "removed";
 }
 
 /** VMs whose cleaning waits for a node that is away move to one that reaches their pools, if there is one now. */
@@ -97,7 +103,7 @@ export function rehomeCleaning(tx: Transaction): void {
   for (const vm of tx.rows("vms", (row) => row.state === "epilog" && row.claim === null)) {
     if (vm.homeNodeId === null) continue;
     const home = tx.get("nodes", vm.homeNodeId);
-    const away = home === undefined || home.state === "fenced" || home.state === "unreachable";
+    const away = home === undefined || isAway(home);
     const homeNodeId = away ? otherHome(tx, vm) : vm.homeNodeId;
     if (homeNodeId !== vm.homeNodeId) tx.putVm({ ...vm, homeNodeId });
   }

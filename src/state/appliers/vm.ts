@@ -221,7 +221,7 @@ export function rehome(tx: Transaction, command: VmRehome): CommandResult {
   return { ids: [vm.id] };
 }
 
-function remove(tx: Transaction, vm: Vm): void {
+export function remove(tx: Transaction, vm: Vm): void {
   forgetVm(tx, vm.id);
   tx.put("vms", vm.id, null);
   tx.emit("vm.deleted", vm.id, vm.definition.name, "deleted");

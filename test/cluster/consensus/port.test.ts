@@ -30,10 +30,14 @@ t.test("committed entries arrive whole and in order", async (t) => {
   ];
   thread.post({ kind: "apply", batch: 5, entries });
   thread.post({ kind: "apply", batch: 6, entries: [] });
-  thread.post({ kind: "started" });
+  thread.post({ kind: "started", electionMs: 100 });
   await once(ends.port1, "message");
   while (got.length < 3) await once(ends.port1, "message");
-  t.same(got, [{ kind: "apply", batch: 5, entries }, { kind: "apply", batch: 6, entries: [] }, { kind: "started" }]);
+  t.same(got, [
+    { kind: "apply", batch: 5, entries },
+    { kind: "apply", batch: 6, entries: [] },
+    { kind: "started", electionMs: 100 },
+  ]);
   t.equal(slab.length, 100, "what the sender keeps is its own still");
 });
 

@@ -21,6 +21,10 @@ export interface JoinRequest {
    * Feature level that the program can apply; 0 is 1.
    */
   'level'?: (number) | undefined;
+  /**
+   * It votes and runs no VMs.
+   */
+  'witness'?: (boolean) | undefined;
 }
 
 export interface JoinRequest__Output {
@@ -43,4 +47,8 @@ export interface JoinRequest__Output {
    * Feature level that the program can apply; 0 is 1.
    */
   'level': (number);
+  /**
+   * It votes and runs no VMs.
+   */
+  'witness': (boolean);
 }

@@ -13,7 +13,7 @@ export interface Node {
   'stateSinceMs'?: (number) | undefined;
   'stateWhy'?: (string) | undefined;
   /**
-   * voter, learner, none.
+   * voter, witness (a voter that runs no VMs), learner, follower, none.
    */
   'role'?: (string) | undefined;
   'leader'?: (boolean) | undefined;
@@ -66,6 +66,14 @@ export interface Node {
    */
   'pinnedCpus'?: (number) | undefined;
   /**
+   * Joined as a witness: no VM ever lands there.
+   */
+  'witness'?: (boolean) | undefined;
+  /**
+   * Somebody has said that it goes for good, and it is not gone yet.
+   */
+  'removing'?: (boolean) | undefined;
+  /**
    * What is wrong with the node itself, in a few words each.
    */
   'problems'?: (string)[] | undefined;
@@ -83,7 +91,7 @@ export interface Node__Output {
   'stateSinceMs': (number);
   'stateWhy': (string);
   /**
-   * voter, learner, none.
+   * voter, witness (a voter that runs no VMs), learner, follower, none.
    */
   'role': (string);
   'leader': (boolean);
@@ -135,6 +143,14 @@ export interface Node__Output {
    * Logical CPUs that belong to one VM alone.
    */
   'pinnedCpus': (number);
+  /**
+   * Joined as a witness: no VM ever lands there.
+   */
+  'witness': (boolean);
+  /**
+   * Somebody has said that it goes for good, and it is not gone yet.
+   */
+  'removing': (boolean);
   /**
    * What is wrong with the node itself, in a few words each.
    */

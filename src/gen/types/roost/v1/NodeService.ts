@@ -14,6 +14,8 @@ import type { GetNodeRequest as _roost_v1_GetNodeRequest, GetNodeRequest__Output
 import type { GetNodeResponse as _roost_v1_GetNodeResponse, GetNodeResponse__Output as _roost_v1_GetNodeResponse__Output } from '../../roost/v1/GetNodeResponse.ts';
 import type { ListNodesRequest as _roost_v1_ListNodesRequest, ListNodesRequest__Output as _roost_v1_ListNodesRequest__Output } from '../../roost/v1/ListNodesRequest.ts';
 import type { ListNodesResponse as _roost_v1_ListNodesResponse, ListNodesResponse__Output as _roost_v1_ListNodesResponse__Output } from '../../roost/v1/ListNodesResponse.ts';
+import type { RemoveNodeRequest as _roost_v1_RemoveNodeRequest, RemoveNodeRequest__Output as _roost_v1_RemoveNodeRequest__Output } from '../../roost/v1/RemoveNodeRequest.ts';
+import type { RemoveNodeResponse as _roost_v1_RemoveNodeResponse, RemoveNodeResponse__Output as _roost_v1_RemoveNodeResponse__Output } from '../../roost/v1/RemoveNodeResponse.ts';
 import type { StopAgentRequest as _roost_v1_StopAgentRequest, StopAgentRequest__Output as _roost_v1_StopAgentRequest__Output } from '../../roost/v1/StopAgentRequest.ts';
 import type { StopAgentResponse as _roost_v1_StopAgentResponse, StopAgentResponse__Output as _roost_v1_StopAgentResponse__Output } from '../../roost/v1/StopAgentResponse.ts';
 
@@ -91,6 +93,21 @@ export interface NodeServiceClient extends grpc.Client {
   listNodes(argument: _roost_v1_ListNodesRequest, callback: grpc.requestCallback<_roost_v1_ListNodesResponse__Output>): grpc.ClientUnaryCall;
   
   /**
+   * Takes a node out for good (CLU-9); returns when it is done, or with what is in the way.
+   */
+  RemoveNode(argument: _roost_v1_RemoveNodeRequest, metadata: grpc.Metadata, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_RemoveNodeResponse__Output>): grpc.ClientUnaryCall;
+  RemoveNode(argument: _roost_v1_RemoveNodeRequest, metadata: grpc.Metadata, callback: grpc.requestCallback<_roost_v1_RemoveNodeResponse__Output>): grpc.ClientUnaryCall;
+  RemoveNode(argument: _roost_v1_RemoveNodeRequest, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_RemoveNodeResponse__Output>): grpc.ClientUnaryCall;
+  RemoveNode(argument: _roost_v1_RemoveNodeRequest, callback: grpc.requestCallback<_roost_v1_RemoveNodeResponse__Output>): grpc.ClientUnaryCall;
+  /**
+   * Takes a node out for good (CLU-9); returns when it is done, or with what is in the way.
+   */
+  removeNode(argument: _roost_v1_RemoveNodeRequest, metadata: grpc.Metadata, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_RemoveNodeResponse__Output>): grpc.ClientUnaryCall;
+  removeNode(argument: _roost_v1_RemoveNodeRequest, metadata: grpc.Metadata, callback: grpc.requestCallback<_roost_v1_RemoveNodeResponse__Output>): grpc.ClientUnaryCall;
+  removeNode(argument: _roost_v1_RemoveNodeRequest, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_RemoveNodeResponse__Output>): grpc.ClientUnaryCall;
+  removeNode(argument: _roost_v1_RemoveNodeRequest, callback: grpc.requestCallback<_roost_v1_RemoveNodeResponse__Output>): grpc.ClientUnaryCall;
+  
+  /**
    * Parks the claims of the answering node and stops its agent (HA-9); VMs keep running.
    */
   StopAgent(argument: _roost_v1_StopAgentRequest, metadata: grpc.Metadata, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_StopAgentResponse__Output>): grpc.ClientUnaryCall;
@@ -130,6 +147,11 @@ export interface NodeServiceHandlers extends grpc.UntypedServiceImplementation {
   ListNodes: grpc.handleUnaryCall<_roost_v1_ListNodesRequest__Output, _roost_v1_ListNodesResponse>;
   
   /**
+   * Takes a node out for good (CLU-9); returns when it is done, or with what is in the way.
+   */
+  RemoveNode: grpc.handleUnaryCall<_roost_v1_RemoveNodeRequest__Output, _roost_v1_RemoveNodeResponse>;
+  
+  /**
    * Parks the claims of the answering node and stops its agent (HA-9); VMs keep running.
    */
   StopAgent: grpc.handleUnaryCall<_roost_v1_StopAgentRequest__Output, _roost_v1_StopAgentResponse>;
@@ -143,5 +165,6 @@ export interface NodeServiceDefinition extends grpc.ServiceDefinition {
   FenceNode: MethodDefinition<_roost_v1_FenceNodeRequest, _roost_v1_FenceNodeResponse, _roost_v1_FenceNodeRequest__Output, _roost_v1_FenceNodeResponse__Output>
   GetNode: MethodDefinition<_roost_v1_GetNodeRequest, _roost_v1_GetNodeResponse, _roost_v1_GetNodeRequest__Output, _roost_v1_GetNodeResponse__Output>
   ListNodes: MethodDefinition<_roost_v1_ListNodesRequest, _roost_v1_ListNodesResponse, _roost_v1_ListNodesRequest__Output, _roost_v1_ListNodesResponse__Output>
+  RemoveNode: MethodDefinition<_roost_v1_RemoveNodeRequest, _roost_v1_RemoveNodeResponse, _roost_v1_RemoveNodeRequest__Output, _roost_v1_RemoveNodeResponse__Output>
   StopAgent: MethodDefinition<_roost_v1_StopAgentRequest, _roost_v1_StopAgentResponse, _roost_v1_StopAgentRequest__Output, _roost_v1_StopAgentResponse__Output>
 }
