@@ -84,6 +84,7 @@ async function two(t: Test): Promise<{ a: End; b: End; proxy: Proxy }> {
       events: {
         frame: (_from, payload) => void end.frames.push(new TextDecoder().decode(payload)),
         broken: () => void end.broken++,
+        removed: () => undefined,
         checkpoint: (_nodeId, request) => end.chunks(request),
       },
     });
@@ -91,8 +92,8 @@ async function two(t: Test): Promise<{ a: End; b: End; proxy: Proxy }> {
   }
   const [a, b] = ends as [End, End];
   const proxy = await Proxy.to(Number(b.peer.address.split(":")[1]));
-  a.links.setPeers([{ ...b.peer, address: `127.0.0.1:${proxy.port}` }]);
-  b.links.setPeers([a.peer]);
+  a.links.setPeers([{ ...b.peer, address: `127.0.0.1:${proxy.port}` }], new Set());
+  b.links.setPeers([a.peer], new Set());
   t.teardown(async () => {
     proxy.close();
     await Promise.all([a.links.close(), b.links.close()]);
