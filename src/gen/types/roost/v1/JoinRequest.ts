@@ -14,7 +14,8 @@ export interface JoinRequest {
   'zone'?: (string) | undefined;
   'labels'?: ({[key: string]: string}) | undefined;
   /**
-   * Makes a repeated call return the first answer (STA-2).
+   * Makes a repeated call return the first answer (STA-2). In all requests: a UUIDv7 or TEXT@UNIX_MS, for it must say when it was made, so
+   * that a repeat after the answer is forgotten is refused; empty mints one.
    */
   'requestId'?: (string) | undefined;
   /**
@@ -40,7 +41,8 @@ export interface JoinRequest__Output {
   'zone': (string);
   'labels': ({[key: string]: string});
   /**
-   * Makes a repeated call return the first answer (STA-2).
+   * Makes a repeated call return the first answer (STA-2). In all requests: a UUIDv7 or TEXT@UNIX_MS, for it must say when it was made, so
+   * that a repeat after the answer is forgotten is refused; empty mints one.
    */
   'requestId': (string);
   /**
