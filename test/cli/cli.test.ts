@@ -199,7 +199,7 @@ t.test("daemon commands are handed over whole", async (t) => {
   await cli.run(["scheduler", "explain", "--cluster", "c", "--request", "r", "--vm", "a", "--why-not", "n2"]);
   t.same(cli.handled, [
     ["up", { flags: { data: "/d", name: "n1", listen: "10.0.0.1:1234" }, configFile: null, foreground: true, clusterName: "lab" }],
-    ["join", "roost1.abc", { flags: { data: "/d" }, configFile: "/c.yaml", foreground: false }],
+    ["join", "roost1.abc", { flags: { data: "/d" }, configFile: "/c.yaml", foreground: false, witness: false }],
     ["keeper", ["--fd", "3", "x"]],
     ["explain", { cluster: "c", request: "r" }, { vm: "a", whyNot: "n2" }],
   ]);
