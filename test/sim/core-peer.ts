@@ -32,6 +32,8 @@ export class SimPeer {
   readonly disk = new MemoryLog();
   node: RaftNode | null = null;
   applied = 0;
+  /** Index → term of the membership changes applied in this life: what is told to a peer that has lost its leader (src/cluster/consensus/asking.ts). */
+  readonly changesApplied = new Map<number, number>();
   /** Index of the last checkpoint from a leader. */
   private restored = 0;
   /** The state machine: a digest of everything applied. */
@@ -174,6 +176,7 @@ export class SimPeer {
     // A checkpoint has overtaken what was handed out before it.
     if (entry.index <= this.restored) return;
     this.world.applies(this, this.applied, entry);
+    if (entry.kind.startsWith("conf")) this.changesApplied.set(entry.index, entry.term);
     this.applied = entry.index;
     if (entry.kind === "normal") for (const byte of entry.data) this.digest = (Math.imul(this.digest, 31) + byte) >>> 0;
     else if (entry.kind.startsWith("conf") && !this.faults.applyChangeEarly) {

@@ -94,6 +94,7 @@ class CoreSimulation implements World {
       const beat = (): void => {
         if (peer.node !== null && (!this.calm || this.isMember(peer.id))) {
           peer.node.tick();
+          if (peer.node.soft.lead === 0) this.ask(peer);
           peer.pump();
         }
         queue.after(period, beat);
@@ -217,6 +218,16 @@ class CoreSimulation implements World {
     const leaders = this.peers.filter((peer) => peer.node?.soft.role === "leader").toSorted((a, b) => b.node!.term - a.node!.term);
     const known = leaders[0]?.raft?.tracker.progress;
     return known === undefined || known.has(id);
+  }
+
+  /** Without a leader a peer takes from those of its own membership what is committed of its log (docs/design/006-who-follows.md). */
+  private ask(peer: SimPeer): void {
+    const { voters = [], outgoing = [] } = peer.confState ?? {};
+    for (const id of [...voters, ...outgoing]) {
+      const other = this.peer(id);
+      if (other === peer || other.node === null || this.cut.has(id * 100 + peer.id) || this.cut.has(peer.id * 100 + id)) continue;
+      for (const [index, term] of other.changesApplied) peer.node?.learnCommitted({ index, term });
+    }
   }
 
   private propose(): void {
