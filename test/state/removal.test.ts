@@ -1,6 +1,8 @@
 /** A node's way out (CLU-9), as commands: what stands in the way, whose word frees what, and that it never comes back. */
 import t from "tap";
 import { applyMembership } from "../../src/state/apply.ts";
+import { rebuild } from "../../src/cluster/rebuild.ts";
+import { leftOutNodes } from "../../src/model/node.ts";
 import { CommandLog, diskIn, joining, pool } from "./log.ts";
 
 const NOBODY = { outgoing: [], learners: [], learnersNext: [], autoLeave: false };
@@ -70,6 +72,29 @@ t.test("the only disks of a VM are given up by word only, and then the VM can be
   log.ok({ type: "node.removed", nodeId: "n2" });
   log.ok({ type: "vm.desire", vmId: "v", action: "delete", nodeId: null });
   t.notOk(log.state.vms.has("v"));
+  t.end();
+});
+
+t.test("left out by a recover: what it runs is not known, so only a word lets it go", (t) => {
+  const log = CommandLog.withNodes(3);
+  // n3 was on its way out already, with nothing on it.
+  log.ok({ type: "node.remove", nodeId: "n3", dead: false, proof: null });
+  const command = { generation: 2, keepNodeId: "n1", node: null, off: [], why: "a test" };
+  log.term = rebuild(log.state, command, { lastTerm: 7, nowMs: log.nowMs, actor: "user:root" }).position.term;
+  const dead = { type: "node.remove", nodeId: "n2", dead: true, proof: null } as const;
+  t.match(log.refused({ ...dead, dead: false }), { kind: "precondition", reason: /does not answer/ });
+  t.match(log.refused(dead), { kind: "precondition", reason: /left out in generation 2: it may run/ });
+  t.match(log.refused({ type: "node.removed", nodeId: "n3" }), { kind: "precondition", reason: /left out in generation 2/ });
+  t.same(
+    leftOutNodes(log.state).map(({ id }) => id),
+    ["n2", "n3"],
+    "and nothing is placed",
+  );
+  for (const nodeId of ["n2", "n3"]) {
+    log.ok({ ...dead, nodeId, proof: { ...word, nodeId } });
+    log.ok({ type: "node.removed", nodeId });
+    t.match(log.state.nodes.get(nodeId), { state: "removed", leftOut: undefined });
+  }
   t.end();
 });
 

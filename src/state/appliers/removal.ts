@@ -19,7 +19,8 @@ const NAMED_MAX = 10;
 export function remove(tx: Transaction, command: NodeRemove): CommandResult {
   const node = tx.needNode(command.nodeId);
   if (node.state === "removed" || (node.removing !== undefined && !command.dead)) return { ids: [node.id] };
-  if (node.role === "none") {
+  // One that a recover left out has no role either, and joined long ago.
+  if (node.role === "none" && node.state === "joining") {
     throw new RoostError(
       { kind: "precondition", reason: `node ${node.name} has not joined yet` },
       "a join that is not confirmed is undone by itself within a minute; `roost token revoke` ends its token",
@@ -74,6 +75,7 @@ function checkDead(tx: Transaction, node: Node, command: NodeRemove): void {
     throw new RoostError({ kind: "precondition", reason: `node ${node.name} is alive` }, "remove it without --dead");
   }
   if (command.proof !== null) return;
+  refuseUnaccounted(node);
   const claimed = tx.vmsOn(node.id);
   if (claimed.length > 0) {
     throw new RoostError(
@@ -88,6 +90,18 @@ function checkDead(tx: Transaction, node: Node, command: NodeRemove): void {
       "--confirmed gives them up with the node; the VMs can only be deleted then",
     );
   }
+}
+
+/** What a node runs that was left out by a recover this state does not know: that it holds no claims here says nothing (never-twice.md). */
+function refuseUnaccounted(node: Node): void {
+  if (node.leftOut === undefined) return;
+  throw new RoostError(
+    {
+      kind: "precondition",
+      reason: `node ${node.name} was left out in generation ${node.leftOut}: it may run what this state does not know`,
+    },
+    "let it rejoin (roost cluster rejoin), or make sure that the machine is off and say so: --dead --confirmed",
+  );
 }
 
 /** VMs whose disks lie there and nowhere else. */
@@ -112,6 +126,8 @@ export function removed(tx: Transaction, command: NodeRemoved): CommandResult {
   if (node.role === "voter" || node.role === "learner")
     throw new RoostError({ kind: "precondition", reason: `node ${node.name} is still a Raft peer` });
   if (tx.vmsOn(node.id).length > 0) throw new RoostError({ kind: "precondition", reason: `node ${node.name} holds claims` });
+  // A recover may have come after it was asked for.
+  refuseUnaccounted(node);
   const why = `removed by ${node.removing.actor}`;
   tx.putNode({ ...node, state: "removed", stateSinceMs: tx.atMs, stateWhy: why, role: "none", claimRevision: tx.index });
   tx.emit("node.state", node.id, node.name, `${node.state} → removed: ${why}`);
