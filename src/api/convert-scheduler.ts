@@ -4,11 +4,13 @@ import type { VmExplanation } from "../placing/explain.ts";
 import type { Replayed } from "../placing/replay.ts";
 import type { Balance, WhatIf } from "../placing/what-if.ts";
 import type { Change, WhyNot } from "../placing/why-not.ts";
+import type { RebalancePlan } from "../scheduler/rebalance.ts";
 import type { Verdict } from "../scheduler/explain.ts";
 import type { NodeVerdict as VerdictMessage } from "../gen/types/roost/v1/NodeVerdict.ts";
 import type { MemoryBalance } from "../gen/types/roost/v1/MemoryBalance.ts";
 import type { PlacementChange } from "../gen/types/roost/v1/PlacementChange.ts";
 import type { PlacementDecision } from "../gen/types/roost/v1/PlacementDecision.ts";
+import type { PlanRebalanceResponse } from "../gen/types/roost/v1/PlanRebalanceResponse.ts";
 import type { ReplayedPlan } from "../gen/types/roost/v1/ReplayedPlan.ts";
 import type { WhatIfResponse } from "../gen/types/roost/v1/WhatIfResponse.ts";
 import type { WhyNot as WhyNotMessage } from "../gen/types/roost/v1/WhyNot.ts";
@@ -96,5 +98,32 @@ export function toWhatIf(view: View, { steps, stranded, ha, nodes, balance }: Wh
     })),
     balanceBefore: shares(balance.before),
     balanceAfter: shares(balance.after),
+  };
+}
+
+export function toRebalance(view: View, { scoreBefore, scoreAfter, movedMib, stopped, steps }: RebalancePlan): PlanRebalanceResponse {
+  return {
+    viewRevision: view.index,
+    scoreBefore,
+    scoreAfter,
+    movedMib,
+    stopped,
+    steps: steps.map(({ vmId, fromNodeId, toNodeId, target: { usedMib, limitMib, usedCpus, limitCpus }, ...step }) => {
+      const definition = view.vms.get(vmId)?.definition;
+      return {
+        vm: definition?.name ?? vmId,
+        from: nodeName(view, fromNodeId),
+        to: nodeName(view, toNodeId),
+        memoryMib: step.memoryMib,
+        scoreBefore: step.scoreBefore,
+        scoreAfter: step.scoreAfter,
+        usedMib,
+        limitMib,
+        vcpus: definition?.cpus ?? 0,
+        usedVcpus: usedCpus,
+        ...(limitCpus === null ? {} : { limitVcpus: limitCpus }),
+        cpus: step.cpus ?? [],
+      };
+    }),
   };
 }

@@ -2031,6 +2031,10 @@ const json: unknown = {
          "requestType": "WhatIfRequest",
          "responseType": "WhatIfResponse"
         },
+        "PlanRebalance": {
+         "requestType": "PlanRebalanceRequest",
+         "responseType": "PlanRebalanceResponse"
+        },
         "ExportPlanFile": {
          "requestType": "ExportPlanFileRequest",
          "responseType": "ExportPlanFileResponse"
@@ -2591,6 +2595,148 @@ const json: unknown = {
         "max": {
          "type": "double",
          "id": 3
+        }
+       }
+      },
+      "PlanRebalanceRequest": {
+       "oneofs": {
+        "_maxMib": {
+         "oneof": [
+          "maxMib"
+         ]
+        },
+        "_maxSteps": {
+         "oneof": [
+          "maxSteps"
+         ]
+        },
+        "_minGain": {
+         "oneof": [
+          "minGain"
+         ]
+        }
+       },
+       "fields": {
+        "maxMib": {
+         "type": "int64",
+         "id": 1,
+         "options": {
+          "proto3_optional": true
+         }
+        },
+        "maxSteps": {
+         "type": "int32",
+         "id": 2,
+         "options": {
+          "proto3_optional": true
+         }
+        },
+        "minGain": {
+         "type": "double",
+         "id": 3,
+         "options": {
+          "proto3_optional": true
+         }
+        },
+        "consistency": {
+         "type": "Consistency",
+         "id": 4
+        }
+       }
+      },
+      "PlanRebalanceResponse": {
+       "fields": {
+        "viewRevision": {
+         "type": "int64",
+         "id": 1
+        },
+        "scoreBefore": {
+         "type": "double",
+         "id": 2
+        },
+        "scoreAfter": {
+         "type": "double",
+         "id": 3
+        },
+        "movedMib": {
+         "type": "int64",
+         "id": 4
+        },
+        "stopped": {
+         "type": "string",
+         "id": 5
+        },
+        "steps": {
+         "rule": "repeated",
+         "type": "RebalanceStep",
+         "id": 6
+        },
+        "read": {
+         "type": "ReadInfo",
+         "id": 7
+        }
+       }
+      },
+      "RebalanceStep": {
+       "oneofs": {
+        "_limitVcpus": {
+         "oneof": [
+          "limitVcpus"
+         ]
+        }
+       },
+       "fields": {
+        "vm": {
+         "type": "string",
+         "id": 1
+        },
+        "from": {
+         "type": "string",
+         "id": 2
+        },
+        "to": {
+         "type": "string",
+         "id": 3
+        },
+        "memoryMib": {
+         "type": "int64",
+         "id": 4
+        },
+        "scoreBefore": {
+         "type": "double",
+         "id": 5
+        },
+        "scoreAfter": {
+         "type": "double",
+         "id": 6
+        },
+        "usedMib": {
+         "type": "int64",
+         "id": 7
+        },
+        "limitMib": {
+         "type": "int64",
+         "id": 8
+        },
+        "vcpus": {
+         "type": "int32",
+         "id": 9
+        },
+        "usedVcpus": {
+         "type": "int32",
+         "id": 10
+        },
+        "limitVcpus": {
+         "type": "double",
+         "id": 11,
+         "options": {
+          "proto3_optional": true
+         }
+        },
+        "cpus": {
+         "rule": "repeated",
+         "type": "int32",
+         "id": 12
         }
        }
       },

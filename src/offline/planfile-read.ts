@@ -5,6 +5,9 @@ import { clusterFrom, requestFrom } from "./planfile.ts";
 import type { PlanCluster, PlanFileRequest } from "./planfile.ts";
 import { isJson, parseClusterText, parseRequestText } from "./planfile-text.ts";
 
+/** Each is looked up in the text, and nobody reads more. */
+const MOST_FAULTS = 100;
+
 export function readCluster(text: string): PlanCluster {
   const parsed = parseClusterText(text);
   return located(text, () => clusterFrom(parsed));
@@ -21,10 +24,12 @@ function located<T>(text: string, check: () => T): T {
   } catch (thrown) {
     const { fault, hint } = asRoostError(thrown);
     if (fault.kind !== "invalid") throw thrown;
-    const violations = fault.violations.map(({ field, message }) => {
+    const more = fault.violations.length - MOST_FAULTS;
+    const violations = fault.violations.slice(0, MOST_FAULTS).map(({ field, message }) => {
       const { line, column } = isJson(text) ? placeInJson(text, field) : placeInLines(text, field);
       return { field: `${line}:${column} ${field}`.trimEnd(), message };
     });
+    if (more > 0) violations.push({ field: "", message: `and ${more} more` });
     throw new RoostError({ kind: "invalid", violations }, hint, { cause: thrown });
   }
 }

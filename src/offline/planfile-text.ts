@@ -30,7 +30,7 @@ export function parseClusterText(text: string): unknown {
   eachLine(text, [...Object.keys(places), "setting"], (word, rest, fault) => {
     if (word === "setting") return void Object.assign(settings, pairs(rest, fault));
     const list = places[word]!;
-    cluster[list] = [...(cluster[list] ?? []), named(rest, fault)];
+    (cluster[list] ??= []).push(named(rest, fault));
   });
   return { ...cluster, settings };
 }

@@ -6,6 +6,7 @@ import type { CallContext } from "../../src/api/context.ts";
 import { schedulerService } from "../../src/api/services/scheduler.ts";
 import { runSchedulerPlan } from "../../src/offline/planfile-run.ts";
 import { runRecordingReplay } from "../../src/offline/recording.ts";
+import { definition } from "../state/log.ts";
 import { placingCluster } from "../support/placing.ts";
 
 type Cluster = Awaited<ReturnType<typeof placingCluster>>;
@@ -118,6 +119,63 @@ t.test("what if", async (t) => {
     ["b", "big", "b-1"],
   );
   t.equal(JSON.stringify([...cluster.store.state.rows()]), before);
+});
+
+t.test("a plan of rebalancing, each step with its proof", async (t) => {
+  const cluster = await placingCluster(2);
+  const context = contextOf(cluster);
+  const plan = (limits: { maxMib?: number; maxSteps?: number; minGain?: number }) =>
+    schedulerService.PlanRebalance({ ...limits, consistency: CONSISTENCY }, context);
+  for (const [id, memoryMib, cpus] of [
+    ["a", 1_024, 1],
+    ["b", 2_048, 1],
+  ] as const) {
+    const one = { id, definition: definition(id, { memoryMib, cpus }), hold: false, nodeId: "n1", power: "on" as const };
+    await cluster.as("n1", { type: "vm.create", vms: [one] });
+  }
+  await cluster.run();
+  t.match(await plan({}), { scoreBefore: 0.625, steps: [] }, "VMs that are starting stay where they are");
+  for (const id of ["a", "b"]) {
+    const { generation } = cluster.vm(id).claim!;
+    await cluster.as("n1", { type: "vm.report", vmId: id, nodeId: "n1", generation, observed: { kind: "running" } });
+  }
+  // Nodes of 4096 MiB and 4 CPUs, n1 with 3072 MiB and 2 vCPUs: (3/4 - 0)/2 + (2/4 - 0)/2 = 0.625. b moves: (2/4 - 1/4)/2 + 0 = 0.125; a: the same
+  // spread the other way round, and it has the lower number.
+  t.match(await plan({}), {
+    viewRevision: cluster.store.state.index,
+    scoreBefore: 0.625,
+    scoreAfter: 0.125,
+    movedMib: 1_024,
+    stopped: "min-gain",
+    steps: [
+      {
+        vm: "a",
+        from: "n1",
+        to: "n2",
+        memoryMib: 1_024,
+        vcpus: 1,
+        usedMib: 0,
+        limitMib: 4_096,
+        usedVcpus: 0,
+        limitVcpus: undefined,
+        cpus: [],
+      },
+    ],
+  });
+  t.match(await plan({ maxMib: 1_000 }), { steps: [], stopped: "max-mib", scoreAfter: 0.625 });
+  t.match(await plan({ maxSteps: 0 }), { steps: [], stopped: "max-steps" });
+  t.match(await plan({ minGain: 0.6 }), { steps: [], stopped: "min-gain" });
+  await cluster.as("n1", { type: "setting.update", key: "scheduler.cpuRatio", value: 2 });
+  t.match((await plan({})).steps?.[0], { limitVcpus: 8 });
+  await cluster.as("n1", { type: "setting.update", key: "scheduler.cpuRatio", value: 0 });
+  await t.rejects(plan({ maxMib: -1, minGain: Number.NaN }), {
+    message: "max_mib: expected a number from 0, not -1; min_gain: expected a number from 0, not NaN",
+  });
+  t.same(
+    [...cluster.store.state.vms.values()].map(({ claim }) => claim?.nodeId),
+    ["n1", "n1"],
+    "nothing has moved",
+  );
 });
 
 t.test("the export is a plan file, and with its history it replays", async (t) => {

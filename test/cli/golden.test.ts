@@ -257,6 +257,40 @@ t.test("policies, zones, labels, expressions", async (t) => {
   );
 });
 
+const UNEVEN = `vms:
+  - {name: a, cpus: 1, memory: 128MiB}
+  - {name: b, cpus: 2, memory: 256MiB}
+  - {name: c, cpus: 1, memory: 512MiB}
+  - {name: d, cpus: 2, memory: 640MiB}
+`;
+
+t.test("rebalancing", async (t) => {
+  const host = await cliHost(3);
+  t.teardown(() => host.close());
+  host.files.set("uneven.yaml", UNEVEN);
+  t.teardown(playAgents(host.cluster));
+  golden(
+    t,
+    "rebalance",
+    await transcript(host, [
+      "cluster rebalance --plan",
+      "vm create -f uneven.yaml --wait",
+      "settings set scheduler.cpuRatio 2",
+      "cluster rebalance",
+      "cluster rebalance --plan",
+      "cluster rebalance --plan --max-steps 1 --explain",
+      "cluster rebalance --plan --max-mib 300 -o json",
+      "cluster rebalance --plan --min-gain 1",
+      "cluster rebalance --plan --max-mib 1.5",
+      "cluster rebalance --plan --min-gain often",
+      "node disable n2",
+      "node disable n3",
+      "cluster rebalance --plan",
+      "help cluster rebalance",
+    ]),
+  );
+});
+
 t.test("settings, tokens, contexts, help", async (t) => {
   const host = await cliHost(1);
   t.teardown(() => host.close());

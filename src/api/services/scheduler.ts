@@ -12,11 +12,12 @@ import { replay } from "../../placing/replay.ts";
 import { parseWhatIf } from "../../placing/what-if-script.ts";
 import { whatIf } from "../../placing/what-if.ts";
 import { whyNot } from "../../placing/why-not.ts";
+import { rebalance } from "../../scheduler/rebalance.ts";
 import { historyBegins } from "../../state/history.ts";
 import { State } from "../../state/state.ts";
 import { readState } from "../context.ts";
 import type { CallContext } from "../context.ts";
-import { toDecision, toReplayed, toVerdict, toWhatIf, toWhyNot } from "../convert-scheduler.ts";
+import { toDecision, toRebalance, toReplayed, toVerdict, toWhatIf, toWhyNot } from "../convert-scheduler.ts";
 import { nodeName } from "../convert.ts";
 import { findNode, findVm } from "../lookup.ts";
 
@@ -70,6 +71,18 @@ export const schedulerService: ServiceMethods<"SchedulerService", CallContext> =
     });
     if (faults.length > 0) throw new RoostError({ kind: "invalid", violations: faults });
     return { ...toWhatIf(view, whatIf(stateOf(view), statements, models)), read: info };
+  },
+
+  async PlanRebalance({ maxMib = null, maxSteps = null, minGain, consistency }, context) {
+    const faults: Violation[] = [];
+    for (const [field, value] of Object.entries({ max_mib: maxMib, max_steps: maxSteps, min_gain: minGain ?? null })) {
+      if (value !== null && !(Number.isFinite(value) && value >= 0))
+        faults.push({ field, message: `expected a number from 0, not ${value}` });
+    }
+    if (faults.length > 0) throw new RoostError({ kind: "invalid", violations: faults });
+    const { view, info } = await readState(context, consistency);
+    const options = { maxMib, maxSteps, ...(minGain === undefined ? {} : { minGain }) };
+    return { ...toRebalance(view, rebalance(view, options, view.usage)), read: info };
   },
 
   async ExportPlanFile(request, context) {

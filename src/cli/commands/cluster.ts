@@ -14,6 +14,7 @@ import { eachItem, withSession } from "../session.ts";
 import type { Session } from "../session.ts";
 import { facts } from "../table.ts";
 import { addBenchCommand } from "./bench.ts";
+import { addRebalance } from "./rebalance.ts";
 
 function structured(session: Session): "json" | "yaml" | null {
   return session.format === "json" || session.format === "yaml" ? session.format : null;
@@ -23,6 +24,7 @@ export function addClusterCommands(program: Command, io: Io, handlers: Handlers)
   const cluster = program.command("cluster").description("the cluster as a whole");
   addBenchCommand(cluster, io);
   addStateCommands(cluster, io, handlers);
+  addRebalance(cluster, io);
   cluster
     .command("show")
     .description("id, leader, voters, counts")

@@ -14,6 +14,8 @@ import type { GlobalOptions, Session } from "../session.ts";
 import { withSession } from "../session.ts";
 import { facts, table } from "../table.ts";
 import { parseVmFile } from "../definition-file.ts";
+import { addRebalanceLimits, rebalanceLimits } from "./rebalance.ts";
+import type { RebalanceFlags } from "./rebalance.ts";
 
 function structured(session: Session): "json" | "yaml" | null {
   return session.format === "json" || session.format === "yaml" ? session.format : null;
@@ -178,22 +180,15 @@ function addOffline(scheduler: Command, io: Io, handlers: Handlers): void {
       const { cluster, request, vm, whyNot = null } = options;
       await printOffline(io, command, await handlers.schedulerExplain({ cluster, request }, { vm, whyNot }));
     });
-  scheduler
-    .command("rebalance")
-    .description("live migrations that would even out the cluster in a file, step by step; nothing is moved")
-    .requiredOption("--cluster <file>", "the cluster, as a plan file; - reads standard input")
-    .option("--max-mib <n>", "memory that may be moved in all, MiB")
-    .option("--max-steps <n>", "at most so many migrations")
-    .option("--min-gain <x>", "stop when no migration lowers the score by so much (0.001)")
-    .action(async (options: { cluster: string; maxMib?: string; maxSteps?: string; minGain?: string }, command: Command) => {
-      const { cluster, maxMib, maxSteps, minGain } = options;
-      const limits = {
-        maxMib: maxMib === undefined ? null : atLeastZero("--max-mib", maxMib),
-        maxSteps: maxSteps === undefined ? null : atLeastZero("--max-steps", maxSteps),
-        ...(minGain === undefined ? {} : { minGain: atLeastZero("--min-gain", minGain) }),
-      };
-      await printOffline(io, command, await handlers.schedulerRebalance(cluster, limits));
-    });
+  addRebalanceLimits(
+    scheduler
+      .command("rebalance")
+      .description("live migrations that would even out the cluster in a file, step by step; nothing is moved")
+      .requiredOption("--cluster <file>", "the cluster, as a plan file; - reads standard input"),
+  ).action(async ({ cluster, ...flags }: RebalanceFlags & { cluster: string }, command: Command) => {
+    const { maxMib = null, maxSteps = null, ...rest } = rebalanceLimits(flags);
+    await printOffline(io, command, await handlers.schedulerRebalance(cluster, { maxMib, maxSteps, ...rest }));
+  });
   scheduler
     .command("what-if <statements>")
     .description("as `roost what-if`, on a cluster in a file")
@@ -201,12 +196,6 @@ function addOffline(scheduler: Command, io: Io, handlers: Handlers): void {
     .action(async (script: string, options: { cluster: string }, command: Command) =>
       printOffline(io, command, await handlers.schedulerWhatIf(options.cluster, script)),
     );
-}
-
-function atLeastZero(flag: string, text: string): number {
-  const value = Number(text);
-  if (text.trim() === "" || !Number.isFinite(value) || value < 0) throw invalid(flag, `must be a number from 0, not ${text}`);
-  return value;
 }
 
 async function printOffline(io: Io, command: Command, answer: OfflineAnswer): Promise<void> {

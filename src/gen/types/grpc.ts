@@ -104,6 +104,8 @@ import type { PlacementChange as _roost_v1_PlacementChange, PlacementChange__Out
 import type { PlacementChanges as _roost_v1_PlacementChanges, PlacementChanges__Output as _roost_v1_PlacementChanges__Output } from './roost/v1/PlacementChanges.ts';
 import type { PlacementDecision as _roost_v1_PlacementDecision, PlacementDecision__Output as _roost_v1_PlacementDecision__Output } from './roost/v1/PlacementDecision.ts';
 import type { PlanDifference as _roost_v1_PlanDifference, PlanDifference__Output as _roost_v1_PlanDifference__Output } from './roost/v1/PlanDifference.ts';
+import type { PlanRebalanceRequest as _roost_v1_PlanRebalanceRequest, PlanRebalanceRequest__Output as _roost_v1_PlanRebalanceRequest__Output } from './roost/v1/PlanRebalanceRequest.ts';
+import type { PlanRebalanceResponse as _roost_v1_PlanRebalanceResponse, PlanRebalanceResponse__Output as _roost_v1_PlanRebalanceResponse__Output } from './roost/v1/PlanRebalanceResponse.ts';
 import type { Policy as _roost_v1_Policy, Policy__Output as _roost_v1_Policy__Output } from './roost/v1/Policy.ts';
 import type { PolicyFinding as _roost_v1_PolicyFinding, PolicyFinding__Output as _roost_v1_PolicyFinding__Output } from './roost/v1/PolicyFinding.ts';
 import type { PolicyServiceClient as _roost_v1_PolicyServiceClient, PolicyServiceDefinition as _roost_v1_PolicyServiceDefinition } from './roost/v1/PolicyService.ts';
@@ -113,6 +115,7 @@ import type { PoolOnNode as _roost_v1_PoolOnNode, PoolOnNode__Output as _roost_v
 import type { PoolServiceClient as _roost_v1_PoolServiceClient, PoolServiceDefinition as _roost_v1_PoolServiceDefinition } from './roost/v1/PoolService.ts';
 import type { PoolStatus as _roost_v1_PoolStatus, PoolStatus__Output as _roost_v1_PoolStatus__Output } from './roost/v1/PoolStatus.ts';
 import type { ReadInfo as _roost_v1_ReadInfo, ReadInfo__Output as _roost_v1_ReadInfo__Output } from './roost/v1/ReadInfo.ts';
+import type { RebalanceStep as _roost_v1_RebalanceStep, RebalanceStep__Output as _roost_v1_RebalanceStep__Output } from './roost/v1/RebalanceStep.ts';
 import type { Refusal as _roost_v1_Refusal, Refusal__Output as _roost_v1_Refusal__Output } from './roost/v1/Refusal.ts';
 import type { RemoveNodeRequest as _roost_v1_RemoveNodeRequest, RemoveNodeRequest__Output as _roost_v1_RemoveNodeRequest__Output } from './roost/v1/RemoveNodeRequest.ts';
 import type { RemoveNodeResponse as _roost_v1_RemoveNodeResponse, RemoveNodeResponse__Output as _roost_v1_RemoveNodeResponse__Output } from './roost/v1/RemoveNodeResponse.ts';
@@ -275,6 +278,8 @@ export interface ProtoGrpcType {
       PlacementChanges: MessageTypeDefinition<_roost_v1_PlacementChanges, _roost_v1_PlacementChanges__Output>
       PlacementDecision: MessageTypeDefinition<_roost_v1_PlacementDecision, _roost_v1_PlacementDecision__Output>
       PlanDifference: MessageTypeDefinition<_roost_v1_PlanDifference, _roost_v1_PlanDifference__Output>
+      PlanRebalanceRequest: MessageTypeDefinition<_roost_v1_PlanRebalanceRequest, _roost_v1_PlanRebalanceRequest__Output>
+      PlanRebalanceResponse: MessageTypeDefinition<_roost_v1_PlanRebalanceResponse, _roost_v1_PlanRebalanceResponse__Output>
       Policy: MessageTypeDefinition<_roost_v1_Policy, _roost_v1_Policy__Output>
       PolicyFinding: MessageTypeDefinition<_roost_v1_PolicyFinding, _roost_v1_PolicyFinding__Output>
       PolicyService: SubtypeConstructor<typeof grpc.Client, _roost_v1_PolicyServiceClient> & { service: _roost_v1_PolicyServiceDefinition }
@@ -284,6 +289,7 @@ export interface ProtoGrpcType {
       PoolService: SubtypeConstructor<typeof grpc.Client, _roost_v1_PoolServiceClient> & { service: _roost_v1_PoolServiceDefinition }
       PoolStatus: MessageTypeDefinition<_roost_v1_PoolStatus, _roost_v1_PoolStatus__Output>
       ReadInfo: MessageTypeDefinition<_roost_v1_ReadInfo, _roost_v1_ReadInfo__Output>
+      RebalanceStep: MessageTypeDefinition<_roost_v1_RebalanceStep, _roost_v1_RebalanceStep__Output>
       Refusal: MessageTypeDefinition<_roost_v1_Refusal, _roost_v1_Refusal__Output>
       RemoveNodeRequest: MessageTypeDefinition<_roost_v1_RemoveNodeRequest, _roost_v1_RemoveNodeRequest__Output>
       RemoveNodeResponse: MessageTypeDefinition<_roost_v1_RemoveNodeResponse, _roost_v1_RemoveNodeResponse__Output>

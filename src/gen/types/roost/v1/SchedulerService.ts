@@ -6,6 +6,8 @@ import type { ExplainVmRequest as _roost_v1_ExplainVmRequest, ExplainVmRequest__
 import type { ExplainVmResponse as _roost_v1_ExplainVmResponse, ExplainVmResponse__Output as _roost_v1_ExplainVmResponse__Output } from '../../roost/v1/ExplainVmResponse.ts';
 import type { ExportPlanFileRequest as _roost_v1_ExportPlanFileRequest, ExportPlanFileRequest__Output as _roost_v1_ExportPlanFileRequest__Output } from '../../roost/v1/ExportPlanFileRequest.ts';
 import type { ExportPlanFileResponse as _roost_v1_ExportPlanFileResponse, ExportPlanFileResponse__Output as _roost_v1_ExportPlanFileResponse__Output } from '../../roost/v1/ExportPlanFileResponse.ts';
+import type { PlanRebalanceRequest as _roost_v1_PlanRebalanceRequest, PlanRebalanceRequest__Output as _roost_v1_PlanRebalanceRequest__Output } from '../../roost/v1/PlanRebalanceRequest.ts';
+import type { PlanRebalanceResponse as _roost_v1_PlanRebalanceResponse, PlanRebalanceResponse__Output as _roost_v1_PlanRebalanceResponse__Output } from '../../roost/v1/PlanRebalanceResponse.ts';
 import type { ReplayPlansRequest as _roost_v1_ReplayPlansRequest, ReplayPlansRequest__Output as _roost_v1_ReplayPlansRequest__Output } from '../../roost/v1/ReplayPlansRequest.ts';
 import type { ReplayPlansResponse as _roost_v1_ReplayPlansResponse, ReplayPlansResponse__Output as _roost_v1_ReplayPlansResponse__Output } from '../../roost/v1/ReplayPlansResponse.ts';
 import type { WhatIfRequest as _roost_v1_WhatIfRequest, WhatIfRequest__Output as _roost_v1_WhatIfRequest__Output } from '../../roost/v1/WhatIfRequest.ts';
@@ -41,6 +43,21 @@ export interface SchedulerServiceClient extends grpc.Client {
   exportPlanFile(argument: _roost_v1_ExportPlanFileRequest, metadata: grpc.Metadata, callback: grpc.requestCallback<_roost_v1_ExportPlanFileResponse__Output>): grpc.ClientUnaryCall;
   exportPlanFile(argument: _roost_v1_ExportPlanFileRequest, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_ExportPlanFileResponse__Output>): grpc.ClientUnaryCall;
   exportPlanFile(argument: _roost_v1_ExportPlanFileRequest, callback: grpc.requestCallback<_roost_v1_ExportPlanFileResponse__Output>): grpc.ClientUnaryCall;
+  
+  /**
+   * Live migrations that would even out the cluster, step by step, each proven to fit (SCH-15); moves nothing.
+   */
+  PlanRebalance(argument: _roost_v1_PlanRebalanceRequest, metadata: grpc.Metadata, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_PlanRebalanceResponse__Output>): grpc.ClientUnaryCall;
+  PlanRebalance(argument: _roost_v1_PlanRebalanceRequest, metadata: grpc.Metadata, callback: grpc.requestCallback<_roost_v1_PlanRebalanceResponse__Output>): grpc.ClientUnaryCall;
+  PlanRebalance(argument: _roost_v1_PlanRebalanceRequest, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_PlanRebalanceResponse__Output>): grpc.ClientUnaryCall;
+  PlanRebalance(argument: _roost_v1_PlanRebalanceRequest, callback: grpc.requestCallback<_roost_v1_PlanRebalanceResponse__Output>): grpc.ClientUnaryCall;
+  /**
+   * Live migrations that would even out the cluster, step by step, each proven to fit (SCH-15); moves nothing.
+   */
+  planRebalance(argument: _roost_v1_PlanRebalanceRequest, metadata: grpc.Metadata, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_PlanRebalanceResponse__Output>): grpc.ClientUnaryCall;
+  planRebalance(argument: _roost_v1_PlanRebalanceRequest, metadata: grpc.Metadata, callback: grpc.requestCallback<_roost_v1_PlanRebalanceResponse__Output>): grpc.ClientUnaryCall;
+  planRebalance(argument: _roost_v1_PlanRebalanceRequest, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_PlanRebalanceResponse__Output>): grpc.ClientUnaryCall;
+  planRebalance(argument: _roost_v1_PlanRebalanceRequest, callback: grpc.requestCallback<_roost_v1_PlanRebalanceResponse__Output>): grpc.ClientUnaryCall;
   
   /**
    * Plans a recorded stretch again: the same bytes, or who would be elsewhere under other settings.
@@ -86,6 +103,11 @@ export interface SchedulerServiceHandlers extends grpc.UntypedServiceImplementat
   ExportPlanFile: grpc.handleUnaryCall<_roost_v1_ExportPlanFileRequest__Output, _roost_v1_ExportPlanFileResponse>;
   
   /**
+   * Live migrations that would even out the cluster, step by step, each proven to fit (SCH-15); moves nothing.
+   */
+  PlanRebalance: grpc.handleUnaryCall<_roost_v1_PlanRebalanceRequest__Output, _roost_v1_PlanRebalanceResponse>;
+  
+  /**
    * Plans a recorded stretch again: the same bytes, or who would be elsewhere under other settings.
    */
   ReplayPlans: grpc.handleUnaryCall<_roost_v1_ReplayPlansRequest__Output, _roost_v1_ReplayPlansResponse>;
@@ -100,6 +122,7 @@ export interface SchedulerServiceHandlers extends grpc.UntypedServiceImplementat
 export interface SchedulerServiceDefinition extends grpc.ServiceDefinition {
   ExplainVm: MethodDefinition<_roost_v1_ExplainVmRequest, _roost_v1_ExplainVmResponse, _roost_v1_ExplainVmRequest__Output, _roost_v1_ExplainVmResponse__Output>
   ExportPlanFile: MethodDefinition<_roost_v1_ExportPlanFileRequest, _roost_v1_ExportPlanFileResponse, _roost_v1_ExportPlanFileRequest__Output, _roost_v1_ExportPlanFileResponse__Output>
+  PlanRebalance: MethodDefinition<_roost_v1_PlanRebalanceRequest, _roost_v1_PlanRebalanceResponse, _roost_v1_PlanRebalanceRequest__Output, _roost_v1_PlanRebalanceResponse__Output>
   ReplayPlans: MethodDefinition<_roost_v1_ReplayPlansRequest, _roost_v1_ReplayPlansResponse, _roost_v1_ReplayPlansRequest__Output, _roost_v1_ReplayPlansResponse__Output>
   WhatIf: MethodDefinition<_roost_v1_WhatIfRequest, _roost_v1_WhatIfResponse, _roost_v1_WhatIfRequest__Output, _roost_v1_WhatIfResponse__Output>
 }
