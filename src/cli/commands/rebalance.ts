@@ -132,12 +132,10 @@ function rebalanceRow({ viewRevision, scoreBefore, scoreAfter, movedMib, stopped
     scoreAfter,
     movedMib,
     stopped,
-    steps: steps.map(
-      ({ vm, from, to, memoryMib, vcpus, cpus, scoreBefore, scoreAfter, usedMib, limitMib, usedVcpus, limitVcpus = null }) => ({
-        ...{ vm, from, to, memoryMib, vcpus, cpus, scoreBefore, scoreAfter },
-        target: { usedMib, limitMib, usedVcpus, limitVcpus },
-      }),
-    ),
+    steps: steps.map(({ usedMib, limitMib, usedVcpus, limitVcpus = null, _limitVcpus, ...step }) => ({
+      ...step,
+      target: { usedMib, limitMib, usedVcpus, limitVcpus },
+    })),
   };
 }
 
