@@ -37,14 +37,19 @@ export class Asking {
     this.#effects = effects;
   }
 
-  /** To be called with each tick. */
-  look(lead: number): void {
+  /**
+   * To be called with each tick.
+   *
+   * @param heardMs when the leader was last heard, monotonic ms. A learner never campaigns, so its core believes in its last leader
+   * for ever; the next one may have taken it out, and then it says nothing to it.
+   */
+  look(lead: number, heardMs: number | null): void {
     const { clock, electionMs, applying, peerId, peers, ask } = this.#effects;
-    if (lead !== NONE) {
+    const nowMs = clock.monotonicMs();
+    if (lead === peerId || (lead !== NONE && heardMs !== null && nowMs - heardMs <= electionMs)) {
       this.#aloneSinceMs = null;
       return;
     }
-    const nowMs = clock.monotonicMs();
     this.#aloneSinceMs ??= nowMs;
     if (nowMs - this.#aloneSinceMs < ASKS_AFTER * electionMs || nowMs - this.#askedMs < electionMs) return;
     this.#askedMs = nowMs;

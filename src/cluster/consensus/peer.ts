@@ -187,7 +187,7 @@ export class RaftPeer {
     this.#lifetime.every(this.#config.tickMs, () => {
       this.#tick();
       this.#rounds.tick(this.#effects.clock.monotonicMs());
-      this.#asking.look(this.lead);
+      this.#asking.look(this.lead, this.#effects.status.leaderHeardMs);
       this.pump();
       this.#effects.source.tick();
       this.#log.keepShort(this.#effects.applying.appliedIndex);

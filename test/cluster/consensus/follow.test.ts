@@ -225,6 +225,25 @@ t.test("a voter that was replaced while it was cut off finds out by asking", asy
   whole(t, group);
 });
 
+t.test("a learner that was taken out while it was cut off finds out by asking, though it never campaigns", async (t) => {
+  const group = await groupOf(t, 1);
+  const [learner] = group.peers.slice(VOTERS) as [GroupPeer];
+  await group.change([{ kind: "learner", peerId: 4 }]);
+  await until(() => learner.membership.learners.includes(4) && learner.log.lastIndex() > 0, "a peer");
+  leaderOf(group).propose("as learner");
+  await until(has([learner], "as learner"), "it has heard the leader");
+  group.isolate(learner, true);
+  await group.change([{ kind: "remove", peerId: 4 }]);
+  leaderOf(group).propose("meanwhile");
+  t.ok(learner.membership.learners.includes(4), "nobody told it");
+  group.isolate(learner, false);
+  await until(has([learner], "meanwhile"), "it follows");
+  t.notOk(learner.membership.learners.includes(4));
+  learner.propose("by a follower");
+  await until(has(group.peers, "by a follower"), "and proposes");
+  whole(t, group);
+});
+
 function followerOf(group: Group): GroupPeer {
   return group.peers.slice(0, VOTERS).find((peer) => peer !== leaderOf(group))!;
 }
