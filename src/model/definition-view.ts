@@ -6,21 +6,46 @@ import { splitReference } from "./definition.ts";
 import { namesIn, printFault, splitOpen } from "./expression/check.ts";
 import type { Node } from "./node.ts";
 import { settingsOf } from "./placement.ts";
+import type { Settings } from "./settings.ts";
 import type { View } from "./view.ts";
 import type { VmDefinition } from "./vm.ts";
 
 /**
- * Faults of one definition against the view: unknown pools, and more than any node could ever hold, used or not.
- * `onlyNode` is the node asked for by name, if one was.
+ * The faults of definitions against the view: unknown pools, and more than any node could ever hold, used or not.
+ * `onlyNode` is the node asked for by name, if one was. The nodes are looked at once, for all definitions of a batch.
  */
-export function faultsInView(definition: VmDefinition, view: View, onlyNode: Node | null): Violation[] {
-  const faults = [...unknownPools(definition, view), ...unknownProbes(definition, view)];
-  const candidates = onlyNode === null ? [...view.nodes.values()].filter(couldReturn) : [onlyNode];
-  const known = candidates.filter((node) => node.info !== null);
-  // With a node that has not said yet what it has, nobody can say "never".
-  if (known.length === 0 || known.length < candidates.length) return faults;
-  faults.push(...tooMuch(definition, known, view), ...wrongArch(definition, known));
-  return faults;
+export function faultsInView(view: View, onlyNode: Node | null): (definition: VmDefinition) => Violation[] {
+  const offer = offerOf(view, onlyNode);
+  return (definition) => [
+    ...unknownPools(definition, view),
+    ...unknownProbes(definition, view),
+    ...(offer === null ? [] : [...tooMuch(definition, offer), ...wrongArch(definition, offer)]),
+  ];
+}
+
+/** The most that nodes could give one VM. */
+interface Offer {
+  nodes: number;
+  settings: Settings;
+  largest: { node: Node; memoryMib: number };
+  widest: { node: Node; cpus: number };
+  /** Sorted. */
+  archs: string[];
+}
+
+/** null where nobody can say "never": no node, or one that has not said yet what it has. */
+function offerOf(view: View, onlyNode: Node | null): Offer | null {
+  const nodes = onlyNode === null ? [...view.nodes.values()].filter(couldReturn) : [onlyNode];
+  if (nodes.length === 0 || nodes.some((node) => node.info === null)) return null;
+  const settings = settingsOf(view);
+  const limits = nodes.map((node) => ({ node, ...limitsOf(node, settings) }));
+  return {
+    nodes: nodes.length,
+    settings,
+    largest: limits.reduce((a, b) => (b.memoryMib > a.memoryMib ? b : a)),
+    widest: limits.reduce((a, b) => (b.cpus > a.cpus ? b : a)),
+    archs: [...new Set(nodes.map((node) => node.info?.arch ?? ""))].toSorted(),
+  };
 }
 
 function couldReturn(node: Node): boolean {
@@ -28,10 +53,10 @@ function couldReturn(node: Node): boolean {
 }
 
 function unknownPools(definition: VmDefinition, view: View): Violation[] {
-  const names = [...view.poolIdByName.keys()].toSorted();
   const faults: Violation[] = [];
   const need = (field: string, pool: string | undefined): void => {
     if (pool === undefined || view.poolIdByName.has(pool)) return;
+    const names = [...view.poolIdByName.keys()].toSorted();
     const known = names.length === 0 ? "there is none yet: roost pool create" : `known: ${names.slice(0, 20).join(", ")}`;
     faults.push({ field, message: `no pool is named ${JSON.stringify(pool)}${didYouMean(pool, names)}; ${known}` });
   };
@@ -71,33 +96,25 @@ function unknownProbes(definition: VmDefinition, view: View): Violation[] {
   return faults;
 }
 
-function tooMuch(definition: VmDefinition, nodes: Node[], view: View): Violation[] {
-  const settings = settingsOf(view);
-  const limits = nodes.map((node) => ({ node, ...limitsOf(node, settings) }));
+function tooMuch({ memoryMib, cpus }: VmDefinition, { nodes, settings, largest, widest }: Offer): Violation[] {
   const faults: Violation[] = [];
-  const most = limits.reduce((a, b) => (b.memoryMib > a.memoryMib ? b : a));
-  if (!limits.some((limit) => fits(0, definition.memoryMib, limit.memoryMib))) {
-    const where = nodes.length === 1 ? `node ${most.node.name} has` : `the largest node, ${most.node.name}, has`;
-    const info = most.node.info;
+  const where = (node: Node): string => (nodes === 1 ? `node ${node.name} has` : `the largest node, ${node.name}, has`);
+  if (!fits(0, memoryMib, largest.memoryMib)) {
+    const { info } = largest.node;
     const detail =
       info === null
         ? ""
         : ` (${info.memoryMib} MiB − ${info.reserveMib} MiB reserve, × scheduler.memoryRatio ${settings["scheduler.memoryRatio"]})`;
-    faults.push({ field: "memory", message: `${definition.memoryMib} MiB can never fit: ${where} ${most.memoryMib} MiB for VMs${detail}` });
+    const message = `${memoryMib} MiB can never fit: ${where(largest.node)} ${largest.memoryMib} MiB for VMs${detail}`;
+    faults.push({ field: "memory", message });
   }
-  if (!limits.some((limit) => fits(0, definition.cpus, limit.cpus))) {
-    const widest = limits.reduce((a, b) => (b.cpus > a.cpus ? b : a));
-    const where = nodes.length === 1 ? `node ${widest.node.name} has` : `the largest node, ${widest.node.name}, has`;
-    faults.push({
-      field: "cpus",
-      message: `${definition.cpus} vCPUs can never fit: ${where} ${widest.cpus} (scheduler.cpuRatio ${settings["scheduler.cpuRatio"]})`,
-    });
+  if (!fits(0, cpus, widest.cpus)) {
+    const message = `${cpus} vCPUs can never fit: ${where(widest.node)} ${widest.cpus} (scheduler.cpuRatio ${settings["scheduler.cpuRatio"]})`;
+    faults.push({ field: "cpus", message });
   }
   return faults;
 }
 
-function wrongArch(definition: VmDefinition, nodes: Node[]): Violation[] {
-  const archs = [...new Set(nodes.map((node) => node.info?.arch ?? ""))].toSorted();
-  if (archs.includes(definition.arch)) return [];
-  return [{ field: "arch", message: `no node is ${definition.arch}; there are ${archs.join(", ")}` }];
+function wrongArch({ arch }: VmDefinition, { archs }: Offer): Violation[] {
+  return archs.includes(arch) ? [] : [{ field: "arch", message: `no node is ${arch}; there are ${archs.join(", ")}` }];
 }

@@ -69,7 +69,7 @@ function requestOf(certificate: Certificate): PlanRequest {
     mode,
     kind,
     scoring: scoring as PlanRequest["scoring"],
-    inFlight: new Map(inFlight.map(([nodeId, memoryMib, cpus]) => [nodeId, { memoryMib, cpus }])),
+    inFlight: new Map(inFlight.map(([nodeId, memoryMib, cpus, pinned]) => [nodeId, { memoryMib, cpus, pinned: pinned ?? [] }])),
   };
 }
 

@@ -58,7 +58,7 @@ export interface Overlay {
   readonly tiers: Float64Array;
 }
 
-export const BLOCKED_BY_POLICY = 1;
+const BLOCKED_BY_POLICY = 1;
 export const BLOCKED_BY_PINNING = 2;
 
 /** The class of each VM, made once per distinct key: O(classes × nodes × filters). */

@@ -67,35 +67,6 @@ function pickBy(arena: Arena, item: Item, score: Scorer): number {
   return best;
 }
 
-export interface Ranked {
-  node: number;
-  tier: number;
-  score: number;
-}
-
-/** The first `count` nodes in the order of `pick`. */
-export function first(arena: Arena, item: Item, score: Scorer, count: number): Ranked[] {
-  const overlay = item.overlay?.(arena.where) ?? null;
-  const tiers = overlay?.tiers ?? item.class.tiers;
-  const top: Ranked[] = [];
-  for (const i of item.class.eligible) {
-    if (!roomFor(arena, i, item.memory, item.cpus) || (overlay !== null && overlay.blocked[i] !== 0)) continue;
-    const mine: Ranked = { node: i, tier: tiers === null ? 0 : tiers[i]!, score: score(arena, i, item.memory, item.cpus) };
-    let at = top.length;
-    while (at > 0 && comesBefore(arena, item, mine, top[at - 1]!)) at--;
-    if (at >= count) continue;
-    top.splice(at, 0, mine);
-    if (top.length > count) top.pop();
-  }
-  return top;
-}
-
-function comesBefore(arena: Arena, item: Item, a: Ranked, b: Ranked): boolean {
-  if (a.tier !== b.tier) return a.tier < b.tier;
-  if (a.score !== b.score) return a.score < b.score;
-  return tieBefore(arena, item.tie, a.node, b.node);
-}
-
 /** True if node `a` comes before `b` where their scores are equal. Equal hashes keep the order of ids. */
 export function tieBefore(arena: Arena, tie: number, a: number, b: number): boolean {
   const left = (arena.hash[a]! ^ tie) >>> 0;

@@ -2,15 +2,31 @@
 import t from "tap";
 import { seededRandom } from "../../src/base/random.ts";
 import { arenaOf, mark, rewind, shift } from "../../src/scheduler/arena.ts";
-import type { ArenaMark } from "../../src/scheduler/arena.ts";
 import type { Item } from "../../src/scheduler/items.ts";
-import { pick } from "../../src/scheduler/pick.ts";
+import type { Arena, ArenaMark } from "../../src/scheduler/arena.ts";
+import { pick, roomFor, tieBefore } from "../../src/scheduler/pick.ts";
 import { scoreRunning, scoreStopped } from "../../src/scheduler/scorers.ts";
+import type { Scorer } from "../../src/scheduler/scorers.ts";
+import { survey } from "../../src/scheduler/survey.ts";
+import type { Survey } from "../../src/scheduler/survey.ts";
 import { pickerFor } from "../../src/scheduler/tree.ts";
 import { testNode, testView, testVm } from "../support/world.ts";
 
 const seed = Number(process.env["ROOST_SEED"] ?? 77);
 t.comment(`seed ${seed}`);
+
+/** The same without any short cut. */
+function surveyBySorting(arena: Arena, item: Item, score: Scorer): Survey {
+  const { memory, cpus } = item;
+  const eligible = [...item.class.eligible];
+  const open = eligible.filter((i) => roomFor(arena, i, memory, cpus));
+  const top = open
+    .map((node) => ({ node, tier: 0, score: score(arena, node, memory, cpus) }))
+    .toSorted((a, b) => a.score - b.score || (tieBefore(arena, item.tie, a.node, b.node) ? -1 : 1))
+    .slice(0, 5);
+  const small = eligible.filter((i) => !roomFor(arena, i, memory, 0)).length;
+  return { top, refused: { memory: small, cpus: eligible.length - open.length - small, pinning: 0, "vm-policy": 0 } };
+}
 
 for (const nodes of [193, 256, 1000]) {
   t.test(`${nodes} nodes`, async (t) => {
@@ -52,6 +68,8 @@ for (const nodes of [193, 256, 1000]) {
       const expected = pick(arena, item, (...args) => score(...args));
       if (pick(arena, item, score) !== expected) t.fail(`step ${step}: the loop for the formula`);
       if (!t.equal(picker(item, score), expected, `step ${step}`)) return;
+      if (step % 40 === 0)
+        t.same(survey(arena, item, score, 5), surveyBySorting(arena, item, score), `step ${step}: what the decision saw`);
       if (expected !== -1) {
         shift(arena, expected, item.memory, item.cpus, 1);
         held.push({ i: expected, memory: item.memory, cpus: item.cpus });

@@ -40,6 +40,7 @@ function checkAll(request: CreateVmRequest__Output, view: View, only: Node | nul
   const faults: Violation[] = [];
   const candidates: Candidate[] = [];
   const firstWithName = new Map<string, number>();
+  const faultsHere = faultsInView(view, only);
   definitions.forEach((input, i) => {
     const add = (violation: Violation): void => {
       faults.push({
@@ -56,10 +57,10 @@ function checkAll(request: CreateVmRequest__Output, view: View, only: Node | nul
     if (!checked.ok) {
       const said = new Set(checked.violations.map((violation) => violation.field));
       checked.violations.forEach(add);
-      for (const violation of faultsInView(checked.partial, view, only)) if (!said.has(violation.field)) add(violation);
+      for (const violation of faultsHere(checked.partial)) if (!said.has(violation.field)) add(violation);
       return;
     }
-    faultsInView(checked.definition, view, only).forEach(add);
+    faultsHere(checked.definition).forEach(add);
     candidates.push({ id, definition: checked.definition });
   });
   // Names that the cluster has are refused when the command is applied, because a repeated request has them too. Beside

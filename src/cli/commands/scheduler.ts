@@ -111,6 +111,8 @@ function addLive(scheduler: Command, io: Io, handlers: Handlers): void {
       const to = options.to === undefined ? null : wholeNumber("--to", options.to);
       const { cluster, request = null, answer = null } = options;
       if (cluster !== undefined) {
+        if (request !== null && Object.keys(settings).length > 0)
+          throw invalid("--set", "goes with a recording, not with --request", "write the settings into the cluster's file");
         const files = { cluster, request };
         return printOffline(
           io,
