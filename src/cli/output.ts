@@ -35,12 +35,17 @@ export async function printList<T>(io: Io, format: Format, rows: T[], columns: C
 }
 
 export async function printValue(io: Io, format: "json" | "yaml", value: unknown): Promise<void> {
-  io.out(format === "json" ? `${JSON.stringify(value, null, 2)}\n` : await yamlText(value));
+  io.out(format === "json" ? `${JSON.stringify(value, withoutMarks, 2)}\n` : await yamlText(value));
 }
 
 export async function yamlText(value: unknown): Promise<string> {
   const { stringify } = await import("yaml");
-  return stringify(value, { lineWidth: 0, aliasDuplicateObjects: false });
+  return stringify(value, withoutMarks, { lineWidth: 0, aliasDuplicateObjects: false });
+}
+
+/** Messages carry a mark beside each optional field that is set, `_score: "score"`: the loader's, no part of the answer. */
+function withoutMarks(key: string | number, value: unknown): unknown {
+  return typeof value === "string" && key === `_${value}` ? undefined : value;
 }
 
 /** Local wall clock is for logs; people compare machines, so times are UTC: `2026-11-20 14:03:05`. */

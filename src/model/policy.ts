@@ -143,7 +143,7 @@ export function isSecondary(view: PolicyView, node: Node): boolean {
 export function describeNodes(view: Pick<View, "nodes">, target: PolicyTarget & { kind: "nodes" }): string {
   const named = target.nodeIds.map((id) => view.nodes.get(id)?.name ?? id).join(", ");
   const labelled = isEmpty(target.labels) ? "" : `nodes with ${labelText(target.labels ?? {})}`;
-  return [named, labelled].filter((part) => part !== "").join(" or ");
+  return [named, labelled].filter((part) => part !== "").join(" or ") || "no node";
 }
 
 export function labelText(labels: Readonly<Record<string, string>>): string {

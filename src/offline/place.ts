@@ -59,7 +59,7 @@ function valueAfterKey(text: string, key: number): number {
 
 function skipBlank(text: string, from: number): number {
   let at = from;
-  while (at < text.length && " \t\r\n".includes(text[at]!)) at++;
+  while (at < text.length && " \t\r\n\uFEFF".includes(text[at]!)) at++;
   return at;
 }
 

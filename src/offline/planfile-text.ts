@@ -8,7 +8,7 @@
  *     policy apart vms=web1,web2 rule=must place=different-nodes
  *
  * and for a request: `mode batch`, `scoring balance`, `kind start`, `seed 7`, `vm web1` (a VM of the cluster) or
- * `vm new1 cpus=2 memory=2048` (a new one). A text that begins with `{` is JSON.
+ * `vm new1 cpus=2 memory=2048` (a new one). A text that begins with `{` (or `[`) is JSON.
  */
 import { RoostError } from "../base/errors.ts";
 import type { Violation } from "../base/errors.ts";
@@ -47,12 +47,13 @@ export function parseRequestText(text: string): unknown {
 }
 
 export function isJson(text: string): boolean {
-  return text.trimStart().startsWith("{");
+  return /^[{[]/.test(text.trimStart());
 }
 
 export function parseJson(text: string, what: string): unknown {
   try {
-    return JSON.parse(text) as unknown;
+    // trimStart takes a byte order mark, too, which editors write and JSON does not know.
+    return JSON.parse(text.trimStart()) as unknown;
   } catch (problem) {
     const message = problem instanceof Error ? problem.message : String(problem);
     throw new RoostError({ kind: "invalid", violations: [{ field: what, message: `is not JSON: ${message}` }] }, undefined, {

@@ -16,19 +16,26 @@ const ARCH = "x86_64";
 export function stateFrom(cluster: PlanCluster, request: PlanFileRequest | null): { state: State; request: PlanRequest | null } {
   const known = new Set(cluster.vms.map((vm) => vm.name));
   const all: PlanVm[] = [...cluster.vms];
-  const asked: string[] = [];
+  const nodeNames = new Set(cluster.nodes.map((node) => node.name));
+  const asked = new Set<string>();
   for (const [k, entry] of (request?.vms ?? []).entries()) {
     if (typeof entry === "string") {
       if (!known.has(entry))
         throw invalid(`vms[${k}]`, `no VM of the cluster is named ${entry}`, "write a new VM whole: name, cpus, memoryMib");
-      asked.push(entry);
+      if (asked.has(entry)) throw invalid(`vms[${k}]`, `${entry} is there twice`);
+      asked.add(entry);
       continue;
     }
+    if (asked.has(entry.name)) throw invalid(`vms[${k}].name`, `${entry.name} is there twice`);
     if (known.has(entry.name))
       throw invalid(`vms[${k}].name`, `${entry.name} is a VM already`, "name the VMs of the cluster by their name alone");
+    for (const field of ["node", "requestedNode"] as const) {
+      const name = entry[field];
+      if (name !== undefined && !nodeNames.has(name)) throw invalid(`vms[${k}].${field}`, `no node is named ${name}`);
+    }
     known.add(entry.name);
     all.push(entry);
-    asked.push(entry.name);
+    asked.add(entry.name);
   }
   const poolNames = [...new Set([...all.flatMap((vm) => vm.pools ?? []), ...cluster.nodes.flatMap((node) => node.pools ?? [])])].sort();
   const bridges = [...new Set(all.flatMap((vm) => vm.bridges ?? []))].sort();
@@ -79,7 +86,7 @@ export function stateFrom(cluster: PlanCluster, request: PlanFileRequest | null)
   for (const policy of cluster.policies) state.write({ table: "policies", key: policy.name, row: policyRow(policy) });
   if (request === null) return { state, request: null };
   const { mode, kind } = request;
-  return { state, request: { vms: asked, mode, kind, scoring: request.scoring, manual: true } };
+  return { state, request: { vms: [...asked], mode, kind, scoring: request.scoring, manual: true } };
 }
 
 function nodeRow(node: PlanNode, peerId: number, cluster: PlanCluster, poolNames: readonly string[], bridges: readonly string[]): Node {

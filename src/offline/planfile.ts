@@ -259,8 +259,8 @@ export function requestFrom(value: unknown): PlanFileRequest {
       vms.push(typeof entry === "string" ? entry : row<PlanVm>(entry, `vms[${k}]`, VM, faults));
     }
   }
-  const { vms: _vms, ...rest } = top;
-  const options = row<Partial<Omit<PlanFileRequest, "vms">>>(rest, "", REQUEST, faults);
+  const known = Object.fromEntries(Object.keys(REQUEST).map((name) => [name, top[name] ?? null]));
+  const options = row<Partial<Omit<PlanFileRequest, "vms">>>(known, "", REQUEST, faults);
   refuse(faults, "the request file");
   return { mode: "one-by-one", scoring: null, kind: "start", seed: "0", ...options, vms };
 }
@@ -270,7 +270,7 @@ function refuse(faults: Violation[], where: string): void {
 }
 
 function rows<T extends object>(value: unknown, path: string, fields: Fields, faults: Violation[]): T[] {
-  if (value === undefined) return [];
+  if (value === undefined || value === null) return [];
   if (!Array.isArray(value)) {
     faults.push({ field: path, message: "must be a list" });
     return [];
@@ -303,6 +303,9 @@ function record(value: unknown, path: string, faults: Violation[], known: readon
   return value as Record<string, unknown>;
 }
 
+/** An EiB in MiB: more is a slip, or an amount in bytes. */
+const WHOLE_MAX = 2 ** 40;
+
 function problemWith(value: unknown, rule: Rule): string | null {
   switch (rule.is) {
     case "name":
@@ -330,9 +333,9 @@ function problemWith(value: unknown, rule: Rule): string | null {
     case "number":
       return typeof value === "number" && Number.isFinite(value) && value >= rule.min ? null : `must be a number from ${rule.min}`;
     case "whole":
-      return typeof value === "number" && Number.isSafeInteger(value) && value >= rule.min
+      return typeof value === "number" && Number.isInteger(value) && value >= rule.min && value <= WHOLE_MAX
         ? null
-        : `must be a whole number from ${rule.min}`;
+        : `must be a whole number from ${rule.min}${typeof value === "number" && value > WHOLE_MAX ? ` to ${WHOLE_MAX}` : ""}`;
     case "choice":
       return typeof value === "string" && rule.of.includes(value) ? null : `must be one of ${rule.of.join(", ")}`;
   }

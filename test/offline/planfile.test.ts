@@ -62,6 +62,35 @@ t.test("null is as good as absent", async (t) => {
   t.throws(() => clusterFrom({ nodes: [{ ...node, cpus: null }] }), { message: "nodes[0].cpus: is missing" });
 });
 
+t.test("as editors and programs write them: byte order mark, CRLF, null lists, names of any script", async (t) => {
+  const json = '{"nodes":[{"name":"knötchen","cpus":4,"memoryMib":2048}],\r\n"vms":null,"policies":null,"zones":null,"settings":null}\r\n';
+  const text = "node knötchen cpus=4 memory=2048\r\n";
+  const request = '\uFEFF{"vms":[{"name":"a","cpus":1,"memoryMib":1}],"mode":null}';
+  for (const cluster of [json, `\uFEFF${json}`, text, `\uFEFF${text}`])
+    t.same(runSchedulerPlan(cluster, request).json.placements, [{ vm: "a", node: "knötchen" }], JSON.stringify(cluster.slice(0, 5)));
+});
+
+t.test("a request is asked of its cluster", async (t) => {
+  const cluster = "node n1 cpus=4 memory=2048\nvm a cpus=1 memory=1\n";
+  const said = (request: string): string => {
+    try {
+      runSchedulerPlan(cluster, request);
+      return "";
+    } catch (problem) {
+      return asRoostError(problem).message;
+    }
+  };
+  t.match(said("vm a\nvm a\n"), /vms\[1\]: a is there twice/);
+  t.match(said("vm b cpus=1 memory=1\nvm b cpus=1 memory=1\n"), /vms\[1\].name: b is there twice/);
+  t.match(said("vm a cpus=1 memory=1\n"), /a is a VM already/);
+  t.match(said("vm c\n"), /no VM of the cluster is named c/);
+  t.match(said("vm b cpus=1 memory=1 requestedNode=n9\n"), /vms\[0\].requestedNode: no node is named n9/);
+  t.match(said("vm b cpus=1 memory=1 node=n9\n"), /vms\[0\].node: no node is named n9/);
+  t.match(said('{"vms":[],"modus":1}'), /^1:11 modus: is not known/, "once");
+  t.match(said('[{"vms":[]}]'), /must be an object/);
+  t.match(said('{"vms":[{"name":"b","cpus":1,"memoryMib":1e300}]}'), /memoryMib: must be a whole number from 1 to 1099511627776/);
+});
+
 t.test("all faults at once, each with its place", async (t) => {
   const faults = (run: () => unknown): string[] => {
     try {

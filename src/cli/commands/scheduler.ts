@@ -156,7 +156,11 @@ async function replayLive(session: Session, asked: { from: number; to: number; s
         String(row.placed),
         row.placedAgain === null ? "out of retention" : String(row.placedAgain),
         row.same ? "yes" : "no",
-        row.differences.map(({ vm, before, after }) => `${vm}: ${before ?? "nowhere"} → ${after ?? "nowhere"}`).join(", "),
+        row.differences.length > 0
+          ? row.differences.map(({ vm, before, after }) => `${vm}: ${before ?? "nowhere"} → ${after ?? "nowhere"}`).join(", ")
+          : row.same || row.placedAgain === null
+            ? ""
+            : "same nodes, other scores",
       ]),
       ["VMS", "PLACED"],
     ),
@@ -345,11 +349,15 @@ function haText(io: Io, { haFailed, haRecovered }: WhatIfResponse__Output): stri
 
 /** The JSON form: null for what there is none of. */
 function explainRow({ read: _read, decision, verdicts, verdictsNow, ...rest }: ExplainVmResponse__Output): object {
-  const verdictRow = ({ score, cpuScore, memoryScore, ...one }: NodeVerdict__Output): object => ({
-    ...one,
+  const verdictRow = ({ node, nodeId, chosen, score, cpuScore, memoryScore, tier, refusals }: NodeVerdict__Output): object => ({
+    node,
+    nodeId,
+    chosen,
     score: score ?? null,
     cpuScore: cpuScore ?? null,
     memoryScore: memoryScore ?? null,
+    tier,
+    refusals,
   });
   return {
     ...rest,
