@@ -7,6 +7,7 @@ const first = Number(process.env["ROOST_SEED"] ?? 1);
 const seeds = Number(process.env["ROOST_SEEDS"] ?? 40);
 console.log(`# seed ${first}`);
 
+t.setTimeout(600_000);
 t.test(`${seeds} seeds hold`, async (t) => {
   let applied = 0;
   for (let seed = first; seed < first + seeds; seed++) {

@@ -5,6 +5,7 @@ import { MUTATIONS, runHaSeed } from "./ha.ts";
 const FIRST_SEED = Number(process.env["ROOST_SEED"] ?? 1);
 const SEEDS = Number(process.env["ROOST_SEEDS"] ?? 120);
 
+t.setTimeout(600_000);
 t.test("no history runs a VM twice, and all of them heal", async (t) => {
   t.comment(`seeds ${FIRST_SEED} to ${FIRST_SEED + SEEDS - 1}`);
   let expiries = 0;

@@ -6,9 +6,11 @@ const first = Number(process.env["ROOST_SEED"] ?? 1);
 const seeds = Number(process.env["ROOST_SEEDS"] ?? 500);
 console.log(`# seed ${first}`);
 
+t.setTimeout(600_000);
 t.test(`${seeds} seeds hold`, async (t) => {
   const results: RaftResult[] = [];
   for (let seed = first; seed < first + seeds; seed++) {
+    if ((seed - first) % 100 === 0) console.log(`# ${seed - first} seeds done`);
     try {
       results.push(await simulateRaft(seed));
     } catch (error) {

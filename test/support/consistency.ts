@@ -172,12 +172,18 @@ async function answered(call: Promise<unknown>): Promise<boolean> {
 /** One fault after the other, a minority of the nodes at once, each mended after a while; all is whole when it ends. */
 async function breakThings(lab: Lab, random: Random, over: () => boolean, say: (what: string) => void): Promise<void> {
   const atOnce = Math.floor((lab.nodes.length - 1) / 2);
+  const deck: Fault[] = [];
+  // Each kind once before any comes again.
+  const next = (): Fault => {
+    if (deck.length === 0) deck.push(...FAULTS);
+    return deck.splice(random.below(deck.length), 1)[0]!;
+  };
   const worker = async (nodes: LabNode[]): Promise<void> => {
     while (!over()) {
       await sleep(300 + random.below(1_200));
       const node = nodes[random.below(nodes.length)]!;
       const forMs = 300 + random.below(3_500);
-      await FAULTS[random.below(FAULTS.length)]!(node, forMs, (what) => say(`${node.name} ${what}`));
+      await next()(node, forMs, (what) => say(`${node.name} ${what}`));
     }
   };
   // Each has nodes of its own, so that two never meet on one.
