@@ -5,6 +5,9 @@
 import t from "tap";
 import { BenchAgents, freePort } from "../support/bench-agents.ts";
 
+// The binary takes no NODE_OPTIONS, and so no debugger.
+process.env["ROOST_LAB_AGENT"] = "source";
+
 const PAUSE_MS = 2_000;
 t.setTimeout(180_000);
 
