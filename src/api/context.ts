@@ -34,7 +34,7 @@ export interface Hooks {
   leftOut: () => number | null;
   /** All tables at one index; taken together with the view, nothing is applied between. */
   freeze: () => FrozenTable[];
-  /** Parks the claims of this node for `parkMs`, then stops the agent once the call is answered. Returns when parking is committed. */
+  /** Parks the claims of this node for `parkMs` (0: does not), then stops the agent once the call is answered. Returns when parking is committed. */
   stopAgent: (request: { parkMs: number; actor: string }) => Promise<void>;
 }
 

@@ -7,8 +7,8 @@ import type { Usage } from "../model/capacity.ts";
 import type { Pool } from "../model/pool.ts";
 import { policiesOf } from "../model/policy.ts";
 import type { Proof } from "../model/proof.ts";
-import { SETTING_RULES } from "../model/settings.ts";
-import type { SettingKey, SettingRule, Settings, VdcSettings } from "../model/settings.ts";
+import { expectedOf, SETTING_RULES } from "../model/settings.ts";
+import type { SettingKey, Settings, VdcSettings } from "../model/settings.ts";
 import type { View } from "../model/view.ts";
 import type { Vm, VmDefinition } from "../model/vm.ts";
 import type { Event } from "../state/outcome.ts";
@@ -184,21 +184,10 @@ export function toSetting(key: SettingKey, settings: Settings, byVdc: Readonly<R
     key,
     value: String(settings[key]),
     defaultValue: String(rule.initial),
-    expected: expectedOf(rule),
+    expected: expectedOf(key),
     about: rule.about,
     vdcs: Object.fromEntries(own),
   };
-}
-
-function expectedOf(rule: SettingRule): string {
-  switch (rule.kind) {
-    case "choice":
-      return rule.choices.join(" | ");
-    case "rank":
-      return "a number over a node's values";
-    case "number":
-      return `${rule.min} to ${rule.max}`;
-  }
 }
 
 export function toEvent(event: Event): EventMessage {

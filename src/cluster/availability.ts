@@ -88,6 +88,6 @@ export class Availability {
         .map((node) => node.name)
         .toSorted()
         .join(", ") || "none";
-    return `a majority of the voters must be up and reach each other; from here reachable: ${list(rows.filter(reached))}; not: ${list(rows.filter((node) => !reached(node)))}; --stale reads what this node has`;
+    return `a majority of the voters must be up and reach each other; from here reachable: ${list(rows.filter(reached))}; not: ${list(rows.filter((node) => !reached(node)))}; --stale reads what this node has; roost help cluster recover if they are lost for good`;
   }
 }

@@ -247,7 +247,7 @@ function openFault(path: string, thrown: unknown): RoostError {
   if (/lock/i.test(text)) {
     return new RoostError(
       { kind: "precondition", reason: `${path} is in use by another process` },
-      "is a roost agent running on this data folder already?",
+      "a roost agent is running on this data folder: `roost down` stops it, `roost down --no-park` if there is no quorum",
     );
   }
   if (/corruption|missing files/i.test(text)) return damaged(path, text, thrown);

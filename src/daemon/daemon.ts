@@ -240,7 +240,7 @@ export async function startDaemon(config: NodeConfig, identity: Identity, effect
         leftOut: () => replica.leftOut(),
         freeze: () => replica.freeze(),
         stopAgent: async ({ parkMs }) => {
-          await agent.park(parkMs);
+          if (parkMs > 0) await agent.park(parkMs);
           clock.after(LINGER_MS, () => void stop().catch(fatal));
         },
       },

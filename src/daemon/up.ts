@@ -22,6 +22,8 @@ export interface StartOptions {
 
 /** A detached daemon answers within this, or its log says why not. */
 const SERVE_LIMIT_MS = 30_000;
+/** How long a node that starts is asked whether it is still one. */
+const OUT_LIMIT_MS = 1_500;
 /** File calls on a hung mount each hold a thread of libuv's pool; LevelDB must not wait for them. */
 const FILE_THREADS = "16";
 
@@ -35,6 +37,7 @@ export async function up(options: StartOptions & { clusterName: string | null })
   }
   if (options.foreground) return await runForeground(config, known === null ? "founded" : "started");
   await detach(config, options.configFile);
+  if (known !== null) await refuseIfOut(config);
   print(known === null ? howToJoin(config) : `node is up; \`roost node list\` shows the cluster\n`);
   return 0;
 }
@@ -205,6 +208,18 @@ async function untilReady(config: NodeConfig, nodeId: string): Promise<void> {
       .catch(() => null);
     return answer?.node?.state === "ready";
   }).finally(() => client.close());
+}
+
+/** @throws RoostError `precondition` where the node knows that it was removed. One that still asks around is up. */
+async function refuseIfOut(config: NodeConfig): Promise<void> {
+  const client = createClient({ endpoints: [socketPath(config.data)] });
+  const asked = client.call("ClusterService", "GetCluster", { consistency: "CONSISTENCY_LINEARIZABLE" }, { timeoutMs: OUT_LIMIT_MS });
+  const thrown = await asked.then(
+    () => null,
+    (error: unknown) => asRoostError(error),
+  );
+  client.close();
+  if (thrown?.fault.kind === "precondition") throw thrown;
 }
 
 async function until(what: string, logPath: string, holds: () => Promise<boolean>): Promise<void> {

@@ -1413,6 +1413,10 @@ const json: unknown = {
         "parkMs": {
          "type": "int64",
          "id": 1
+        },
+        "withoutParking": {
+         "type": "bool",
+         "id": 2
         }
        }
       },

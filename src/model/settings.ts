@@ -1,3 +1,4 @@
+import { parseDuration } from "../base/units.ts";
 import { checkRank, printFault } from "./expression/check.ts";
 
 /** Cluster-wide settings, held in the replicated state and changed live by `roost settings set KEY VALUE`. */
@@ -39,6 +40,8 @@ interface NumberRule {
   initial: number;
   min: number;
   max: number;
+  /** Only these. */
+  among?: readonly number[];
   about: string;
 }
 interface ChoiceRule {
@@ -100,7 +103,14 @@ export const SETTING_RULES: Record<SettingKey, SettingRule> = {
     choices: ["on", "off"],
     about: "off: pending VMs wait for `roost vm deploy VM --node NODE` or an external scheduler that calls it; HA recovery goes on.",
   },
-  "raft.voters": { kind: "number", initial: 5, min: 1, max: 7, about: "Nodes that vote, if there are as many: 1, 3, 5 or 7." },
+  "raft.voters": {
+    kind: "number",
+    initial: 5,
+    min: 1,
+    max: 7,
+    among: [1, 3, 5, 7],
+    about: "Nodes that vote, if there are as many: 1, 3, 5 or 7.",
+  },
   "raft.replaceVoterMs": {
     kind: "number",
     initial: 300_000,
@@ -206,19 +216,26 @@ export function parseSetting(
   const known = key as SettingKey;
   const rule = SETTING_RULES[known];
   if (rule.kind === "choice") {
-    return rule.choices.includes(text)
-      ? { ok: true, key: known, value: text }
-      : { ok: false, expected: `one of ${rule.choices.join(", ")}` };
+    return rule.choices.includes(text) ? { ok: true, key: known, value: text } : { ok: false, expected: expectedOf(known) };
   }
   if (rule.kind === "rank") {
     const checked = checkRank(text);
     return checked.ok ? { ok: true, key: known, value: text } : { ok: false, expected: `a rank: ${printFault(text, checked.fault)}` };
   }
-  const value = Number(text);
-  if (text.trim() === "" || !Number.isFinite(value) || value < rule.min || value > rule.max) {
-    return { ok: false, expected: `a number from ${rule.min} to ${rule.max}` };
-  }
-  return { ok: true, key: known, value };
+  const duration = key.endsWith("Ms") ? parseDuration(text) : null;
+  const value = duration?.ok === true ? duration.value : Number(text);
+  const fits = text.trim() !== "" && value >= rule.min && value <= rule.max && rule.among?.includes(value) !== false;
+  return fits ? { ok: true, key: known, value } : { ok: false, expected: expectedOf(known) };
+}
+
+/** What a value must be, in words. */
+export function expectedOf(key: SettingKey): string {
+  const rule = SETTING_RULES[key];
+  if (rule.kind === "choice") return `one of ${rule.choices.join(", ")}`;
+  if (rule.kind === "rank") return "an expression over a node's values";
+  if (rule.among !== undefined) return `one of ${rule.among.join(", ")}`;
+  const range = `a number from ${rule.min} to ${rule.max}`;
+  return key.endsWith("Ms") ? `${range} or a duration such as 30s` : range;
 }
 
 /** What a vdc can have for itself. */
@@ -241,6 +258,5 @@ export function settingsConflict(settings: Settings): string | null {
     return `ha.killLeadMs (${settings["ha.killLeadMs"]}) must be at most half of ha.claimMs (${claim})`;
   if (settings["ha.marginMs"] < claim * 0.01)
     return `ha.marginMs (${settings["ha.marginMs"]}) must be at least 1 % of ha.claimMs (${claim})`;
-  if (settings["raft.voters"] % 2 !== 1) return `raft.voters (${settings["raft.voters"]}) must be 1, 3, 5 or 7`;
   return null;
 }

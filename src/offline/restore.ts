@@ -67,6 +67,7 @@ export async function restore(options: RestoreOptions): Promise<RestoreReport> {
     vms: [...state.vms.values()].filter((vm) => vm.state !== "deleted").length,
     nodes: [...state.nodes.values()]
       .filter((node) => node.id !== nodeId && node.state !== "removed")
+      .toSorted((a, b) => (a.name < b.name ? -1 : 1))
       .map((node) => ({ name: node.name, off: offIds.includes(node.id), vms: state.claimsByNode.get(node.id)?.size ?? 0 })),
   };
   await refuseUsed(config.data);

@@ -309,6 +309,11 @@ t.test("settings keep to their ranges and to each other", async (t) => {
     clusterService.UpdateSetting({ key, value, requestId: "", vdc: "", reset: false }, cluster.as());
   await set("ha.claimMs", "8000");
   t.equal(cluster.store.view().cluster?.settings["ha.claimMs"], 8000);
+  await set("ha.claimMs", "20s");
+  t.equal(cluster.store.view().cluster?.settings["ha.claimMs"], 20_000);
+  t.match(await faultOf(set("scheduler.cpuRatio", "1s")), { kind: "invalid", violations: [{ field: "value" }] }, "no time");
+  t.match(await faultOf(set("raft.voters", "4")), { kind: "invalid", violations: [{ message: /one of 1, 3, 5, 7/ }] });
+  await set("ha.claimMs", "8000");
   t.match(await faultOf(set("ha.claimMs", "")), { kind: "invalid", violations: [{ field: "value" }] });
   t.match(await faultOf(set("ha.heartbeatMs", "5000")), { kind: "precondition", reason: /at least 4 ×/ });
   t.match(await faultOf(set("toString", "1")), { kind: "invalid", violations: [{ field: "key" }] });
@@ -325,8 +330,13 @@ t.test("nodes: fencing wants a word, pools want a plain path, agents stop by the
     { kind: "precondition" },
     "it is alive",
   );
-  t.same(await nodeService.StopAgent({ parkMs: 0 }, cluster.as()), { parkedMs: 600_000 });
-  t.same(cluster.stops, [{ parkMs: 600_000, actor: "user:root@n1" }]);
+  t.same(await nodeService.StopAgent({ parkMs: 0, withoutParking: false }, cluster.as()), { parkedMs: 600_000 });
+  t.same(await nodeService.StopAgent({ parkMs: 0, withoutParking: true }, cluster.as()), { parkedMs: 0 });
+  t.match(await faultOf(nodeService.StopAgent({ parkMs: 1, withoutParking: true }, cluster.as())), { kind: "invalid" });
+  t.same(cluster.stops, [
+    { parkMs: 600_000, actor: "user:root@n1" },
+    { parkMs: 0, actor: "user:root@n1" },
+  ]);
   for (const path of ["srv", "/srv/../etc", "/srv//x", "/", "/srv/", ""]) {
     t.match(
       await faultOf(poolService.CreatePool({ name: "p", kind: "dir", path, shared: false, requestId: "" }, cluster.as())),

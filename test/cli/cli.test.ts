@@ -208,7 +208,11 @@ t.test("daemon commands are handed over whole", async (t) => {
 t.test("down stops the local agent", async (t) => {
   const cli = await host(t);
   t.equal((await cli.run(["down", "--park", "2m"])).code, 0);
-  t.same(cli.cluster.stops, [{ parkMs: 120_000, actor: "user:root@n1" }]);
+  t.equal((await cli.run(["down", "--no-park"])).code, 0);
+  t.same(cli.cluster.stops, [
+    { parkMs: 120_000, actor: "user:root@n1" },
+    { parkMs: 0, actor: "user:root@n1" },
+  ]);
 });
 
 t.test("options: file < environment < flag", async (t) => {

@@ -1,11 +1,11 @@
-/** Nodes as processes of their own on loopback, without namespaces or a build: what survives kill -9 is what is on disk. */
+/** Nodes as processes of their own on loopback, without namespaces: what survives kill -9 is what is on disk. */
 import { spawn, type ChildProcess } from "node:child_process";
 import { mkdtemp, readdir, readFile, readlink, rm } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { roostCommand } from "../../scripts/lab/agent.ts";
 
-const MAIN = join(import.meta.dirname, "..", "..", "src", "main.ts");
 const START_LIMIT_MS = 60_000;
 
 export interface Ran {
@@ -28,7 +28,7 @@ export class Hosts {
 
   /** A host with a free pair of ports; nothing runs there yet. `program`: another roost than these sources. */
   async add(name: string, program?: readonly string[]): Promise<Host> {
-    const host = new Host(name, join(this.root, name), await freePair(), program ?? [process.execPath, MAIN]);
+    const host = new Host(name, join(this.root, name), await freePair(), program ?? roostCommand());
     this.all.push(host);
     return host;
   }
@@ -73,13 +73,14 @@ export class Host {
     this.program = program;
   }
 
-  async up(): Promise<void> {
-    await this.#start(["up", ...this.#place()]);
+  /** `flags`: further ones of `roost up`. */
+  async up(...flags: string[]): Promise<void> {
+    await this.#start(["up", ...this.#place(), ...flags]);
   }
 
-  async join(at: Host): Promise<void> {
+  async join(at: Host, ...flags: string[]): Promise<void> {
     const token = (await at.must("token", "create")).trim();
-    await this.#start(["join", token, ...this.#place()]);
+    await this.#start(["join", token, ...this.#place(), ...flags]);
     await this.until("ready", async () => {
       const nodes = JSON.parse(await this.must("--stale", "node", "list", "-o", "json")) as { name: string; state: string }[];
       return nodes.find((node) => node.name === this.name)?.state === "ready";
@@ -160,7 +161,10 @@ export class Host {
 
   #spawn(words: string[]): ChildProcess {
     const [program, ...before] = this.program;
-    const child = spawn(program ?? "", [...before, ...words, "--foreground", "--driver", "simulated", "--guardian", "none"], {
+    const [command = "", ...flags] = words;
+    // What comes last counts.
+    const all = [...before, command, "--foreground", "--driver", "simulated", "--guardian", "none", ...flags];
+    const child = spawn(program ?? "", all, {
       env: { ...process.env, NODE_OPTIONS: "--disable-warning=ExperimentalWarning" },
       stdio: ["ignore", "pipe", "pipe"],
     });

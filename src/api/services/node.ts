@@ -112,8 +112,10 @@ export const nodeService: ServiceMethods<"NodeService", CallContext> = {
 
   async StopAgent(request, context) {
     if (request.parkMs < 0 || request.parkMs > PARK_MAX_MS) throw invalid("park_ms", `expected 0 to ${PARK_MAX_MS}`);
+    if (request.withoutParking && request.parkMs !== 0) throw invalid("park_ms", "goes without without_parking only");
     const parkMs = request.parkMs === 0 ? DEFAULT_PARK_MS : request.parkMs;
-    await context.hooks.stopAgent({ parkMs, actor: actorOf(context.identity) });
-    return { parkedMs: parkMs };
+    const parkedMs = request.withoutParking ? 0 : parkMs;
+    await context.hooks.stopAgent({ parkMs: parkedMs, actor: actorOf(context.identity) });
+    return { parkedMs };
   },
 };

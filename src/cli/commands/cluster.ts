@@ -3,6 +3,7 @@ import type { Command } from "commander";
 import { invalid, RoostError } from "../../base/errors.ts";
 import { formatBytes, formatDuration, parseDuration } from "../../base/units.ts";
 import { didYouMean } from "../../base/suggest.ts";
+import type { Node__Output } from "../../gen/types/roost/v1/Node.ts";
 import type { Setting__Output } from "../../gen/types/roost/v1/Setting.ts";
 import { paint } from "../io.ts";
 import type { Handlers } from "../handlers.ts";
@@ -50,7 +51,7 @@ export function addClusterCommands(program: Command, io: Io, handlers: Handlers)
               `${cluster.level}${cluster.levelHeldBackBy.length === 0 ? "" : `, held back by ${cluster.levelHeldBackBy.join(", ")}: upgrade roost there`}`,
             ],
             ...cluster.alarms.map((alarm): [string, string] => ["Alarm", paint(io, "red", alarm)]),
-            ["Voters", String(cluster.voters)],
+            ["Voters", votersText(nodes)],
             ["Nodes", String(cluster.nodes)],
             ["VMs", String(cluster.vms)],
             [
@@ -204,6 +205,15 @@ export function addPoolCommands(program: Command, io: Io): void {
 }
 
 /** Of several folders the fullest: it is the one that will refuse. */
+/** Those that do not answer, and how many more may be lost. */
+function votersText(nodes: readonly Node__Output[]): string {
+  const voters = nodes.filter((node) => node.role === "voter" || node.role === "witness");
+  const silent = voters.filter((node) => node.state === "unreachable" || node.state === "fenced").map((node) => node.name);
+  const spare = Math.ceil(voters.length / 2) - 1 - silent.length;
+  if (silent.length === 0) return `${voters.length}: ${spare > 0 ? spare : "none"} may be lost`;
+  return `${voters.length}, silent: ${silent.toSorted().join(", ")}; ${spare > 0 ? spare : "none"} more may be lost`;
+}
+
 function freeText(free: number[]): string {
   return free.length === 0 ? "" : formatBytes(Math.min(...free));
 }

@@ -3,7 +3,7 @@ import type { Command } from "commander";
 import { Option } from "commander";
 import { CONFIG_KEYS, CONFIG_RULES, resolveConfig } from "../../base/config.ts";
 import type { ConfigKey } from "../../base/config.ts";
-import { invalid, RoostError } from "../../base/errors.ts";
+import { asRoostError, invalid, RoostError } from "../../base/errors.ts";
 import { didYouMean } from "../../base/suggest.ts";
 import { formatDuration, parseDuration } from "../../base/units.ts";
 import { EXIT, Exit } from "../exit.ts";
@@ -67,8 +67,9 @@ export function addDaemonCommands(program: Command, io: Io, handlers: Handlers):
     .command("down")
     .description("stop this node's agent; its VMs keep running, their claims are parked")
     .option("--park <duration>", "how long the VMs may wait for the agent (default 10m)")
-    .action((options: { park?: string }, command: Command) => {
-      const park = options.park === undefined ? null : parseDuration(options.park);
+    .option("--no-park", "stop though nobody can note it, as without quorum or once removed: HA VMs here end when their claims do")
+    .action((options: { park?: string | boolean }, command: Command) => {
+      const park = typeof options.park === "string" ? parseDuration(options.park) : null;
       if (park !== null && !park.ok) throw invalid("--park", `expected ${park.expected}`);
       const { context, socket } = command.optsWithGlobals<GlobalOptions>();
       if (socket === undefined && (context !== undefined || (io.env["ROOST_CONTEXT"] ?? "") !== "")) {
@@ -79,9 +80,19 @@ export function addDaemonCommands(program: Command, io: Io, handlers: Handlers):
         );
       }
       return withSession(io, command, async (session) => {
-        const { parkedMs } = await session.client.call("NodeService", "StopAgent", { parkMs: park?.value ?? 0 }, session.limits);
+        const withoutParking = options.park === false;
+        const request = { parkMs: park?.value ?? 0, withoutParking };
+        const { parkedMs } = await session.client.call("NodeService", "StopAgent", request, session.limits).catch((thrown: unknown) => {
+          const { fault } = asRoostError(thrown);
+          const mayHelp = !withoutParking && (fault.kind === "unavailable" || fault.kind === "precondition");
+          throw mayHelp
+            ? new RoostError(fault, "`roost down --no-park` stops it all the same; its HA VMs end when their claims do")
+            : thrown;
+        });
         io.out(
-          `the agent stops; its VMs keep running, and nobody recovers them for ${formatDuration(parkedMs)}\nroost up takes them over again\n`,
+          parkedMs === 0
+            ? "the agent stops; VMs without HA keep running, those under HA until their claims end\n"
+            : `the agent stops; its VMs keep running, and nobody recovers them for ${formatDuration(parkedMs)}\nroost up takes them over again\n`,
         );
       });
     });

@@ -17,7 +17,7 @@ export function addEventCommands(program: Command, io: Io): void {
   program
     .command("events")
     .description("what happened, oldest first")
-    .option("-f, --follow", "go on with what happens; another node takes over when the one that tells goes away")
+    .option("-f, --follow", "go on with what happens; cut off, it goes on where it was, at another node if the context names several")
     .option("--from <revision>", "begin with this revision; a script that was cut off goes on with its last revision + 1")
     .action((options: { follow?: boolean; from?: string }, command: Command) =>
       withSession(io, command, async (session) => {
@@ -83,5 +83,7 @@ async function followEvents(session: Session, fromRevision: number, tell: (event
 
 function line(io: Io, event: Event__Output): string {
   const subject = event.subjectName === "" ? event.subjectId : event.subjectName;
-  return `${timeText(event.atMs)}  ${paint(io, "cyan", event.kind)}  ${subject}  ${event.message}  ${paint(io, "dim", `[${event.actor} @${event.revision}]`)}\n`;
+  // Raft's own entries carry nobody's time.
+  const time = event.atMs === 0 ? "-".padEnd(19) : timeText(event.atMs);
+  return `${time}  ${paint(io, "cyan", event.kind)}  ${subject}  ${event.message}  ${paint(io, "dim", `[${event.actor} @${event.revision}]`)}\n`;
 }

@@ -6,6 +6,10 @@ export interface StopAgentRequest {
    * How long the claims stay parked; 0 takes ten minutes.
    */
   'parkMs'?: (number) | undefined;
+  /**
+   * Stop without a word to the others: for a node without quorum, left out or removed. Its HA VMs end with their claims.
+   */
+  'withoutParking'?: (boolean) | undefined;
 }
 
 export interface StopAgentRequest__Output {
@@ -13,4 +17,8 @@ export interface StopAgentRequest__Output {
    * How long the claims stay parked; 0 takes ten minutes.
    */
   'parkMs': (number);
+  /**
+   * Stop without a word to the others: for a node without quorum, left out or removed. Its HA VMs end with their claims.
+   */
+  'withoutParking': (boolean);
 }

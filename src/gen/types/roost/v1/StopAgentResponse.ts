@@ -2,9 +2,15 @@
 
 
 export interface StopAgentResponse {
+  /**
+   * 0: not parked.
+   */
   'parkedMs'?: (number) | undefined;
 }
 
 export interface StopAgentResponse__Output {
+  /**
+   * 0: not parked.
+   */
   'parkedMs': (number);
 }
