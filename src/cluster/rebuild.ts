@@ -11,6 +11,12 @@ import type { ClusterRecover } from "../state/commands.ts";
 import { ownRequestId } from "../state/requests.ts";
 import type { Position, RowChange, State } from "../state/state.ts";
 
+/**
+ * Revisions of generation g begin at g times this: those of before may live on behind a cut, and what a keeper or a watcher knows from
+ * them by its revision must never look newer than what comes here. At 20,000 writes a second it is enough for 40 days without an end.
+ */
+const REVISIONS_PER_GENERATION = 2 ** 36;
+
 export interface Rebuilt {
   position: Position;
   changes: RowChange[];
@@ -23,9 +29,12 @@ export function rebuild(
   command: Omit<ClusterRecover, "type">,
   by: { lastTerm: number; nowMs: number; actor: string },
 ): Rebuilt {
-  const at = { index: state.index + 1, term: Math.max(state.term, by.lastTerm) + 1 };
+  const at = {
+    index: Math.max(state.index + 1, command.generation * REVISIONS_PER_GENERATION),
+    term: Math.max(state.term, by.lastTerm) + 1,
+  };
   const envelope = {
-    requestId: ownRequestId(state.index, newId()),
+    requestId: ownRequestId(at.index - 1, newId()),
     origin: command.keepNodeId,
     atMs: by.nowMs,
     actor: by.actor,

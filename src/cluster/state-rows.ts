@@ -97,12 +97,29 @@ export class HalfRows {
 
   /** Deletes what the state forgets by itself at an index. */
   *forget(index: number): Generator<Operation> {
-    for (; this.#forgotten < index - OWN_KEPT_REVISIONS; this.#forgotten++) {
-      const key = requestKey(this.#forgotten + 1);
-      if (!this.#sums.has(key)) continue;
+    const upTo = index - OWN_KEPT_REVISIONS;
+    if (upTo <= this.#forgotten) return;
+    for (const key of this.#requestsUpTo(upTo)) {
       this.#count(key, null);
       yield { type: "del", key: `${this.half}!${key}` };
     }
+    this.#forgotten = upTo;
+  }
+
+  /** Keys of answers to own proposals that are stored. */
+  #requestsUpTo(revision: number): string[] {
+    const keys: string[] = [];
+    // With a new cluster generation revisions jump by billions (rebuild.ts).
+    if (revision - this.#forgotten > OWN_KEPT_REVISIONS) {
+      const last = requestKey(revision);
+      for (const key of this.#sums.keys()) if (key.startsWith(`${PREFIX.requests}!`) && key <= last) keys.push(key);
+      return keys;
+    }
+    for (let at = this.#forgotten + 1; at <= revision; at++) {
+      const key = requestKey(at);
+      if (this.#sums.has(key)) keys.push(key);
+    }
+    return keys;
   }
 
   #count(key: string, value: string | null): void {

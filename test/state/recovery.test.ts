@@ -1,7 +1,10 @@
 /** Going on from one replica (RAFT-6, RAFT-8): what is kept, and what must not start before it is known what others run. */
 import t from "tap";
+import { startKeeper, step } from "../../src/agent/keeper/machine.ts";
+import type { KeeperAnswer, KeeperRequest } from "../../src/agent/keeper/protocol.ts";
 import { rebuild } from "../../src/cluster/rebuild.ts";
 import { whyNoExpiry } from "../../src/ha/detector.ts";
+import type { KillRecipe } from "../../src/hypervisor/driver.ts";
 import { leftOutNodes } from "../../src/model/node.ts";
 import { CommandLog, expiry, fencing } from "./log.ts";
 
@@ -58,6 +61,40 @@ t.test("the rest is left out: VMs stay, nothing is placed, and time proves nothi
   t.end();
 });
 
+t.test("nothing that those of before counted looks newer than what comes here", (t) => {
+  const log = CommandLog.withNodes(3);
+  log.running("here", "n2");
+  log.ok({ type: "node.join-confirm", nodeId: "n2" });
+  const cutOff = log.state.index;
+  const { position } = rebuild(
+    log.state,
+    { generation: 2, keepNodeId: "n1", node: null, off: [], why: "a test" },
+    { lastTerm: 7, nowMs: log.nowMs, actor: "user:root" },
+  );
+  // A majority behind the cut goes on, and gives n2 claim sets of a million revisions later.
+  const theirs = cutOff + 1_000_000;
+  t.ok(position.index > theirs, "so many revisions are kept free for them");
+  const { claimRevision = 0 } = log.state.nodes.get("n2")!;
+  t.ok(claimRevision > theirs, "the first acknowledgement here carries n2's claims as they are here");
+
+  const granted = { bootId: "b", nonce: "n", grantedMs: 4_000 };
+  let keeper = startKeeper({ bootId: "b", nonce: "n", killLeadMs: 500, feed: null });
+  const ask = (request: KeeperRequest): KeeperAnswer | null => {
+    const { state, answer } = step(keeper, { kind: "request", request }, 1_000);
+    keeper = state;
+    return answer;
+  };
+  const recipe = { kind: "none" } as unknown as KillRecipe;
+  ask({ op: "beat" });
+  ask({ op: "ack", seq: 1, claimRevision: theirs, claims: [{ vmId: "behind", generation: G + 9 }], ...granted });
+  t.ok(ask({ op: "register", vmId: "behind", generation: G + 9, revision: theirs, deadline: true, recipe })?.ok);
+  const { generation } = log.vm("here");
+  ask({ op: "ack", seq: 1, claimRevision, claims: [{ vmId: "here", generation }], ...granted });
+  t.equal(keeper.vms.get("behind")?.phase, "dying", "what only those of before know is ended");
+  t.ok(ask({ op: "register", vmId: "here", generation, revision: claimRevision, deadline: true, recipe })?.ok);
+  t.end();
+});
+
 t.test("nodes that are off by the operator's word: their HA VMs are recovered", (t) => {
   const log = recovered(["n2", "n3"]);
   t.same(leftOutNodes(log.state), []);
@@ -76,6 +113,7 @@ t.test("a restore on a new node, or as one of before; never into a generation th
     () => rebuild(fresh.state, { generation: 2, keepNodeId: "n9", node: node("n9", "n2"), off: [], why: "" }, by),
     /"n2" exists already/,
   );
+  t.throws(() => rebuild(fresh.state, { generation: 5_000, keepNodeId: "n1", node: null, off: [], why: "" }, by), /at most 4096/);
   t.equal(fresh.state.cluster?.generation, 1, "refused is unchanged");
   const { peerId } = rebuild(fresh.state, { generation: 2, keepNodeId: "n9", node: node("n9", "new"), off: [], why: "" }, by);
   t.same([peerId, fresh.state.cluster?.nextPeerId], [3, 4], "a peer id is never given twice");

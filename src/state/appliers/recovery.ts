@@ -4,12 +4,15 @@
  * date, and they may still run: each is `leftOut` until its own hello or somebody's word accounts for it, and nothing is placed
  * before (docs/design/007-state-guarantees.md).
  */
-import { RoostError } from "../../base/errors.ts";
+import { invalid, RoostError } from "../../base/errors.ts";
 import type { ClusterRecover } from "../commands.ts";
 import type { CommandResult } from "../outcome.ts";
 import type { Transaction } from "../transaction.ts";
 import { fence, newNode } from "./node.ts";
 import { loseSight } from "./vm-moves.ts";
+
+/** So that neither revisions nor VM generations, which it is the upper part of, leave the safe integers. */
+const GENERATION_MAX = 4_096;
 
 export function recover(tx: Transaction, command: ClusterRecover): CommandResult {
   const cluster = tx.needCluster();
@@ -19,6 +22,7 @@ export function recover(tx: Transaction, command: ClusterRecover): CommandResult
       kind: "conflict",
       reason: `the cluster is in generation ${cluster.generation} already, not below ${generation}`,
     });
+  if (!Number.isSafeInteger(generation) || generation > GENERATION_MAX) throw invalid("generation", `expected at most ${GENERATION_MAX}`);
   const isNew = joining !== null && !tx.state.nodes.has(joining.id);
   if (isNew && tx.state.nodeIdByName.has(joining.name)) {
     throw new RoostError(
@@ -35,12 +39,15 @@ export function recover(tx: Transaction, command: ClusterRecover): CommandResult
         ...(joining === null ? {} : { apiAddress: joining.apiAddress, peerAddress: joining.peerAddress }),
         role: "voter",
         parkedMs: 0,
+        claimRevision: tx.index,
       });
       continue;
     }
     const reason = `left out by ${why}, generation ${generation}`;
     if (node.state !== "unreachable") tx.emit("node.state", node.id, node.name, `${node.state} → unreachable: ${reason}`, node.id);
-    tx.putNode({ ...node, state: "unreachable", stateSinceMs: tx.atMs, stateWhy: reason, role: "none", leftOut: generation, parkedMs: 0 });
+    // Its keeper may know a claim set of those of before; the first acknowledgement here replaces it (never-twice.md, rule 8).
+    const ours = { claimRevision: tx.index, leftOut: generation, parkedMs: 0 };
+    tx.putNode({ ...node, ...ours, state: "unreachable", stateSinceMs: tx.atMs, stateWhy: reason, role: "none" });
     for (const vm of tx.vmsOn(node.id)) tx.putVm(loseSight(tx, vm, node));
     if (off.includes(node.id)) {
       fence(tx, {
