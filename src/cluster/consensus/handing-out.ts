@@ -40,7 +40,8 @@ export class HandingOut {
         const change = message.entries.findLast(isMembership);
         // Else a peer that loses its unsynced commit index could wake up in the old membership and elect itself by it.
         if (change !== undefined) await commitTo(change.index);
-        this.#handOut(message);
+        // Meanwhile this node may have ceased to be a peer: what follows comes to the state another way.
+        if (!over()) this.#handOut(message);
       }
     } catch (thrown) {
       failed(thrown);
