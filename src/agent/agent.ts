@@ -264,8 +264,10 @@ export class Agent {
     }
     const info = await this.#deps.nodeInfo();
     const { nodeId, apiAddress, peerAddress } = this.#options;
+    // What others than the present leader have granted, it cannot know.
+    const held = node.leftOut === undefined ? {} : { heldMs: heldMs(await keeper.list()) };
     await store.propose(
-      { type: "node.hello", nodeId, info, parkRevision: node.parkRevision, apiAddress, peerAddress },
+      { type: "node.hello", nodeId, info, parkRevision: node.parkRevision, ...held, apiAddress, peerAddress },
       { actor: this.#actor },
     );
     this.#lastInfo = JSON.stringify(info);
@@ -483,4 +485,9 @@ export class Agent {
     again();
     this.#cancels.add(() => cancel());
   }
+}
+
+/** How long the keeper lets VMs run yet, rounded up, ms. */
+function heldMs({ deadlineMs, nowMs }: KeeperStatus): number {
+  return Math.max(0, Math.ceil(deadlineMs - nowMs));
 }

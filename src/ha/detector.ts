@@ -34,6 +34,8 @@ export interface DetectorInput {
   expiring: ReadonlySet<string>;
   /** When the leader first saw the node's present park, for parked nodes. */
   parkedSinceMs: ReadonlyMap<string, number>;
+  /** When the leader first saw that a node which a recover had left out is accounted for: others may have acknowledged it until then. */
+  accountedMs: ReadonlyMap<string, number>;
   /** Nodes with at least one claim with a deadline: only they have something to expire. */
   deadlineHolders: ReadonlySet<string>;
   /** Longest duration that an acknowledgement still in force may have granted, by any leader. */
@@ -65,7 +67,7 @@ export function waitMs(durationMs: number, limits: { claimMs: number; marginMs: 
 export function expiryOf(node: Node, input: DetectorInput): { atMs: number; sinceMs: number; grantedMs: number; marginMs: number } {
   const beat = input.beats.get(node.id);
   // A new leader knows no acknowledgements of its predecessors: all were for heartbeats minted before its election (HA-5).
-  let sinceMs = Math.max(input.electedMs, beat?.lastAckMs ?? -Infinity);
+  let sinceMs = Math.max(input.electedMs, input.accountedMs.get(node.id) ?? -Infinity, beat?.lastAckMs ?? -Infinity);
   let durationMs = Math.max(input.longestGrantedMs, beat?.grantedMs ?? 0);
   if (node.parkedMs > 0) {
     sinceMs = Math.max(sinceMs, input.parkedSinceMs.get(node.id) ?? input.nowMs);

@@ -56,6 +56,9 @@ export class Supervisor {
   /** `kind nodeId` of decisions under way. */
   readonly #busy = new Set<string>();
   readonly #parks = new Map<string, { revision: number; sinceMs: number }>();
+  /** Nodes that a recover left out; and since when they are not any more. */
+  readonly #leftOut = new Set<string>();
+  readonly #accounted = new Map<string, number>();
   /** Since when the acknowledging thread grants the shorter claim; null if there is nothing to forget. */
   #shorterSinceMs: number | null = null;
   #holders: { index: number; nodeIds: ReadonlySet<string> } = { index: -1, nodeIds: new Set() };
@@ -116,6 +119,7 @@ export class Supervisor {
       stopped: new Set(this.#stopped.keys()),
       expiring: new Set(this.#expiring.keys()),
       parkedSinceMs: this.#parkedSince(view, nowMs),
+      accountedMs: this.#accountedSince(view, nowMs),
       deadlineHolders: this.#deadlineHolders(view),
       longestGrantedMs: cluster.longestClaimMs,
       claimMs: settings["ha.claimMs"],
@@ -132,13 +136,16 @@ export class Supervisor {
     this.#expiring.clear();
     this.#busy.clear();
     this.#parks.clear();
+    this.#leftOut.clear();
+    this.#accounted.clear();
     this.#shorterSinceMs = null;
     this.#graceUntilMs = 0;
   }
 
   /**
    * After `ha.claimMs` was made smaller, longer claims stay in force until the thread that acknowledges has used the new
-   * value for as long as the longest of them lasts. Only then may the cluster forget them; a new leader begins anew.
+   * value for as long as the longest of them lasts, and so do those that a left-out node still has of others. Only then may the
+   * cluster forget them; a new leader begins anew.
    */
   #forgetLongerClaims(cluster: Cluster, electedMs: number, term: number, nowMs: number): void {
     const claimMs = cluster.settings["ha.claimMs"];
@@ -149,11 +156,20 @@ export class Supervisor {
     }
     this.#shorterSinceMs ??= nowMs;
     const wait = waitMs(longestClaimMs, { claimMs, marginMs: cluster.settings["ha.marginMs"] });
-    if (nowMs < Math.max(this.#shorterSinceMs, electedMs) + wait.grantedMs + wait.marginMs) return;
+    if (nowMs < Math.max(this.#shorterSinceMs, electedMs, ...this.#accounted.values()) + wait.grantedMs + wait.marginMs) return;
     this.#shorterSinceMs = null;
     this.#propose({ type: "claims.shorten", claimMs }, term).catch((error: unknown) => {
       this.#log.warn("longer claims are not forgotten yet", { reason: asRoostError(error).message });
     });
+  }
+
+  /** A new leader was elected after it was accounted for, so its own wait covers it. */
+  #accountedSince(view: View, nowMs: number): ReadonlyMap<string, number> {
+    for (const { id, leftOut } of view.nodes.values()) {
+      if (leftOut !== undefined) this.#leftOut.add(id);
+      else if (this.#leftOut.delete(id)) this.#accounted.set(id, nowMs);
+    }
+    return this.#accounted;
   }
 
   #parkedSince(view: View, nowMs: number): ReadonlyMap<string, number> {

@@ -135,6 +135,8 @@ export interface NodeHello {
   info: NodeInfo;
   /** `parkRevision` of the row that the agent saw when it gave its park up. */
   parkRevision: number;
+  /** Of a node that was left out: how long those of before have granted its keeper from here on, at the most; ms. */
+  heldMs?: number;
   apiAddress: string;
   peerAddress: string;
 }

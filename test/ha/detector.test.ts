@@ -15,6 +15,7 @@ const input = (wish: Partial<DetectorInput>): DetectorInput => ({
   stopped: new Set<string>(),
   expiring: new Set<string>(),
   parkedSinceMs: new Map<string, number>(),
+  accountedMs: new Map<string, number>(),
   deadlineHolders: new Set(["a"]),
   longestGrantedMs: 4e3,
   claimMs: 4e3,

@@ -143,6 +143,31 @@ t.test("longer claims are forgotten only once the thread has granted the shorter
   supervisor.stop();
 });
 
+t.test("a node that was left out may hold what others granted: counted from its hello, as long as it says", async (t) => {
+  const { store, supervisor, beats, granting, run } = await setUp();
+  const row = store.view().nodes.get("n2")!;
+  store.state.write({ table: "nodes", key: "n2", row: { ...row, state: "unreachable", leftOut: 2 } });
+  // This leader has not heard of it in its term, which began at 1000.
+  beats.length = 1;
+  granting.ms = 4_000;
+  supervisor.start();
+  await run(20_000);
+  store.origin = "n2";
+  const hello = { type: "node.hello", nodeId: "n2", info: row.info!, parkRevision: 0, apiAddress: "n2:1", peerAddress: "n2:2" } as const;
+  await store.propose({ ...hello, heldMs: 9_000 }, { actor: "test" });
+  store.origin = "n1";
+  const longest = (): number | undefined => store.view().cluster?.longestClaimMs;
+  t.equal(longest(), 9_000);
+  // First seen at 20100; 9000 and a margin of 250 / 4000 of that: until 29663.
+  await run(29_600);
+  t.not(store.view().vms.get("vm")?.claim, null, "it may run there yet");
+  t.equal(longest(), 9_000);
+  await run(29_900);
+  t.equal(store.view().vms.get("vm")?.claim, null);
+  t.equal(longest(), 4_000, "and then it is forgotten");
+  supervisor.stop();
+});
+
 t.test("while the fate of an expiry is open the node is not acknowledged, whatever a retry answers", async (t) => {
   const { store, supervisor, beats, calls, run } = await setUp();
   const propose = store.propose.bind(store);

@@ -122,6 +122,7 @@ class Leader {
       beats: this.#beats,
       stopped: this.#stopped,
       parkedSinceMs,
+      accountedMs: new Map(),
       expiring: this.#expiring,
       electedMs: mutation === "new-leader-does-not-wait" ? this.#electedMs - 2 * CLAIM_MS : this.#electedMs,
       deadlineHolders: new Set(holders.map(([nodeId]) => nodeId)),

@@ -109,7 +109,8 @@ export function hello(tx: Transaction, command: NodeHello): CommandResult {
   const node = ownNode(tx, command.nodeId);
   // A hello from before the park may come after it; it does not know the park, so it does not end it.
   const parkedMs = command.parkRevision === node.parkRevision ? 0 : node.parkedMs;
-  const level = tx.needCluster().level ?? 1;
+  const cluster = tx.needCluster();
+  const level = cluster.level ?? 1;
   if ((command.info.level ?? 1) < level) {
     throw new RoostError(
       {
@@ -120,7 +121,10 @@ export function hello(tx: Transaction, command: NodeHello): CommandResult {
     );
   }
   // It has destroyed what no claim covers (HA-7): what runs there is known again.
-  const { leftOut: _, ...known } = node;
+  const { leftOut, ...known } = node;
+  // What those of before have acknowledged is in force for so long yet: expiry waits for it (never-twice.md, rule 7).
+  const heldMs = leftOut === undefined ? 0 : (command.heldMs ?? 0);
+  if (heldMs > cluster.longestClaimMs) tx.put("cluster", "self", { ...cluster, longestClaimMs: heldMs });
   const row: Node = { ...known, info: command.info, apiAddress: command.apiAddress, peerAddress: command.peerAddress, parkedMs };
   rehomeCleaning(tx);
   tx.putNode(node.state === "disabled" ? row : moved(tx, row, servingState(node), `agent ${command.info.version} started`));
