@@ -479,7 +479,7 @@ export class Replica implements Store {
   async #sendDurable(): Promise<void> {
     const position = this.#position;
     await this.#effects.db.sync(position);
-    this.#post({ kind: "durable", index: position.index, membership: position.membership });
+    this.#post({ kind: "durable", ...position });
   }
 
   // ---- Waiting callers -------------------------------------------------------------------------------------------

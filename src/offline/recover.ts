@@ -122,12 +122,15 @@ async function replay(dataDir: string, state: State): Promise<Replayed> {
   const log = await LevelLog.open(join(dataDir, "raft"));
   try {
     const { hardState } = log.initialState();
-    const lastIndex = Math.max(log.lastIndex(), state.index);
     const changes: RowChange[] = [];
-    const found = state.index < log.lastIndex() ? log.entries(state.index + 1, log.lastIndex() + 1, Infinity) : [];
+    // A node that followed may have a log of an earlier life as a peer: what is not of the state's history was never committed.
+    const isOurs = log.term(state.index) === state.term;
+    const isLonger = log.lastIndex() > state.index && (isOurs || log.firstIndex() > state.index + 1);
+    const lastIndex = isLonger ? log.lastIndex() : state.index;
+    const found = isLonger ? log.entries(state.index + 1, log.lastIndex() + 1, Infinity) : [];
     if (!Array.isArray(found))
       throw new RoostError({ kind: "damaged", what: `the log in ${dataDir} (entries after ${state.index} are missing)` });
-    const uncertain = Math.max(0, log.lastIndex() - Math.max(hardState.commit, state.index));
+    const uncertain = Math.max(0, lastIndex - Math.max(hardState.commit, state.index));
     for (const entry of found) {
       if (entry.kind === "normal" && entry.data !== null && entry.data.length > 0)
         changes.push(...apply(state, decodeEnvelope(entry.data), entry).changes);

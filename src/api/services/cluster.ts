@@ -19,16 +19,13 @@ import { propose, readState } from "../context.ts";
 import type { CallContext } from "../context.ts";
 import { toEvent, toFailover, toSetting, toToken } from "../convert.ts";
 import { eventsFrom } from "../watch.ts";
-import { alarmsOf, levelHeldBackBy, stateMethods } from "./state.ts";
+import { QUORUM_SILENCE_MS, alarmsOf, levelHeldBackBy, stateMethods } from "./state.ts";
 
 const HOUR_MS = 3_600_000;
 const DEFAULT_TOKEN_MS = HOUR_MS;
 const MAX_TOKEN_MS = 7 * 24 * HOUR_MS;
 const MIN_TOKEN_MS = 1_000;
 const MAX_USES = 1_000;
-
-/** Silence of the leader after which a node says that there is no quorum, ms; above the longest election. */
-const QUORUM_SILENCE_MS = 3_000;
 
 function clusterOf(view: View): Cluster {
   if (view.cluster === null)

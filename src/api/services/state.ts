@@ -13,6 +13,9 @@ import { changesWhile } from "../watch.ts";
 /** Kept of a call's time for its answer. */
 const ANSWER_MS = 200;
 
+/** Silence of the leader after which a node says that there is no quorum, ms; above the longest election. */
+export const QUORUM_SILENCE_MS = 3_000;
+
 export const stateMethods: Pick<ServiceMethods<"ClusterService", CallContext>, "VerifyCluster" | "BackupCluster" | "InspectReplica"> = {
   async VerifyCluster(request, context) {
     const untilMs = context.nowMs() + timeLeftMs(context) - ANSWER_MS;
@@ -55,7 +58,7 @@ export const stateMethods: Pick<ServiceMethods<"ClusterService", CallContext>, "
   async InspectReplica(_request, context) {
     const view = context.store.view();
     const { lastIndex, lastTerm } = await context.hooks.lastEntry();
-    const { leading, leaderNodeId } = context.store.leadership();
+    const { leading, leaderNodeId, silentMs } = context.store.leadership();
     return {
       nodeId: context.nodeId,
       clusterId: view.cluster?.id ?? "",
@@ -63,7 +66,8 @@ export const stateMethods: Pick<ServiceMethods<"ClusterService", CallContext>, "
       lastTerm,
       lastIndex,
       appliedIndex: view.index,
-      hasQuorum: leading || leaderNodeId !== null,
+      // One that only follows goes on naming the last leader it was told of.
+      hasQuorum: leading || (leaderNodeId !== null && silentMs < QUORUM_SILENCE_MS),
     };
   },
 };

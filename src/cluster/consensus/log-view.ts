@@ -2,7 +2,6 @@
  * The durable log as the core reads it: with the state's own position and membership, the checkpoint that this node can give
  * to a peer who needs one, and a length that is kept in bounds.
  */
-import type { Membership } from "../../model/membership.ts";
 import { type Checkpoint, type ConfState, type Entry, type HardState, type LogFault, type LogReader, NONE } from "../../raft/core/types.ts";
 import type { LevelLog } from "../../raft/storage/level.ts";
 import type { Position } from "../../state/state.ts";
@@ -93,11 +92,11 @@ export class LogView implements LogReader {
     this.#post({ kind: "need-durable" });
   }
 
-  /** The state up to `index` survives a power cut: the log below may go. */
-  async cut(index: number, membership: Membership): Promise<void> {
+  /** The state at this position survives a power cut: the log below may go. */
+  async cut({ index, term, membership }: Position): Promise<void> {
     try {
-      // A checkpoint that the state took over: the log is about to begin there, and has nothing to cut.
-      if (index > this.#log.lastIndex()) return;
+      // A checkpoint that the state took over: the log is about to begin there. What it has there is of another branch, if anything.
+      if (this.#log.term(index) !== term) return;
       await this.#log.saveCheckpoint(index, membership);
       const { keepEntries, keepBytes, holdBytes } = this.#limits;
       const held = this.#log.bytes < holdBytes ? this.#source.heldIndex() : null;

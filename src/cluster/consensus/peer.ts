@@ -23,7 +23,7 @@ import type { PeerFrame } from "./frames.ts";
 import { HandingOut } from "./handing-out.ts";
 import { type LogLimits, LogView } from "./log-view.ts";
 import { Offering } from "./offering.ts";
-import type { ConsensusConfig, FromConsensus, MembershipChange, PeersHeard, ToConsensus } from "./protocol.ts";
+import type { ConsensusConfig, FromConsensus, MembershipChange, PeersHeard } from "./protocol.ts";
 import { type RoundEnd, Rounds } from "./rounds.ts";
 import { refusalOf } from "./speaking.ts";
 import type { Status } from "./status.ts";
@@ -33,6 +33,9 @@ import { Writing } from "./writing.ts";
 const HEAD_START = 0.9;
 /** A learner this close to the leader's last entry may vote. */
 const CAUGHT_UP_ENTRIES = 1_000;
+
+/** Proposals that may wait for the leader's disk; as much as the core takes that is not committed. */
+const HELD_MAX_BYTES = 64 << 20;
 
 /** Messages that must not queue behind appends. */
 const BEAT_LANE: ReadonlySet<Message["type"]> = new Set([
@@ -81,6 +84,7 @@ export class RaftPeer {
   readonly #lifetime: Lifetime;
   /** Proposals that wait for the disk. */
   readonly #held: (readonly Uint8Array[])[] = [];
+  #heldBytes = 0;
   readonly #offering: Offering;
   /** While it leads: when each peer last said something, monotonic ms; of one term. */
   readonly #heardMs = new Map<number, number>();
@@ -229,7 +233,7 @@ export class RaftPeer {
     // As a follower it must not campaign: it could win without its own vote, and lead without a disk.
     if (step !== "wait" || alone) this.#node.tick();
     // They waited for a disk that somebody else's takes the place of.
-    if (this.leadingTerm === 0) for (const data of this.#held.splice(0)) this.#node.proposeAll(data);
+    if (this.leadingTerm === 0) this.#proposeHeld();
   }
 
   /** Takes work from the core until it has none. */
@@ -257,8 +261,17 @@ export class RaftPeer {
   propose(data: readonly Uint8Array[]): void {
     if (this.#lifetime.over) return;
     // While the leader's disk writes, what comes gathers and goes out as one: it could not be committed earlier, and costs once.
-    if (this.leadingTerm !== 0 && this.#writing.busy) this.#held.push(data);
-    else this.#node.proposeAll(data);
+    if (this.leadingTerm === 0 || !this.#writing.busy) return void this.#node.proposeAll(data);
+    // Of a disk that hangs with nobody to hand over to, they would pile up: each is proposed again and again.
+    const bytes = data.reduce((sum, { length }) => sum + length, 0);
+    if (this.#heldBytes + bytes > HELD_MAX_BYTES) return;
+    this.#held.push(data);
+    this.#heldBytes += bytes;
+  }
+
+  #proposeHeld(): void {
+    this.#heldBytes = 0;
+    for (const data of this.#held.splice(0)) this.#node.proposeAll(data);
   }
 
   /** `end` is called after a quorum round that begins now or later. @throws RoostError `exhausted` if too many wait. */
@@ -285,8 +298,8 @@ export class RaftPeer {
     if (target !== undefined) this.#node.transferLeader(target.id);
   }
 
-  durable({ index, membership }: ToConsensus & { kind: "durable" }): void {
-    this.#log.cut(index, membership).catch((thrown: unknown) => {
+  durable(position: Position): void {
+    this.#log.cut(position).catch((thrown: unknown) => {
       if (!this.#lifetime.over) this.#effects.fatal(thrown);
     });
   }
@@ -375,7 +388,7 @@ export class RaftPeer {
   #written(responses: readonly Message[]): void {
     if (this.#lifetime.over) return;
     for (const response of responses) this.#route(response, false);
-    for (const data of this.#held.splice(0)) this.#node.proposeAll(data);
+    this.#proposeHeld();
     this.pump();
   }
 

@@ -99,7 +99,7 @@ export type ToConsensus =
   | { kind: "checkpoint-chunk"; readId: number; chunk: CheckpointChunk | null; error: string | null }
   | { kind: "installed"; index: number }
   /** The state up to here survives a power cut: the log below may go. */
-  | { kind: "durable"; index: number; membership: Membership }
+  | ({ kind: "durable" } & Position)
   /** To the one of `among` that has most of the log; null: to any voter. */
   | { kind: "transfer-leadership"; among: number[] | null }
   | { kind: "inspect"; id: number }

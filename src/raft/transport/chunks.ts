@@ -40,8 +40,13 @@ const CODES: Partial<Record<RoostError["fault"]["kind"], grpc.status>> = {
 };
 
 /** @throws RoostError `not-found` if the peer does not hold it (any more), `unavailable` when the link breaks. */
-export async function* receiveChunks(client: PeerClient, request: CheckpointRequest, signal: AbortSignal): AsyncGenerator<WireChunk> {
-  const call = client.Checkpoint(request);
+export async function* receiveChunks(
+  client: PeerClient,
+  request: CheckpointRequest,
+  metadata: grpc.Metadata,
+  signal: AbortSignal,
+): AsyncGenerator<WireChunk> {
+  const call = client.Checkpoint(request, metadata);
   const stop = (): void => call.cancel();
   signal.addEventListener("abort", stop, { once: true });
   if (signal.aborted) stop();

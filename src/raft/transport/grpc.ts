@@ -80,6 +80,11 @@ export async function openGrpcLinks(options: GrpcLinksOptions): Promise<PeerLink
       call.on("error", (error: Error) => log.debug("peer stream ended", { node: nodeId, error: error.message }));
     },
     Checkpoint: (call: grpc.ServerWritableStream<CheckpointRequest__Output, CheckpointChunk>) => {
+      const theirs = generationIn(call.metadata);
+      if (theirs !== generation) {
+        call.emit("error", { code: grpc.status.FAILED_PRECONDITION, details: wrongGeneration(theirs, generation) });
+        return;
+      }
       const nodeId = peerCertificate(call)?.replace(/^node:/, "") ?? "";
       void sendChunks(call, events.checkpoint(nodeId, call.request), log);
     },
@@ -110,7 +115,9 @@ export async function openGrpcLinks(options: GrpcLinksOptions): Promise<PeerLink
       if (peer === undefined) throw new RoostError({ kind: "unavailable", reason: `peer ${peerId} is unknown` });
       const client = clientOf(peer, credentials);
       try {
-        yield* receiveChunks(client, request, signal);
+        const metadata = new grpc.Metadata();
+        metadata.set(GENERATION_KEY, String(generation));
+        yield* receiveChunks(client, request, metadata, signal);
       } finally {
         client.close();
       }

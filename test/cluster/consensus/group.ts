@@ -145,7 +145,8 @@ export class GroupPeer {
     if (message.kind === "status") this.status = message.status;
     else if (message.kind === "apply") this.#later(() => this.#apply(message.batch, message.entries));
     else if (message.kind === "install") this.#later(() => this.#install(message.path, message.index, message.term, message.membership));
-    else if (message.kind === "need-durable") this.send({ kind: "durable", index: this.index, membership: this.membership });
+    else if (message.kind === "need-durable")
+      this.send({ kind: "durable", index: this.index, term: this.term, membership: this.membership });
     else if (message.kind === "need-checkpoint") {
       const id = `${this.peer.nodeId}-${this.index}`;
       this.#frozen.set(id, [...this.applied]);

@@ -71,7 +71,7 @@ interface End {
   chunks: (request: CheckpointRequest) => AsyncIterable<WireChunk>;
 }
 
-async function two(t: Test): Promise<{ a: End; b: End; proxy: Proxy }> {
+async function two(t: Test, generations = [1, 1]): Promise<{ a: End; b: End; proxy: Proxy }> {
   const ends: End[] = [];
   for (const [i, nodeId] of ["a", "b"].entries()) {
     const peer = { peerId: i + 1, nodeId, address: `127.0.0.1:${await freePort()}` };
@@ -79,7 +79,7 @@ async function two(t: Test): Promise<{ a: End; b: End; proxy: Proxy }> {
     end.links = await openGrpcLinks({
       listen: peer.address,
       identity: await identityOf(nodeId),
-      generation: 1,
+      generation: generations[i] ?? 1,
       log: silentLogger,
       events: {
         frame: (_from, payload) => void end.frames.push(new TextDecoder().decode(payload)),
@@ -152,6 +152,15 @@ t.test("a queue that is full drops, and what waits in it is bounded", async (t) 
   while (taken < 1_000 && a.links.send(b.peer.peerId, "log", frame)) taken++;
   t.ok(taken <= 16, `64 MiB are 16 frames of 4 MiB; ${taken} were taken`);
   t.equal(a.links.send(99, "log", frame), false, "nobody is called so");
+});
+
+t.test("nobody of another cluster generation gets a chunk", async (t) => {
+  const { a, b } = await two(t, [1, 2]);
+  let asked = false;
+  b.chunks = () => ((asked = true), [] as never);
+  const fetched = a.links.fetchCheckpoint(b.peer.peerId, { id: "c", fromChunk: 0 }, new AbortController().signal);
+  await t.rejects(fetched[Symbol.asyncIterator]().next(), /recovered or restored \(generation 2\), and this node is of generation 1/);
+  t.notOk(asked);
 });
 
 t.test("a checkpoint's link breaks: what was received counts, the rest is asked for", async (t) => {
