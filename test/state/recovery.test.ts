@@ -74,7 +74,7 @@ t.test("nothing that those of before counted looks newer than what comes here", 
   // A majority behind the cut goes on, and gives n2 claim sets of a million revisions later.
   const theirs = cutOff + 1_000_000;
   t.ok(position.index > theirs, "so many revisions are kept free for them");
-  const { claimRevision = 0 } = log.state.nodes.get("n2")!;
+  const { claimRevision } = log.state.nodes.get("n2")!;
   t.ok(claimRevision > theirs, "the first acknowledgement here carries n2's claims as they are here");
 
   const granted = { bootId: "b", nonce: "n", grantedMs: 4_000 };
