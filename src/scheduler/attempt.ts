@@ -39,6 +39,30 @@ export function greedy(arena: Arena, items: readonly Item[], order: readonly num
   return { order, node, scorers, value: valueOf(items, node) };
 }
 
+/**
+ * Room that an attempt changed since its greedy beginning may do for what the change left alone (VMs with policies between
+ * VMs, with CPUs of their own): each of those without a node is asked once more, at the end. Leaves the arena as it was.
+ */
+export function topUp(arena: Arena, items: readonly Item[], attempt: Attempt, score: Scorer, kind: PlanKind): Attempt {
+  const waiting = attempt.order.filter((k) => attempt.node[k] === -1);
+  if (waiting.length === 0) return attempt;
+  const before = mark(arena);
+  const node = attempt.node.slice();
+  const put = (k: number, choose: (item: Item) => number): number => {
+    const item = items[k]!;
+    lift(arena, item, kind);
+    node[k] = choose(item);
+    settle(arena, item, node[k]!, kind);
+    return node[k]!;
+  };
+  for (const k of attempt.order) if (node[k] !== -1) put(k, () => node[k]!);
+  const picker = pickerFor(arena);
+  const late = new Set(waiting.filter((k) => put(k, (item) => picker(item, item.score ?? score)) !== -1));
+  rewind(arena, before);
+  if (late.size === 0) return attempt;
+  return { ...attempt, order: [...attempt.order.filter((k) => !late.has(k)), ...late], node, value: valueOf(items, node) };
+}
+
 /** The score that item `k` was, or is to be, placed by. */
 export function scorerOfItem(items: readonly Item[], attempt: Attempt, k: number, planScore: Scorer): Scorer {
   return attempt.scorers[k] ?? items[k]!.score ?? planScore;

@@ -9,7 +9,7 @@ import type { View } from "../model/view.ts";
 import type { PendingReason, Vm } from "../model/vm.ts";
 import { CPUS, LIMIT_MEMORY, MEMORY, USED_MEMORY, WIDTH, arenaOf, column, mark, rewind } from "./arena.ts";
 import type { Arena } from "./arena.ts";
-import { compareValues, greedy, lift, placedIn, valueOf } from "./attempt.ts";
+import { compareValues, greedy, lift, placedIn, topUp, valueOf } from "./attempt.ts";
 import type { Attempt } from "./attempt.ts";
 import { reachesBound } from "./bound.ts";
 import { certify, playback } from "./certify.ts";
@@ -180,7 +180,8 @@ function planBatch(arena: Arena, items: readonly Item[], score: Scorer, request:
   const most = placeMost(arena, items, score, request, scoring === "even" ? largestFirst(arena, items) : requestOrder(items, request));
   if (scoring !== "consolidate" || holdsRoom(arena, items, request)) return most;
   const budget = request.searchSteps ?? DEFAULT_REPACK_STEPS;
-  const { attempt, opened, bound } = fewest(arena, items, most.attempt, compactOrder(items), leastAvailable, request.kind, budget);
+  const { attempt: packed, opened, bound } = fewest(arena, items, most.attempt, compactOrder(items), leastAvailable, request.kind, budget);
+  const attempt = topUp(arena, items, packed, leastAvailable, request.kind);
   const method = attempt === most.attempt ? most.method : "compact";
   return { ...most, attempt, method, proven: most.proven && opened === bound };
 }
@@ -232,12 +233,8 @@ function improved(arena: Arena, items: readonly Item[], attempt: Attempt, reques
   const node = repack(arena, items, attempt.node, request.searchSteps ?? DEFAULT_REPACK_STEPS);
   // What hangs on other VMs stays where it is and in its order.
   const bound = attempt.order.filter((k) => items[k]!.overlay !== null);
-  return {
-    order: [...bound, ...compactOrder(items).filter((k) => items[k]!.overlay === null)],
-    node,
-    scorers: [],
-    value: valueOf(items, node),
-  };
+  const order = [...bound, ...compactOrder(items).filter((k) => items[k]!.overlay === null)];
+  return topUp(arena, items, { order, node, scorers: [], value: valueOf(items, node) }, leastAvailable, request.kind);
 }
 
 /** True if a VM of the request holds room that another could have, were the order of moves the search's to choose. */
