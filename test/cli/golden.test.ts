@@ -311,6 +311,7 @@ t.test("settings, tokens, contexts, help", async (t) => {
       "ha show",
       "scheduler plan --cluster c.yaml --request r.yaml",
       "scheduler plan --cluster c.yaml --request r.yaml -o json",
+      "scheduler replay --cluster c.yaml --request r.yaml --set scheduler.scoring=consolidate",
       "help vm-file",
       "help exit-codes",
       "help environment",

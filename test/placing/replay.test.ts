@@ -5,6 +5,8 @@
 import t from "tap";
 import { seededRandom } from "../../src/base/random.ts";
 import { replay } from "../../src/placing/replay.ts";
+import { plan } from "../../src/scheduler/plan.ts";
+import { certificateOf } from "../../src/scheduler/record.ts";
 import { State } from "../../src/state/state.ts";
 import { placingCluster } from "../support/placing.ts";
 
@@ -72,4 +74,23 @@ t.test("past retention it says so", async (t) => {
   await cluster.create("b");
   const first = [...cluster.store.state.history.values()][0]!;
   t.equal(first.index, viewIndex + 1);
+});
+
+t.test("CPUs promised by plans on their way are promised at the replay, too", async (t) => {
+  const cluster = await placingCluster(1);
+  const numa = [{ id: 0, cpus: [0, 1, 2, 3, 4, 5, 6, 7], memoryMib: 4_096 }];
+  await cluster.hello("n1", { cpus: 8, cpuTopology: { sockets: 1, coresPerSocket: 8, threadsPerCore: 1, numa } });
+  await cluster.create("pinned", { cpus: 2, memoryMib: 512, cpuPinning: { numa: "any" } });
+  const promised = { memoryMib: 1_024, cpus: 3, pinned: [{ cpus: [0, 1, 2], memoryMib: 1_024 }] };
+  const { state } = cluster.store;
+  const request = { vms: ["pinned"], mode: "batch", kind: "start", scoring: null, inFlight: new Map([["n1", promised]]) } as const;
+  const made = plan(state, request, "seed");
+  // 0 to 2 are promised; without that, it would have 0 and 1.
+  t.match(made.placements, [{ vmId: "pinned", nodeId: "n1", cpus: [3, 4] }]);
+  const certificate = certificateOf(made, request);
+  const placements = made.placements.map((placement) => ({ ...placement, generation: cluster.vm(placement.vmId).generation }));
+  await cluster.as("n1", { type: "vm.place", placements, rejections: [], certificate });
+  t.same(cluster.vm("pinned").claim?.cpus, [3, 4]);
+  const [again] = replay(state, { from: 0, to: Infinity });
+  t.match(again, { same: true, differences: [], plan: { placements: [{ cpus: [3, 4] }] } });
 });
