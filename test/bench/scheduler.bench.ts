@@ -1,4 +1,4 @@
-/** The scheduler: decisions per CPU-second, packing of batches, consolidation, memory. Sections: speed quality nodes consolidate memory. Ends with a table of goals, and the same as JSON. */
+/** The scheduler: decisions per CPU-second, packing of batches, consolidation, memory. Sections: speed quality nodes consolidate single memory. Ends with a table of goals, and the same as JSON. */
 import { seededRandom } from "../../src/base/random.ts";
 import { usageOf } from "../../src/model/capacity.ts";
 import { checkPlacement } from "../../src/model/placement.ts";
@@ -8,11 +8,25 @@ import { pick } from "../../src/scheduler/pick.ts";
 import { plan } from "../../src/scheduler/plan.ts";
 import { scoreStopped } from "../../src/scheduler/scorers.ts";
 import { pickerFor } from "../../src/scheduler/tree.ts";
+import type { Plan } from "../../src/scheduler/types.ts";
 import { testNode, testView, testVm } from "../support/world.ts";
 import { fragmented, plantedFlavours, plantedMemory, plantedPerfect, verify, viewOf } from "./scheduler/instances.ts";
 
 const sections = process.argv.slice(2);
 const wanted = (name: string): boolean => sections.length === 0 || sections.includes(name);
+
+/** Clusters that can be filled to the last unit. */
+const TIGHT = [
+  ["2-D, 10 a node", (seed: number) => plantedPerfect(seed, 20, 10)],
+  ["2-D, 5 a node", (seed: number) => plantedPerfect(seed, 20, 5)],
+  ["2-D, 20 a node", (seed: number) => plantedPerfect(seed, 20, 20)],
+  ["2-D, 50 nodes", (seed: number) => plantedPerfect(seed, 50, 8)],
+  ["memory only, 10 a node", (seed: number) => plantedMemory(seed, 20, 10)],
+  ["memory only, 4 a node", (seed: number) => plantedMemory(seed, 20, 4)],
+  ["flavours", (seed: number) => plantedFlavours(seed, 20)],
+  ["fragmented", (seed: number) => fragmented(seed, 20, 200)],
+  ["fragmented, 50 nodes", (seed: number) => fragmented(seed, 50, 300)],
+] as const;
 
 /** What was measured against what is to be reached, by docs/scheduler.md and the issue. */
 const goals: { what: string; goal: string; measured: string; ok: boolean }[] = [];
@@ -21,6 +35,7 @@ if (wanted("speed")) speed();
 if (wanted("quality")) quality();
 if (wanted("nodes")) fewestNodes();
 if (wanted("consolidate")) consolidate();
+if (wanted("single")) single();
 if (wanted("memory")) memory();
 summary();
 
@@ -197,36 +212,51 @@ function fewestNodes(): void {
   }
 }
 
-/** One at a time in the order given, packing. */
+/** One at a time in the order given, packing: one request of many VMs, which knows their sizes, or a request each. */
 function consolidate(): void {
-  console.log("\nconsolidate, one at a time in the order given, optimum 100 %; mean over 20 seeds of 20 nodes");
-  for (const [name, make] of [
-    ["2-D, 10 a node", (seed: number) => plantedPerfect(seed, 20, 10)],
-    ["2-D, 5 a node", (seed: number) => plantedPerfect(seed, 20, 5)],
-    ["2-D, 20 a node", (seed: number) => plantedPerfect(seed, 20, 20)],
-    ["2-D, 50 nodes", (seed: number) => plantedPerfect(seed, 50, 8)],
-    ["memory only, 10 a node", (seed: number) => plantedMemory(seed, 20, 10)],
-    ["memory only, 4 a node", (seed: number) => plantedMemory(seed, 20, 4)],
-    ["flavours", (seed: number) => plantedFlavours(seed, 20)],
-    ["fragmented", (seed: number) => fragmented(seed, 20, 200)],
-    ["fragmented, 50 nodes", (seed: number) => fragmented(seed, 50, 300)],
-  ] as const) {
-    let [placed, memoryPart] = [0, 0];
-    for (let seed = 1; seed <= 20; seed++) {
-      const instance = make(seed);
-      const view = viewOf(instance);
-      const worth = verify(
-        instance,
-        plan(view, { vms: [...view.vms.keys()], mode: "one-by-one", kind: "start", scoring: "consolidate" }, `s${seed}`).placements,
-      );
-      placed += worth.placed;
-      memoryPart += worth.memory;
+  packing("consolidate", 20, true, ({ view }, seed) =>
+    plan(view, { vms: [...view.vms.keys()], mode: "one-by-one", kind: "start", scoring: "consolidate" }, `s${seed}`),
+  );
+}
+
+function single(): void {
+  packing("consolidate, a request a VM", 3, false, ({ view }, seed) => {
+    // Who is asked for later is not there yet: only the cluster's own sizes are known.
+    const ids = [...view.vms.keys()].filter((id) => view.vms.get(id)!.claim === null);
+    const vms = new Map([...view.vms].filter(([, vm]) => vm.claim !== null));
+    const placements: Plan["placements"] = [];
+    for (const id of ids) {
+      const vm = view.vms.get(id)!;
+      vms.set(id, vm);
+      const now = { ...view, vms };
+      const found = plan(now, { vms: [id], mode: "one-by-one", kind: "start", scoring: "consolidate" }, `s${seed}`);
+      placements.push(...found.placements);
+      const nodeId = found.placements[0]?.nodeId;
+      if (nodeId === undefined) vms.delete(id);
+      else vms.set(id, { ...vm, state: "running", homeNodeId: nodeId, claim: { nodeId, generation: 1, deadline: true, sinceMs: 0 } });
     }
-    const [a, b] = [placed / 20, memoryPart / 20];
-    reach(`consolidate, ${name}: VMs / memory`, "96 %/95 %", `${percent(a)}/${percent(b)}`, a >= 0.96 && b >= 0.95);
-    console.log(
-      `${name.padEnd(24)} ${((placed / 20) * 100).toFixed(2).padStart(8)} % ${((memoryPart / 20) * 100).toFixed(2).padStart(7)} %`,
-    );
+    return { placements };
+  });
+}
+
+function packing(
+  name: string,
+  seeds: number,
+  isGoal: boolean,
+  placed: (given: { view: ReturnType<typeof viewOf> }, seed: number) => Pick<Plan, "placements">,
+): void {
+  console.log(`\n${name}, one at a time in the order given, optimum 100 %; mean over ${seeds} seeds`);
+  for (const [kind, make] of TIGHT) {
+    let [vms, memoryPart] = [0, 0];
+    for (let seed = 1; seed <= seeds; seed++) {
+      const instance = make(seed);
+      const worth = verify(instance, placed({ view: viewOf(instance) }, seed).placements);
+      vms += worth.placed / seeds;
+      memoryPart += worth.memory / seeds;
+    }
+    if (isGoal)
+      reach(`${name}, ${kind}: VMs / memory`, "96 %/95 %", `${percent(vms)}/${percent(memoryPart)}`, vms >= 0.96 && memoryPart >= 0.95);
+    console.log(`${kind.padEnd(24)} ${(vms * 100).toFixed(2).padStart(8)} % ${(memoryPart * 100).toFixed(2).padStart(7)} %`);
   }
 }
 
