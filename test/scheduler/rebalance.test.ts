@@ -30,6 +30,26 @@ t.test("the arithmetic of one step", async (t) => {
   t.equal(rebalance(view, { maxSteps: 0 }).stopped, "max-steps");
 });
 
+t.test("vCPUs count as memory does, and only what fits and runs is moved", async (t) => {
+  const nodes = ["n1", "n2"].map((id) => testNode(id, { memoryMib: 1000, cpus: 10 }));
+  const on = (id: string, memoryMib: number, cpus: number, number: number) => testVm(id, { memoryMib, cpus }, { claim: "n1", number });
+  // n1 holds 500 MiB and 4 vCPUs: 0.25 + 0.2. Moving a: memory 0.3 and 0.2, vCPUs 0.3 and 0.1: 0.05 + 0.1. b: the same memory, vCPUs 0.2 and 0.2: 0.05.
+  const view = testView(nodes, [on("a", 200, 1, 1), on("b", 200, 2, 2), on("c", 100, 1, 3)]);
+  const found = rebalance(view);
+  t.same([found.steps.length, found.steps[0]?.vmId, found.scoreAfter.toFixed(9)], [1, "b", "0.050000000"]);
+  t.same(rebalance(view, { minGain: 0.41 }).steps, [], "it gains 0.4");
+  const b = view.vms.get("b")!;
+  const starting = rebalance({ ...view, vms: new Map([...view.vms, ["b", { ...b, state: "boot" }]]) });
+  t.same(
+    starting.steps.map(({ vmId }) => vmId),
+    ["a", "c"],
+    "then c: memory 0.2 and 0.3, vCPUs even",
+  );
+  // 10 CPUs × 0.2: 2 vCPUs a node. a would even memory and vCPUs out as b does, but has 3.
+  const tight = rebalance(testView(nodes, [on("a", 200, 3, 1), on("b", 150, 1, 2)], [], { "scheduler.cpuRatio": 0.2 }));
+  t.match(tight.steps, [{ vmId: "b", target: { usedCpus: 0, limitCpus: 2 } }]);
+});
+
 t.test("random clusters", async (t) => {
   const random = seededRandom(seed);
   let steps = 0;
