@@ -74,7 +74,7 @@ export async function startApi(context: ServerContext, options: ApiOptions): Pro
     if (options.tls !== null) {
       const adapter = adapterOf(context, (info) => identityOf(info.certificateName));
       const server = (secure = serverOf(adapter, health, requireCertificate));
-      port = await server.listenTls(options.tls.address, options.tls.identity);
+      port = await server.listenTls(options.tls.address, options.tls.identity, "asked");
       closers.push((drainMs) => server.close(drainMs));
     }
     return { port, health, updateIdentity: (identity) => secure?.updateIdentity(identity), close };

@@ -60,10 +60,13 @@ function timeoutMs(text: string): number {
   return match === null ? Infinity : Number(match[1]) * (UNIT_MS[match[2] ?? ""] ?? Infinity);
 }
 
-/** Cuts what arrives into messages. */
+/** Cuts what arrives into messages. What a large one comes in is joined once, when it is whole. */
 export class MessageReader {
   readonly #maxBytes: number;
-  #rest: Buffer | null = null;
+  #parts: Buffer[] = [];
+  #bytes = 0;
+  /** Nothing can be cut before so many bytes are there. */
+  #wanted = HEAD_BYTES;
 
   constructor(maxBytes: number) {
     this.#maxBytes = maxBytes;
@@ -71,24 +74,29 @@ export class MessageReader {
 
   /** True between messages. */
   get empty(): boolean {
-    return this.#rest === null;
+    return this.#bytes === 0;
   }
 
-  /** The messages that are complete with this chunk, or why the call cannot go on. */
+  /** The messages that are complete with this chunk, or why the call cannot go on. They may be views of larger buffers. */
   push(chunk: Buffer): Buffer[] | Status {
-    let bytes = this.#rest === null ? chunk : Buffer.concat([this.#rest, chunk]);
+    this.#parts.push(chunk);
+    this.#bytes += chunk.length;
     const messages: Buffer[] = [];
-    while (bytes.length >= HEAD_BYTES) {
+    while (this.#bytes >= this.#wanted) {
+      const bytes = this.#parts.length === 1 ? this.#parts[0]! : Buffer.concat(this.#parts, this.#bytes);
+      this.#parts = [bytes];
       if (bytes[0] !== 0)
         return { code: CODE.unimplemented, details: "compressed messages are not taken", trailers: { "grpc-accept-encoding": "identity" } };
       const length = bytes.readUInt32BE(1);
       if (length > this.#maxBytes)
         return { code: CODE.resourceExhausted, details: `a message of ${length} bytes is too large: at most ${this.#maxBytes} are taken` };
-      if (bytes.length < HEAD_BYTES + length) break;
-      messages.push(bytes.subarray(HEAD_BYTES, HEAD_BYTES + length));
-      bytes = bytes.subarray(HEAD_BYTES + length);
+      this.#wanted = HEAD_BYTES + length;
+      if (this.#bytes < this.#wanted) break;
+      messages.push(bytes.subarray(HEAD_BYTES, this.#wanted));
+      this.#bytes -= this.#wanted;
+      this.#parts = this.#bytes === 0 ? [] : [bytes.subarray(this.#wanted)];
+      this.#wanted = HEAD_BYTES;
     }
-    this.#rest = bytes.length === 0 ? null : bytes;
     return messages;
   }
 }

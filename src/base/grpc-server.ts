@@ -1,7 +1,7 @@
 /**
- * gRPC's serving side over node:http2, for the API: a third of the CPU that a unary call costs with grpc-js's server (docs/design/008-speed.md),
- * because nothing is done for a call that can be done for its connection or once. Unary calls, streams of answers, and conversations
- * (one answer to each message, for reflection). Messages are not compressed.
+ * gRPC's serving side over node:http2, for the API and for peers: a third of the CPU that a unary call costs with grpc-js's server
+ * (docs/design/008-speed.md), because nothing is done for a call that can be done for its connection or once. Unary calls, streams of
+ * answers, streams of requests, and conversations (one answer to each message, for reflection). Messages are not compressed.
  */
 import http2 from "node:http2";
 import type { IncomingHttpHeaders, Http2SecureServer, Http2Server, ServerHttp2Session, ServerHttp2Stream } from "node:http2";
@@ -24,6 +24,14 @@ export type Method =
       decode(bytes: Buffer): unknown;
       encode(value: unknown): Uint8Array;
       call(request: unknown, info: CallInfo): AsyncIterable<unknown>;
+      /** A caller that reads nothing for this long is cut off; absent: it may take its time. */
+      takeLimitMs?: number;
+    }
+  | {
+      kind: "intake";
+      maxBytes: number;
+      /** Called as the stream begins, to refuse it or to say who takes its messages. A taker that answers a status ends the stream. */
+      open(info: CallInfo, headers: IncomingHttpHeaders): Status | ((message: Buffer) => Status | null);
     }
   | { kind: "conversation"; decode(bytes: Buffer): unknown; encode(value: unknown): Uint8Array; answer(request: unknown): unknown };
 
@@ -31,6 +39,8 @@ export interface GrpcServerOptions {
   /** Refuses a call before anything of it is read; null lets it in. */
   admit: (info: CallInfo) => Status | null;
   statusOf: (error: RoostError, info: CallInfo) => Status;
+  /** What a caller may send ahead on one stream; default 1 MiB. */
+  streamWindowBytes?: number;
 }
 
 const MAX_STREAMS = 256;
@@ -40,8 +50,6 @@ const PING_ANSWER_MS = 5_000;
 /** Requests of many callers at once must not wait for each other's windows. */
 const STREAM_WINDOW_BYTES = 2 ** 20;
 const SESSION_WINDOW_BYTES = 8 * 2 ** 20;
-
-const SETTINGS = { maxConcurrentStreams: MAX_STREAMS, initialWindowSize: STREAM_WINDOW_BYTES };
 
 export class GrpcServer {
   readonly #options: GrpcServerOptions;
@@ -61,18 +69,19 @@ export class GrpcServer {
   }
 
   /**
-   * Asks each client for a certificate but lets the connection live without one: `Join` is called before there is any. Answers the
-   * port, which matters for port 0.
+   * Answers the port, which matters for port 0.
    * @param address `host:port`
+   * @param clients `asked` for a certificate, but a connection may live without one: `Join` is called before there is any. `known`:
+   *   without one of the identity's CA there is no connection.
    */
-  async listenTls(address: string, identity: TlsIdentity): Promise<number> {
+  async listenTls(address: string, identity: TlsIdentity, clients: "asked" | "known"): Promise<number> {
     const { host, port } = splitListen(address);
     const server = http2.createSecureServer({
       ...identity,
       requestCert: true,
-      rejectUnauthorized: false,
+      rejectUnauthorized: clients === "known",
       minVersion: "TLSv1.2",
-      settings: SETTINGS,
+      settings: this.#settings,
       maxSessionMemory: MAX_SESSION_MIB,
     });
     this.#take(server, certificateOf);
@@ -94,7 +103,7 @@ export class GrpcServer {
 
   /** Without TLS: whoever can open the socket is let in. */
   async listenUnix(path: string): Promise<void> {
-    const server = http2.createServer({ settings: SETTINGS, maxSessionMemory: MAX_SESSION_MIB });
+    const server = http2.createServer({ settings: this.#settings, maxSessionMemory: MAX_SESSION_MIB });
     this.#take(server, () => null);
     this.#unlisten.push(await listenUnix(server, path));
   }
@@ -102,6 +111,10 @@ export class GrpcServer {
   /** New connections get the new certificate; open ones go on. */
   updateIdentity(identity: TlsIdentity): void {
     this.#secure?.setSecureContext({ ...identity, minVersion: "TLSv1.2" });
+  }
+
+  get #settings(): http2.Settings {
+    return { maxConcurrentStreams: MAX_STREAMS, initialWindowSize: this.#options.streamWindowBytes ?? STREAM_WINDOW_BYTES };
   }
 
   /** Lets calls under way finish for a while, then ends them. */
@@ -151,6 +164,7 @@ export class GrpcServer {
     const method = this.#methods.get(path);
     if (method === undefined) return refuse(stream, { code: CODE.unimplemented, details: `there is no method ${path}` });
     if (method.kind === "conversation") return this.#converse(stream, method, call);
+    if (method.kind === "intake") return this.#receive(stream, method, call, headers);
     stream.once("close", () => call.cancel());
     let request: Buffer | null = null;
     const reader = new MessageReader(MAX_REQUEST_BYTES);
@@ -204,7 +218,10 @@ export class GrpcServer {
           status = tooLarge(message.length);
           break;
         }
-        if (!stream.write(frame(message))) await drained(stream, call.signal);
+        if (stream.write(frame(message)) || (await drained(stream, call.signal, method.takeLimitMs))) continue;
+        status = { code: CODE.deadlineExceeded, details: "nothing was read for long" };
+        stream.destroy();
+        break;
       }
     } catch (thrown) {
       status ??= this.#options.statusOf(asRoostError(thrown), call);
@@ -212,6 +229,23 @@ export class GrpcServer {
       clearTimeout(late);
       if (!stream.destroyed) stream.end();
     }
+  }
+
+  #receive(stream: ServerHttp2Stream, method: Method & { kind: "intake" }, call: Call, headers: IncomingHttpHeaders): void {
+    const take = method.open(call, headers);
+    if (typeof take !== "function") return refuse(stream, take);
+    const reader = new MessageReader(method.maxBytes);
+    stream.on("data", (chunk: Buffer) => {
+      if (stream.closed) return;
+      const messages = reader.push(chunk);
+      if (!Array.isArray(messages)) return refuse(stream, messages);
+      for (const message of messages) {
+        const end = take(message);
+        if (end !== null) return refuse(stream, end);
+      }
+    });
+    stream.once("end", () => refuse(stream, { code: CODE.ok, details: "" }));
+    stream.once("close", () => call.cancel());
   }
 
   #converse(stream: ServerHttp2Stream, method: Method & { kind: "conversation" }, call: Call): void {
@@ -257,14 +291,17 @@ function limited(call: CallInfo, end: () => void): NodeJS.Timeout | undefined {
   return leftMs < 2 ** 31 ? setTimeout(end, leftMs) : undefined;
 }
 
-/** Waits until the caller has read, or is gone. */
-function drained(stream: ServerHttp2Stream, signal: AbortSignal): Promise<void> {
+/** Waits until the caller has read, or is gone; false if it did neither within the limit. */
+function drained(stream: ServerHttp2Stream, signal: AbortSignal, limitMs: number | undefined): Promise<boolean> {
   return new Promise((resolve) => {
-    const done = (): void => {
+    const end = (inTime: boolean): void => {
+      clearTimeout(late);
       stream.off("drain", done);
       signal.removeEventListener("abort", done);
-      resolve();
+      resolve(inTime);
     };
+    const done = (): void => end(true);
+    const late = limitMs === undefined ? undefined : setTimeout(end, limitMs, false);
     stream.once("drain", done);
     signal.addEventListener("abort", done, { once: true });
     if (signal.aborted) done();

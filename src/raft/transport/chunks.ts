@@ -1,36 +1,29 @@
 /** A checkpoint's chunks over a gRPC stream, at the pace of whoever takes them: neither side holds more than a few. */
 import grpc from "@grpc/grpc-js";
 import { asRoostError, RoostError } from "../../base/errors.ts";
+import type { Status } from "../../base/grpc-call.ts";
 import type { Logger } from "../../base/log.ts";
 import type { CheckpointChunk, CheckpointChunk__Output } from "../../gen/types/roost/internal/v1/CheckpointChunk.ts";
-import type { CheckpointRequest__Output } from "../../gen/types/roost/internal/v1/CheckpointRequest.ts";
 import type { PeerClient } from "../../gen/types/roost/internal/v1/Peer.ts";
 import type { CheckpointRequest, WireChunk } from "./links.ts";
 
 /** A receiver that takes nothing for this long is cut off; it may come back for the rest. */
-const TAKE_LIMIT_MS = 10_000;
+export const TAKE_LIMIT_MS = 10_000;
 
-type Call = grpc.ServerWritableStream<CheckpointRequest__Output, CheckpointChunk>;
-
-/** Ends when all is sent, the receiver is gone, or the source refuses: its error goes over the wire. */
-export async function sendChunks(call: Call, chunks: AsyncIterable<WireChunk>, log: Logger): Promise<void> {
-  call.on("error", () => call.destroy());
+/** What goes over the wire. Its errors go there too, see `refusalOf`. */
+export async function* sentChunks(chunks: AsyncIterable<WireChunk>, log: Logger): AsyncGenerator<CheckpointChunk> {
   try {
     for await (const { id, number, crc, bytes } of chunks) {
-      if (call.cancelled || call.destroyed) return;
-      const payload = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
-      if (!call.write({ id, number, crc, payload }) && !(await taken(call))) {
-        log.info("a node does not take its checkpoint", { checkpoint: id, chunk: number });
-        call.destroy();
-        return;
-      }
+      yield { id, number, crc, payload: Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length) };
     }
-    call.end();
   } catch (thrown) {
-    const error = asRoostError(thrown);
-    log.info("a checkpoint is not sent", { error: error.message });
-    call.emit("error", { code: CODES[error.fault.kind] ?? grpc.status.UNAVAILABLE, details: error.message });
+    log.info("a checkpoint is not sent", { error: asRoostError(thrown).message });
+    throw thrown;
   }
+}
+
+export function refusalOf(error: RoostError): Status {
+  return { code: CODES[error.fault.kind] ?? grpc.status.UNAVAILABLE, details: error.message };
 }
 
 const CODES: Partial<Record<RoostError["fault"]["kind"], grpc.status>> = {
@@ -62,24 +55,4 @@ export async function* receiveChunks(
     signal.removeEventListener("abort", stop);
     call.cancel();
   }
-}
-
-/** False if it has taken nothing within the limit, or is gone. */
-function taken(call: Call): Promise<boolean> {
-  return new Promise((resolve) => {
-    const end = (took: boolean): void => {
-      clearTimeout(limit);
-      call.off("drain", drained);
-      call.off("cancelled", gone);
-      call.off("close", gone);
-      resolve(took);
-    };
-    const drained = (): void => end(true);
-    const gone = (): void => end(false);
-    const limit = setTimeout(gone, TAKE_LIMIT_MS);
-    call.on("drain", drained);
-    call.on("cancelled", gone);
-    call.on("close", gone);
-    if (call.cancelled || call.destroyed) gone();
-  });
 }

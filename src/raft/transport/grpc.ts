@@ -2,16 +2,16 @@
 import grpc from "@grpc/grpc-js";
 import type { Logger } from "../../base/log.ts";
 import { RoostError } from "../../base/errors.ts";
+import type { CallInfo } from "../../base/grpc-call.ts";
+import { GrpcServer } from "../../base/grpc-server.ts";
 import { services, type TlsIdentity } from "../../base/rpc.ts";
-import { createServerCore, listenTls, peerCertificate, stopServer, StrictCredentials } from "../../base/rpc-server.ts";
-import type { CheckpointChunk } from "../../gen/types/roost/internal/v1/CheckpointChunk.ts";
 import type { CheckpointRequest__Output } from "../../gen/types/roost/internal/v1/CheckpointRequest.ts";
-import type { Frame } from "../../gen/types/roost/internal/v1/Frame.ts";
 import type { PeerClient } from "../../gen/types/roost/internal/v1/Peer.ts";
-import { receiveChunks, sendChunks } from "./chunks.ts";
+import { receiveChunks, refusalOf, sentChunks, TAKE_LIMIT_MS } from "./chunks.ts";
 import { CHUNK_MAX_BYTES } from "./checkpoint-file.ts";
 import type { LinkEvents, Peer, PeerLinks } from "./links.ts";
 import { GENERATION_KEY, Sender } from "./sender.ts";
+import { payloadOf } from "./wire.ts";
 
 /** A frame holds at most this much: an append of 1 MiB, or one entry as large as a request may be (4 MiB). Longer ones break the link. */
 const MAX_FRAME_BYTES = 8 * 2 ** 20;
@@ -28,8 +28,8 @@ const CHANNEL_OPTIONS: grpc.ChannelOptions = {
   "grpc.use_local_subchannel_pool": 1,
 };
 
-function generationIn(metadata: grpc.Metadata): number {
-  return Number(metadata.get(GENERATION_KEY)[0] ?? 1);
+function nodeIdOf({ certificateName }: CallInfo): string {
+  return certificateName?.replace(/^node:/, "") ?? "";
 }
 
 function wrongGeneration(theirs: number, ours: number): string {
@@ -57,39 +57,41 @@ export async function openGrpcLinks(options: GrpcLinksOptions): Promise<PeerLink
   const byNodeId = new Map<string, Peer>();
   const credentials = grpc.credentials.createSsl(Buffer.from(identity.ca), Buffer.from(identity.key), Buffer.from(identity.cert));
 
-  const server = createServerCore({ "grpc.max_receive_message_length": MAX_FRAME_BYTES, "grpc.keepalive_time_ms": 5_000 });
-  server.addService(services.internal.v1.Peer.service, {
-    Send: (call: grpc.ServerReadableStream<Frame, object>, callback: grpc.sendUnaryData<object>) => {
-      const theirs = generationIn(call.metadata);
-      if (theirs !== generation) {
-        if (theirs > generation) events.outdated?.(theirs);
-        const metadata = new grpc.Metadata();
-        metadata.set(GENERATION_KEY, String(generation));
-        call.resume();
-        return callback({ code: grpc.status.FAILED_PRECONDITION, details: wrongGeneration(theirs, generation), metadata });
-      }
-      const nodeId = peerCertificate(call)?.replace(/^node:/, "") ?? "";
-      call.on("data", (frame: Frame) => {
-        if (removedIds.has(nodeId))
-          return callback({ code: grpc.status.PERMISSION_DENIED, details: "this node was removed from the cluster" });
+  const server = new GrpcServer({
+    admit: (_info, headers) => {
+      const theirs = Number(headers[GENERATION_KEY] ?? 1);
+      if (theirs === generation) return null;
+      if (theirs > generation) events.outdated?.(theirs);
+      const trailers = { [GENERATION_KEY]: String(generation) };
+      return { code: grpc.status.FAILED_PRECONDITION, details: wrongGeneration(theirs, generation), trailers };
+    },
+    statusOf: refusalOf,
+    streamWindowBytes: MAX_FRAME_BYTES,
+  });
+  const { Checkpoint: checkpointMethod, Send: sendMethod } = services.internal.v1.Peer.service;
+  server.add(sendMethod.path, {
+    kind: "intake",
+    maxBytes: MAX_FRAME_BYTES,
+    open(info) {
+      const nodeId = nodeIdOf(info);
+      return (message) => {
+        if (removedIds.has(nodeId)) return { code: grpc.status.PERMISSION_DENIED, details: "this node was removed from the cluster" };
         // Looked up for each frame: a peer can be removed while its stream is open.
         const peer = byNodeId.get(nodeId);
-        if (peer !== undefined && frame.payload instanceof Uint8Array) events.frame(peer, frame.payload);
-      });
-      call.on("end", () => callback(null, {}));
-      call.on("error", (error: Error) => log.debug("peer stream ended", { node: nodeId, error: error.message }));
-    },
-    Checkpoint: (call: grpc.ServerWritableStream<CheckpointRequest__Output, CheckpointChunk>) => {
-      const theirs = generationIn(call.metadata);
-      if (theirs !== generation) {
-        call.emit("error", { code: grpc.status.FAILED_PRECONDITION, details: wrongGeneration(theirs, generation) });
-        return;
-      }
-      const nodeId = peerCertificate(call)?.replace(/^node:/, "") ?? "";
-      void sendChunks(call, events.checkpoint(nodeId, call.request), log);
+        const payload = peer === undefined ? null : payloadOf(message);
+        if (peer !== undefined && payload !== null) events.frame(peer, payload);
+        return null;
+      };
     },
   });
-  await listenTls(server, options.listen, new StrictCredentials(identity));
+  server.add(checkpointMethod.path, {
+    kind: "stream",
+    decode: checkpointMethod.requestDeserialize,
+    encode: checkpointMethod.responseSerialize as (value: unknown) => Uint8Array,
+    takeLimitMs: TAKE_LIMIT_MS,
+    call: (request, info) => sentChunks(events.checkpoint(nodeIdOf(info), request as CheckpointRequest__Output), log),
+  });
+  await server.listenTls(options.listen, identity, "known");
   const sweep = setInterval(() => {
     for (const [key, sender] of senders) {
       if (sender.saidAnything()) continue;
@@ -140,7 +142,7 @@ export async function openGrpcLinks(options: GrpcLinksOptions): Promise<PeerLink
       clearInterval(sweep);
       for (const sender of senders.values()) sender.close();
       senders.clear();
-      await stopServer(server, 100);
+      await server.close(100);
     },
   };
 }

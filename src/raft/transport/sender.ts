@@ -7,6 +7,7 @@ import type { ClientHttp2Session, ClientHttp2Stream, IncomingHttpHeaders } from 
 import type { Logger } from "../../base/log.ts";
 import type { TlsIdentity } from "../../base/rpc.ts";
 import type { Lane, LinkEvents, Peer } from "./links.ts";
+import { frameOf } from "./wire.ts";
 
 /** What may wait for one peer on one lane; past it frames are dropped, which Raft repairs by itself. */
 const QUEUE_MAX_BYTES = 64 * 2 ** 20;
@@ -21,11 +22,6 @@ const ANSWER_MS = 1_500;
 
 /** What one connection may take within nghttp2; above what may wait. */
 const SESSION_MIB = 256;
-
-/** gRPC's head of a message: not compressed, four bytes of length. Then the field `payload` of a Frame: its tag, its length. */
-const GRPC_HEAD_BYTES = 5;
-const PAYLOAD_TAG = 0x0a;
-const VARINT_MAX_BYTES = 5;
 
 const REQUEST = { ":method": "POST", ":path": "/roost.internal.v1.Peer/Send", "content-type": "application/grpc", te: "trailers" };
 
@@ -162,18 +158,4 @@ export class Sender {
     this.#session = session;
     this.#stream = stream;
   }
-}
-
-function frameOf(payload: Uint8Array): Buffer {
-  const bytes = Buffer.allocUnsafe(GRPC_HEAD_BYTES + 1 + VARINT_MAX_BYTES + payload.length);
-  let at = GRPC_HEAD_BYTES;
-  bytes[at++] = PAYLOAD_TAG;
-  let length = payload.length;
-  for (; length >= 0x80; length >>>= 7) bytes[at++] = (length & 0x7f) | 0x80;
-  bytes[at++] = length;
-  bytes.set(payload, at);
-  at += payload.length;
-  bytes[0] = 0;
-  bytes.writeUInt32BE(at - GRPC_HEAD_BYTES, 1);
-  return bytes.subarray(0, at);
 }

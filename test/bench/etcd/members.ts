@@ -71,10 +71,10 @@ function start(command: readonly string[], logPath: string, env: Record<string, 
 }
 
 /** Kills and waits for the end. */
-async function end(child: ChildProcess): Promise<void> {
+async function end(child: ChildProcess, signal: NodeJS.Signals = "SIGKILL"): Promise<void> {
   if (child.exitCode !== null || child.signalCode !== null) return;
   const ended = new Promise<void>((resolve) => child.once("exit", () => resolve()));
-  child.kill("SIGKILL");
+  child.kill(signal);
   await ended;
 }
 
@@ -188,7 +188,7 @@ export async function startEtcd(root: string, timing: Timing): Promise<Members> 
     clientArgs: flags({ kind: "etcd", ...tls, "server-name": "127.0.0.1" }),
     leader,
     term: async () => Math.max(...(await status()).map(({ term }) => term)),
-    close: async () => void (await Promise.all([...children.values()].map(end))),
+    close: async () => void (await Promise.all([...children.values()].map((child) => end(child)))),
   };
 }
 
@@ -284,7 +284,8 @@ export async function startRoost(
     join: join_,
     async close() {
       const keepers = members.flatMap(({ name }) => keepersOf(folder(name)));
-      await Promise.all([...children.values()].map(end));
+      // A profile is written at a proper end.
+      await Promise.all([...children.values()].map((child) => end(child, options.nodeFlags === undefined ? "SIGKILL" : "SIGTERM")));
       for (const pid of keepers) process.kill(pid, "SIGKILL");
     },
   };
