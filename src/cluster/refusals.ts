@@ -1,6 +1,6 @@
 /** What a replica says when it cannot do what it is asked. */
 import { RoostError } from "../base/errors.ts";
-import type { Outcome } from "../state/outcome.ts";
+import type { CommandResult, Outcome } from "../state/outcome.ts";
 
 /**
  * For who waits when a checkpoint is taken over that is so much newer that the answer may have been forgotten in it: asking again under
@@ -21,4 +21,11 @@ export function tooMany(limit: number, what: string): RoostError {
     { kind: "exhausted", reason: `${limit} ${what} are waiting on this node` },
     "try again in a moment, or ask another node",
   );
+}
+
+export const REMOVED_TEXT = "this node was removed from the cluster: move its data folder away and join again with a fresh token";
+
+/** The answer to a request that was applied before. */
+export function answered(outcome: Outcome): Promise<CommandResult> {
+  return outcome.ok ? Promise.resolve(outcome.result) : Promise.reject(new RoostError(outcome.fault, outcome.hint));
 }

@@ -14,15 +14,16 @@ import type { CommandResult, Event, Outcome } from "../state/outcome.ts";
 import { whyNotYet } from "../state/levels.ts";
 import { firstAnswer, ownRequestId, whyExpired } from "../state/requests.ts";
 import { changedObjects, State, type Position, type RowChange } from "../state/state.ts";
-import type {
-  AckingStopped,
-  CommittedEntry,
-  ConsensusStatus,
-  FromConsensus,
-  MembershipChange,
-  NodeBeat,
-  PeersHeard,
-  ToConsensus,
+import {
+  type AckingStopped,
+  type CommittedEntry,
+  type ConsensusStatus,
+  type FromConsensus,
+  type MembershipChange,
+  type NodeBeat,
+  type PeersHeard,
+  type ToConsensus,
+  NOBODY_LEADS,
 } from "./consensus/protocol.ts";
 import type { ConsensusPort } from "./consensus/port.ts";
 import { ClaimFeed } from "./claim-feed.ts";
@@ -32,7 +33,7 @@ import type { FrozenState } from "./frozen-state.ts";
 import { Availability } from "./availability.ts";
 import { DigestReports, freeze, type FrozenTable } from "./digest.ts";
 import { Questions } from "./questions.ts";
-import { LOST_TRACK, stopping, tooMany } from "./refusals.ts";
+import { answered, LOST_TRACK, REMOVED_TEXT, stopping, tooMany } from "./refusals.ts";
 import { portions } from "./portions.ts";
 import type { StateDb } from "./state-db.ts";
 import type { Change, Leadership, ProposeOptions, Store } from "./store.ts";
@@ -43,7 +44,6 @@ const WAITING_MAX = 20_000;
 /** A proposal that nobody applied is proposed again after this long: it may have been lost on its way to a leader. */
 const REPROPOSE_MS = 1_000;
 const RETRY_MS = 50;
-const REMOVED_TEXT = "this node was removed from the cluster: move its data folder away and join again with a fresh token";
 const DEFAULT_TIMEOUT_MS = 10_000;
 
 export interface ReplicaEffects {
@@ -118,15 +118,7 @@ export class Replica implements Store {
     this.#position = loaded.position;
     this.#session = effects.newId();
     this.#digests = new DigestReports(nodeId, { store: this, clock: effects.clock, log: effects.log });
-    this.#status = {
-      term: 0,
-      leading: false,
-      leadingSinceMs: 0,
-      leaderPeerId: 0,
-      formerLeaderHeardMs: null,
-      leaderHeardMs: null,
-      membership: loaded.position.membership,
-    };
+    this.#status = { ...NOBODY_LEADS, membership: loaded.position.membership };
     // Whoever starts later sees the failure; until then it is nobody's unhandled one.
     this.#serving.catch(() => {});
     effects.worker.on("message", (message: FromConsensus) => this.#onMessage(message));
@@ -192,7 +184,7 @@ export class Replica implements Store {
     const notYet = whyNotYet(this.#state, command.type);
     if (notYet !== null) return Promise.reject(notYet);
     const known = firstAnswer(this.#state, envelope.requestId);
-    if (known !== undefined) return settled(known);
+    if (known !== undefined) return answered(known);
     const refusal = this.#refusal();
     if (refusal !== null) return Promise.reject(refusal);
     const id = ++this.#next;
@@ -320,14 +312,7 @@ export class Replica implements Store {
         this.#reads.ready(message.id, message.index);
         return this.#reads.wake(this.#state);
       case "status":
-        // Heartbeats belong to a term and its leader.
-        if (!message.status.leading || message.status.term !== this.#status.term) {
-          this.#beats = [];
-          this.#grantingMs = 0;
-        }
-        this.#status = message.status;
-        this.#availability.leaderIs(message.status.leaderPeerId !== 0);
-        return this.#notify([], new Set());
+        return this.#setStatus(message.status);
       case "heard":
         this.#leaderHeardMs = message.leaderHeardMs;
         this.#peers = message.peers;
@@ -369,6 +354,21 @@ export class Replica implements Store {
       case "stopped":
         return this.#stopped();
     }
+  }
+
+  #setStatus(status: ConsensusStatus): void {
+    const { leaderPeerId, term } = this.#status;
+    // Heartbeats belong to a term and its leader.
+    if (!status.leading || status.term !== term) {
+      this.#beats = [];
+      this.#grantingMs = 0;
+    }
+    this.#status = status;
+    this.#availability.leaderIs(status.leaderPeerId !== 0);
+    // What the leader before did not commit is likely lost with it; if it is not, its request id says so.
+    if (status.leaderPeerId !== 0 && (status.leaderPeerId !== leaderPeerId || status.term !== term))
+      for (const waiting of this.#proposals.values()) this.#proposeAgain(waiting);
+    this.#notify([], new Set());
   }
 
   #apply(batch: number, entries: readonly CommittedEntry[]): void {
@@ -529,11 +529,15 @@ export class Replica implements Store {
         if (same?.size === 0) this.#proposalsByRequest.delete(waiting.envelope.requestId);
         waiting.reject(this.#unavailable("the change was not confirmed in time; it may still take effect"));
       } else if (nowMs - waiting.proposedMs >= (this.#status.leaderPeerId === 0 ? 200 : REPROPOSE_MS)) {
-        waiting.proposedMs = nowMs;
-        this.#send(waiting.data);
+        this.#proposeAgain(waiting);
       }
     }
     this.#reads.sweep(inVain ? Infinity : nowMs, () => this.#unavailable("no quorum confirmed that this node's state is current"));
+  }
+
+  #proposeAgain(waiting: WaitingProposal): void {
+    waiting.proposedMs = this.#effects.clock.monotonicMs();
+    this.#send(waiting.data);
   }
 
   #unavailable(what: string): RoostError {
@@ -589,8 +593,4 @@ export class Replica implements Store {
       this.#sweepAgain();
     });
   }
-}
-
-function settled(outcome: Outcome): Promise<CommandResult> {
-  return outcome.ok ? Promise.resolve(outcome.result) : Promise.reject(new RoostError(outcome.fault, outcome.hint));
 }

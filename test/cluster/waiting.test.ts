@@ -5,7 +5,7 @@ import { join } from "node:path";
 import t from "tap";
 import type { Clock } from "../../src/base/clock.ts";
 import { silentLogger } from "../../src/base/log.ts";
-import type { CommittedEntry, FromConsensus, ToConsensus } from "../../src/cluster/consensus/protocol.ts";
+import { type CommittedEntry, type FromConsensus, type ToConsensus, NOBODY_LEADS } from "../../src/cluster/consensus/protocol.ts";
 import { Replica } from "../../src/cluster/replica.ts";
 import { OWN_KEPT_REVISIONS } from "../../src/state/requests.ts";
 import { StateDb } from "../../src/cluster/state-db.ts";
@@ -126,6 +126,31 @@ t.test("a proposal that nobody applies is proposed again, the same bytes, until 
   later(5_000);
   t.equal(posted.length, count, "it is over");
   for (const data of proposed()) t.match(decodeEnvelope(data).requestId, /^#\d+\.id-1\.\d+$/);
+});
+
+t.test("what waits is proposed to a new leader at once", async (t) => {
+  const { replica, say, proposed, commit } = await setUp(t);
+  const led = (leaderPeerId: number, term: number): void =>
+    say({ kind: "status", status: { ...NOBODY_LEADS, term, leaderPeerId, membership: firstMembership(1) } });
+  led(2, 1);
+  const waiting = settled(replica.propose(token("x"), { actor }));
+  const counts = [
+    [2, 1, 1],
+    // Nobody to propose to.
+    [0, 2, 1],
+    [3, 2, 2],
+    // The same leader in the same term has it already; in another it may have lost it.
+    [3, 2, 2],
+    [3, 3, 3],
+  ] as const;
+  for (const [leader, term, count] of counts) {
+    led(leader, term);
+    t.equal(proposed().length, count, `peer ${leader} leads term ${term}`);
+  }
+  commit(proposed()[0]!, proposed()[1]!);
+  t.equal(await waiting, "not-found", "applied once, answered once");
+  led(2, 4);
+  t.equal(proposed().length, 3, "and nothing is left to propose");
 });
 
 t.test("after a checkpoint in which its answer may have been forgotten, a request is not made again", async (t) => {

@@ -152,3 +152,13 @@ export interface ConsensusStatus {
   leaderHeardMs: number | null;
   membership: Membership;
 }
+
+/** Of a node that has not heard of anybody yet. */
+export const NOBODY_LEADS: Omit<ConsensusStatus, "membership"> = {
+  term: 0,
+  leading: false,
+  leadingSinceMs: 0,
+  leaderPeerId: 0,
+  formerLeaderHeardMs: null,
+  leaderHeardMs: null,
+};
