@@ -219,7 +219,6 @@ export class GrpcServer {
           break;
         }
         if (stream.write(frame(message)) || (await drained(stream, call.signal, method.takeLimitMs))) continue;
-        status = { code: CODE.deadlineExceeded, details: "nothing was read for long" };
         stream.destroy();
         break;
       }

@@ -17,10 +17,11 @@ type Test = Pick<typeof t, "teardown">;
 const raw = { decode: (bytes: Buffer): unknown => bytes, encode: (value: unknown): Uint8Array => value as Uint8Array };
 const identity = (bytes: Buffer): Buffer => bytes;
 
-async function serving(test: Test): Promise<{ server: GrpcServer; socket: string; calls: CallInfo[] }> {
+async function serving(test: Test): Promise<{ server: GrpcServer; socket: string; calls: CallInfo[]; taken: Buffer[] }> {
   const folder = await mkdtemp(join(tmpdir(), "roost-grpc-"));
   const socket = join(folder, "s");
   const calls: CallInfo[] = [];
+  const taken: Buffer[] = [];
   const server = new GrpcServer({
     admit: ({ path }) => (path === "/x/Closed" ? { code: 16, details: "not you" } : null),
     statusOf: (error) => ({ code: 9, details: error.message, trailers: { "why-bin": Buffer.from("because").toString("base64") } }),
@@ -49,12 +50,33 @@ async function serving(test: Test): Promise<{ server: GrpcServer; socket: string
       await new Promise<void>((resolve) => info.signal.addEventListener("abort", () => resolve()));
     },
   });
+  server.add("/x/Flood", {
+    kind: "stream",
+    ...raw,
+    takeLimitMs: 50,
+    async *call(_request, info) {
+      calls.push(info);
+      for (;;) yield Buffer.alloc(1_000_000);
+    },
+  });
+  server.add("/x/Intake", {
+    kind: "intake",
+    maxBytes: 3_000_000,
+    open(info, headers) {
+      if (headers["who"] === "stranger") return { code: 7, details: "not you", trailers: { ours: "5" } };
+      calls.push(info);
+      return (message) => {
+        taken.push(message);
+        return message.toString("latin1", 0, 4) === "stop" ? { code: 9, details: "enough" } : null;
+      };
+    },
+  });
   await server.listenUnix(socket);
   test.teardown(async () => {
     await server.close(0);
     await rm(folder, { recursive: true, force: true });
   });
-  return { server, socket, calls };
+  return { server, socket, calls, taken };
 }
 
 function clientOf(test: Test, socket: string): grpc.Client {
@@ -152,4 +174,55 @@ t.test("streams come whole at the caller's pace, and end with its patience", asy
   left.cancel();
   await gone;
   t.equal(info.signal.aborted, true, "who leaves is noticed");
+});
+
+t.test("who reads nothing of a stream with a limit is cut off", async (t) => {
+  const { socket, calls } = await serving(t);
+  const flood = clientOf(t, socket).makeServerStreamRequest("/x/Flood", identity, identity, Buffer.alloc(0));
+  const ended = new Promise((resolve) => flood.once("error", resolve));
+  await new Promise((resolve) => flood.once("data", resolve));
+  flood.pause();
+  const info = calls.at(-1)!;
+  if (!info.signal.aborted) await new Promise((resolve) => info.signal.addEventListener("abort", resolve));
+  flood.resume();
+  t.ok(await ended);
+});
+
+t.test("a stream of requests: whole messages in order whatever they come in, until one side ends it", async (t) => {
+  const { socket, taken } = await serving(t);
+  const client = clientOf(t, socket);
+  const open = (metadata = new grpc.Metadata()): { call: grpc.ClientWritableStream<Buffer>; ended: Promise<grpc.StatusObject> } => {
+    const call = client.makeClientStreamRequest("/x/Intake", identity, identity, metadata, () => {});
+    call.on("error", () => {});
+    return { call, ended: new Promise((resolve) => call.once("status", resolve)) };
+  };
+  const sizes = [0, 1, 70_000, 5, 3_000_000, 2, 0, 16_384, 9];
+  const first = open();
+  for (const [i, size] of sizes.entries()) first.call.write(Buffer.alloc(size, i));
+  first.call.end();
+  t.equal((await first.ended).code, grpc.status.OK);
+  t.same(
+    taken.map((message) => message.length),
+    sizes,
+  );
+  t.ok(taken.every((message, i) => message.every((byte) => byte === i)));
+
+  taken.length = 0;
+  const second = open();
+  second.call.write(Buffer.from("go"));
+  second.call.write(Buffer.from("stop"));
+  second.call.write(Buffer.from("lost"));
+  t.match(await second.ended, { code: 9, details: "enough" });
+  t.same(taken.map(String), ["go", "stop"], "nothing after the end");
+
+  const third = open();
+  third.call.write(Buffer.alloc(3_000_001));
+  t.match(await third.ended, { code: grpc.status.RESOURCE_EXHAUSTED });
+
+  const stranger = new grpc.Metadata();
+  stranger.set("who", "stranger");
+  const refused = await open(stranger).ended;
+  t.match(refused, { code: 7, details: "not you" });
+  t.same(refused.metadata.get("ours"), ["5"]);
+  t.equal(taken.length, 2);
 });
