@@ -30,14 +30,14 @@ export type Method =
   | {
       kind: "intake";
       maxBytes: number;
-      /** Called as the stream begins, to refuse it or to say who takes its messages. A taker that answers a status ends the stream. */
-      open(info: CallInfo, headers: IncomingHttpHeaders): Status | ((message: Buffer) => Status | null);
+      /** Called as the stream begins: who takes its messages. A status as an answer to one ends the stream. */
+      open(info: CallInfo): (message: Buffer) => Status | null;
     }
   | { kind: "conversation"; decode(bytes: Buffer): unknown; encode(value: unknown): Uint8Array; answer(request: unknown): unknown };
 
 export interface GrpcServerOptions {
   /** Refuses a call before anything of it is read; null lets it in. */
-  admit: (info: CallInfo) => Status | null;
+  admit: (info: CallInfo, headers: IncomingHttpHeaders) => Status | null;
   statusOf: (error: RoostError, info: CallInfo) => Status;
   /** What a caller may send ahead on one stream; default 1 MiB. */
   streamWindowBytes?: number;
@@ -159,12 +159,12 @@ export class GrpcServer {
     if (!isGrpc(headers[":method"], headers["content-type"])) return stream.respond({ ":status": 415 }, { endStream: true });
     const path = headers[":path"] ?? "";
     const call = new Call(path, certificateName, headers["grpc-timeout"]);
-    const refused = this.#options.admit(call);
+    const refused = this.#options.admit(call, headers);
     if (refused !== null) return refuse(stream, refused);
     const method = this.#methods.get(path);
     if (method === undefined) return refuse(stream, { code: CODE.unimplemented, details: `there is no method ${path}` });
     if (method.kind === "conversation") return this.#converse(stream, method, call);
-    if (method.kind === "intake") return this.#receive(stream, method, call, headers);
+    if (method.kind === "intake") return this.#receive(stream, method, call);
     stream.once("close", () => call.cancel());
     let request: Buffer | null = null;
     const reader = new MessageReader(MAX_REQUEST_BYTES);
@@ -230,9 +230,8 @@ export class GrpcServer {
     }
   }
 
-  #receive(stream: ServerHttp2Stream, method: Method & { kind: "intake" }, call: Call, headers: IncomingHttpHeaders): void {
-    const take = method.open(call, headers);
-    if (typeof take !== "function") return refuse(stream, take);
+  #receive(stream: ServerHttp2Stream, method: Method & { kind: "intake" }, call: Call): void {
+    const take = method.open(call);
     const reader = new MessageReader(method.maxBytes);
     stream.on("data", (chunk: Buffer) => {
       if (stream.closed) return;
