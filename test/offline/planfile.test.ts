@@ -185,6 +185,20 @@ t.test("what is wrong is told with line and column, in both forms", async (t) =>
   t.same(places(text), ["4:16 nodes[1].ram", "5:13 vms[0].memoryMib", "7:9 settings.cpuRatio", "5:22 vms[0].node"]);
 });
 
+t.test("of a thousand faults the first hundred, and how many more", async (t) => {
+  const text = Array.from({ length: 1_000 }, (_, i) => `vm v${i} cpus=1\n`).join("");
+  try {
+    readCluster(text);
+    t.fail("no memory anywhere");
+  } catch (thrown) {
+    const { fault } = asRoostError(thrown);
+    const violations = fault.kind === "invalid" ? fault.violations : [];
+    t.equal(violations.length, 101);
+    t.match(violations[99], { field: "100:1 vms[99].memoryMib", message: "is missing" });
+    t.same(violations[100], { field: "", message: "and 900 more" });
+  }
+});
+
 t.test("every field there is, and what is not said has its default", async (t) => {
   const cluster = `setting memoryRatio=1 scoring=rank rank=freeMemoryMib
 zone a role=primary
