@@ -212,6 +212,14 @@ function placeMost(arena: Arena, items: readonly Item[], score: Scorer, request:
     outcome.placed.compact = placedIn(better);
     if (optimal()) return outcome;
   }
+  // Where far too much is asked for, the many small ones are the most; the large ones first would leave them no room.
+  const sparing = greedy(arena, items, smallestFirst(arena, items), leastAvailable, request.kind);
+  if (compareValues(sparing.value, outcome.attempt.value) > 0) {
+    outcome.attempt = sparing;
+    outcome.method = "compact";
+    outcome.placed.compact = placedIn(sparing);
+    if (optimal()) return outcome;
+  }
   outcome.proven = false;
   // The search does not know of policies between VMs.
   if (items.some((item) => item.overlay !== null)) return outcome;
@@ -257,12 +265,20 @@ function compactOrder(items: readonly Item[]): number[] {
 
 /** By the mean of the parts of the cluster's memory and vCPUs, descending: what is small evens out what is large. In HA order first. */
 function largestFirst(arena: Arena, items: readonly Item[]): number[] {
+  return bySize(arena, items, -1);
+}
+
+function smallestFirst(arena: Arena, items: readonly Item[]): number[] {
+  return bySize(arena, items, 1);
+}
+
+function bySize(arena: Arena, items: readonly Item[], sign: 1 | -1): number[] {
   const sum = (which: number): number => column(arena, which).reduce((total, value) => total + value, 0);
   const [memory, cpus] = [sum(MEMORY), sum(CPUS)];
-  const part = (item: Item): number => item.memory / memory + item.cpus / cpus;
+  const part = (item: Item): number => sign * (item.memory / memory + item.cpus / cpus);
   return items
     .map((_, k) => k)
-    .sort((a, b) => items[a]!.rank - items[b]!.rank || part(items[b]!) - part(items[a]!) || (items[a]!.vm.id < items[b]!.vm.id ? -1 : 1));
+    .sort((a, b) => items[a]!.rank - items[b]!.rank || part(items[a]!) - part(items[b]!) || (items[a]!.vm.id < items[b]!.vm.id ? -1 : 1));
 }
 
 /** Nodes with less available memory weigh more. */

@@ -2,16 +2,19 @@
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import t from "tap";
+import { placingService } from "../../src/placing/loop.ts";
 import { cliHost, playAgents } from "../support/cli.ts";
 import type { CliHost } from "../support/cli.ts";
 
 const GOLDEN = join(import.meta.dirname, "..", "golden", "cli");
 
 /** A transcript of command lines: `$ words`, standard output, `! ` before each line of standard error, the code if not 0. */
-async function transcript(host: CliHost, lines: string[]): Promise<string> {
+async function transcript(host: CliHost, lines: (string | string[])[]): Promise<string> {
   let text = "";
-  for (const line of lines) {
-    const ran = await host.run(line.split(" ").filter((word) => word !== ""));
+  for (const asked of lines) {
+    const words = typeof asked === "string" ? asked.split(" ").filter((word) => word !== "") : asked;
+    const line = words.map((word) => (word.includes(" ") ? `'${word}'` : word)).join(" ");
+    const ran = await host.run(words);
     const err = ran.err === "" ? "" : ran.err.replace(/^/gm, "! ").replace(/! $/, "");
     text += `$ roost ${line}\n${ran.out}${err}${ran.code === 0 ? "" : `[exit ${ran.code}]\n`}\n`;
   }
@@ -255,6 +258,75 @@ t.test("policies, zones, labels, expressions", async (t) => {
       "events --from 1",
     ]),
   );
+});
+
+const DECIDED = `vms:
+  - {name: db, cpus: 2, memory: 1GiB, labels: {tier: back}}
+  - {name: web, cpus: 1, memory: 512MiB, labels: {tier: front}}
+`;
+
+const WAITING = `vms:
+  - {name: far, cpus: 1, memory: 256MiB, requirements: label.disk = "nvme"}
+  - {name: big, cpus: 1, memory: 1536MiB, labels: {tier: back}}
+`;
+
+t.test("decisions explained, made again, and what if", async (t) => {
+  const host = await cliHost(3);
+  t.teardown(() => host.close());
+  host.files.set("decided.yaml", DECIDED);
+  host.files.set("waiting.yaml", WAITING);
+  host.files.set("two.yaml", TWO);
+  let seeds = 0;
+  const { store } = host.cluster;
+  const clock = { monotonicMs: () => 0, wallMs: () => store.nowMs, after: () => () => {} };
+  const scheduler = placingService(store, { clock, newId: () => `seed-${++seeds}` });
+  const first = await transcript(host, [
+    "node set n1 --zone east --label disk=ssd",
+    "node set n2 --zone west --label disk=ssd",
+    "node set n3 --zone west",
+    "policy create back-ssd --rule must --label tier=back --node-label disk=ssd",
+    "vm create -f decided.yaml",
+    "explain db",
+    "explain db --why-not all",
+  ]);
+  await scheduler.run(store.term);
+  const second = await transcript(host, ["explain db", "explain web", "explain db --why-not n3", "vm create -f waiting.yaml"]);
+  await scheduler.run(store.term);
+  const third = await transcript(host, [
+    "vm list",
+    "vm show big",
+    "explain big",
+    "explain big --why-not all",
+    "explain far --why-not all",
+    "explain big -o json",
+    "explain big --why-not n3 -o json",
+    "explain db --revision 3",
+    "explain db --why-not n7",
+    "explain nobody",
+    "scheduler replay",
+    "scheduler replay --set scheduler.scoring=consolidate",
+    "scheduler replay --set scheduler.memoryRatio=0.5 -o json",
+    "scheduler replay --from 9999",
+    "scheduler replay --set scoring=even",
+    "scheduler export live.json",
+    "settings set scheduler.historyMib 0",
+    "vm create -f two.yaml --hold",
+    "explain db",
+    "scheduler replay",
+  ]);
+  const whatIf = [
+    ["what-if", "fail n1; add 2 web; drain n2"],
+    ["what-if", "fail zone west"],
+    ["what-if", "disable n3; enable n3; stop db; start db; remove web; resize big cpus=1 memory=256MiB"],
+    ["what-if", "set scheduler.memoryRatio 2; disable policy back-ssd; enable policy back-ssd"],
+    ["what-if", "drain n1", "-o", "json"],
+    ["what-if", "explode n1"],
+    ["what-if", "fail n9"],
+    ["what-if", "add 0 web; resize db memory=lots"],
+  ];
+  let fourth = "";
+  for (const words of whatIf) fourth += await transcript(host, [words]);
+  golden(t, "decisions", first + second + third + fourth);
 });
 
 const UNEVEN = `vms:
