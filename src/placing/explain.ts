@@ -1,5 +1,6 @@
 /** One VM's last decision (or an earlier one), regenerated from the history, and what would be decided now (SCH-17). Pure. */
 import type { Certificate, VmDecision } from "../model/certificate.ts";
+import { leftOutNodes } from "../model/node.ts";
 import type { Vm } from "../model/vm.ts";
 import { explain } from "../scheduler/explain.ts";
 import type { Explanation } from "../scheduler/explain.ts";
@@ -36,7 +37,7 @@ export function explainVm(present: State, vm: Vm, revision: number | null): VmEx
   if (certificate === null) {
     answer.problem =
       decision === null
-        ? "the scheduler has not decided about this VM yet"
+        ? undecided(present)
         : `the decision at revision ${decision.index} is out of retention, which begins at ${historyBegins(present)} (scheduler.historyMib); what is shown was kept with the VM`;
     return answer;
   }
@@ -51,6 +52,13 @@ export function explainVm(present: State, vm: Vm, revision: number | null): VmEx
   if (!answer.same) answer.problem = "the plan made again is not the recorded one: it was made by another release";
   answer.regenerated = explain(view, request, certificate.seed, vm.id, view.usage);
   return answer;
+}
+
+function undecided(present: State): string {
+  const unknown = leftOutNodes(present).map((node) => node.name);
+  return unknown.length > 0
+    ? `nothing is placed, wherever there is room, until each of ${unknown.join(", ")} has rejoined or is confirmed off (roost node fence)`
+    : "the scheduler has not decided about this VM yet";
 }
 
 /** As the loop would ask next, for this VM alone. */

@@ -112,7 +112,7 @@ t.test(
       await other.up();
       await other.until("serving", async () => (await other.roost("token", "create", "--timeout", "3s")).code === 0);
       t.same(await names(other), ["a"]);
-      t.match(JSON.parse(await other.must("cluster", "show", "-o", "json")), { generation: 7, alarms: [/until n3 rejoined/] });
+      t.match(JSON.parse(await other.must("cluster", "show", "-o", "json")), { generation: 7, alarms: [/until each of n3 has rejoined/] });
       t.match((await other.roost("cluster", "restore", backup, ...other.place, "--yes")).err, /holds a node already/);
     });
   },

@@ -26,6 +26,15 @@ function recovered(off: string[] = []): CommandLog {
   return log;
 }
 
+t.test("a hello that overtakes the confirmation costs nobody the vote", (t) => {
+  const log = recovered();
+  log.hello("n3");
+  t.match(log.state.nodes.get("n3"), { state: "ready", role: "none" });
+  log.ok({ type: "node.join-confirm", nodeId: "n3" });
+  t.equal(log.state.nodes.get("n3")?.role, "follower");
+  t.end();
+});
+
 t.test("the rest is left out: VMs stay, nothing is placed, and time proves nothing", (t) => {
   const log = recovered();
   t.equal(log.state.cluster?.generation, 2);

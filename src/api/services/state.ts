@@ -98,7 +98,7 @@ export function alarmsOf(view: View, leftOut: number | null): string[] {
   const unknown = leftOutNodes(view).map((node) => node.name);
   if (unknown.length > 0)
     alarms.push(
-      `nothing is placed until ${unknown.join(", ")} rejoined or is confirmed off (roost node fence): what runs there is not known`,
+      `nothing is placed until each of ${unknown.join(", ")} has rejoined or is confirmed off (roost node fence): what runs there is not known`,
     );
   const compared = verdict(view);
   for (const { nodeId, table, otherId } of compared?.differing ?? [])

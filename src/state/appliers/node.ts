@@ -87,8 +87,9 @@ export function confirmJoin(tx: Transaction, command: NodeJoinConfirm): CommandR
   const node = tx.needNode(command.nodeId);
   // Only confirmed nodes can be chosen as voters (src/cluster/membership.ts).
   // One that was left out says by it that it begins anew, without the log and state it had (roost cluster rejoin).
-  const isWaiting = node.state === "joining" || node.state === "unreachable" || node.state === "fenced";
-  if (node.role === "none" && isWaiting) tx.putNode({ ...node, role: "follower", stateWhy: "join confirmed" });
+  // Its hello may have come first.
+  const isLeaving = node.state === "removed" || node.removing !== undefined;
+  if (node.role === "none" && !isLeaving) tx.putNode({ ...node, role: "follower", stateWhy: "join confirmed" });
   return { ids: [node.id], peerId: node.peerId };
 }
 
