@@ -75,6 +75,12 @@ t.test("followers take VMs and the place of a dead voter", async (t) => {
     ["through-n6"],
   );
 
+  await n6.must("settings", "set", "bench.enabled", "true");
+  for (const kind of [[], ["--reads"]]) {
+    const answer = JSON.parse(await n6.must("cluster", "bench", "--clients", "4", "--seconds", "1", ...kind, "-o", "json"));
+    t.ok((answer as { requests: number }).requests > 0, `roost.v1.Bench through a follower ${kind.join(" ")}`);
+  }
+
   await n6.must("settings", "set", "raft.replaceVoterMs", "1s");
   const { name } = (await nodesAt(n6)).find(({ leader, role }) => !leader && role === "voter")!;
   await hosts.all.find((host) => host.name === name)!.kill();
