@@ -22,6 +22,8 @@ export interface ClientWorld {
   readonly invariants: Invariants;
   /** One that serves, or none. */
   someNode(): SimNode | null;
+  /** When it last heard anybody. */
+  heardMs(node: SimNode): number;
   fail(violation: unknown): void;
 }
 
@@ -125,7 +127,7 @@ export class Clients {
     const node = this.#world.someNode();
     node?.main?.run(() => {
       try {
-        if (node.serving) this.#world.invariants.staleRead(node, key);
+        if (node.serving) this.#world.invariants.staleRead(node, key, this.#world.queue.now - this.#world.heardMs(node));
       } catch (thrown) {
         this.#world.fail(thrown);
       }

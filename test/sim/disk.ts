@@ -3,6 +3,7 @@
  * before it survive a power cut) and a small file. What a process wrote without sync outlives its death, but not a power cut
  * before the database is opened again: then LevelDB writes what it finds in its journal to a synced table.
  */
+import { crc32 } from "node:zlib";
 import type { Random } from "../../src/base/random.ts";
 import type { KeyRange, StateDatabase } from "../../src/cluster/state-database.ts";
 import type { AcknowledgedMark, LogDatabase } from "../../src/raft/storage/database.ts";
@@ -22,6 +23,8 @@ export interface DiskFaults {
   skipStateFsync?: boolean;
   /** A power cut may leave half of a batch. */
   tornBatches?: boolean;
+  /** Damage of the log goes by unseen, as if its records had no checksums. */
+  noChecksums?: boolean;
   /** Writes of a batch become two, with the time for a crash between them. */
   splitBatches?: boolean;
 }
@@ -168,13 +171,15 @@ class SimVolume<V extends Value> {
   }
 
   /** One bit of one value turns; the volume must not be empty. */
-  rot(random: Random): void {
+  rot(random: Random, sealed = false): void {
     this.sync();
     const keys = [...this.durable.keys()].toSorted();
     const key = keys[random.below(keys.length)]!;
     const value = this.durable.get(key)!;
     const at = random.below(value.length);
-    this.durable.set(key, flip(value, at, 1 << random.below(7)) as V);
+    const rotten = flip(value, at, 1 << random.below(7)) as V;
+    if (sealed && typeof rotten !== "string") new DataView(rotten.buffer, rotten.byteOffset).setUint32(0, crc32(rotten.subarray(4)));
+    this.durable.set(key, rotten);
   }
 
   copyFrom(other: SimVolume<V>): void {

@@ -18,6 +18,9 @@ interface Version {
   value: string | null;
 }
 
+/** Longest time for which a leader may believe that it leads although it hears nobody, with a margin. */
+const LEADS_ALONE_MS = 3_000;
+
 const NO_DATA = new Uint8Array(0);
 
 export class Invariants {
@@ -130,8 +133,8 @@ export class Invariants {
   }
 
   /** A stale read says its index: it must be the truth of that index, and never go back within one life of a node (RAFT-5). */
-  staleRead(node: SimNode, key: string): void {
-    const { replica, life, peer } = node;
+  staleRead(node: SimNode, key: string, quietMs: number): void {
+    const { replica, life, peer, skew } = node;
     const view = replica!.view() as State;
     const { silentMs } = replica!.leadership();
     const who = `${peer.peerId} ${life} ${key}`;
@@ -142,7 +145,9 @@ export class Invariants {
     const found = valueOf(view, key);
     if (found !== expected.value)
       throw new Violation(`stale read of ${key} at index ${view.index} is ${found}, should be ${expected.value}`);
-    if (!(silentMs >= 0)) throw new Violation(`stale read at node ${peer.peerId} says age ${silentMs}`);
+    // A leader finds out within two election times that nobody hears it; all others have heard of a leader no later than of anybody.
+    if (!(silentMs >= 0) || (node.raft?.role !== "leader" && silentMs < quietMs * skew.rate - LEADS_ALONE_MS))
+      throw new Violation(`stale read at node ${peer.peerId} says age ${silentMs}, but it has heard nobody for ${quietMs} ms`);
   }
 
   /** Log matching and, of those that have the same index, equal tables. */

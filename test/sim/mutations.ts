@@ -3,6 +3,7 @@
  * changed on their way, or by another method in the place of the product's own. `seed` is one that catches it, as
  * `scripts/sim.ts --mutation NAME` found it; any change of the product may move it.
  */
+import { Follower } from "../../src/cluster/consensus/follower.ts";
 import { Rounds } from "../../src/cluster/consensus/rounds.ts";
 import type { FromConsensus, ToConsensus } from "../../src/cluster/consensus/protocol.ts";
 import { decodeConfChange } from "../../src/raft/core/confdata.ts";
@@ -33,6 +34,7 @@ export const MUTATIONS: readonly Mutation[] = [
   { name: "skip fsync", seed: 1, faults: { skipFsync: true } },
   { name: "skip the fsync of the tables before the log is cut", seed: 9, faults: { skipStateFsync: true } },
   { name: "leave half of a batch in a power cut", seed: 1, faults: { tornBatches: true } },
+  { name: "take damaged records for whole ones", seed: 7, faults: { noChecksums: true } },
   { name: "write the applied index apart from the rows", seed: 1, faults: { splitBatches: true } },
   { name: "acknowledge before the fsync", seed: 1, break: replace(LevelLog.prototype, "append", (original) => doNotWait(original)) },
   { name: "forget the vote in a crash", seed: 87, break: initialHardState((hard) => ({ ...hard, vote: 0 })) },
@@ -52,6 +54,13 @@ export const MUTATIONS: readonly Mutation[] = [
   { name: "believe every acknowledgement of a write", seed: 2, break: replace(Unstable.prototype, "stableTo", () => stableAll) },
   { name: "lose the last entry of an append", seed: 2, break: replace(RaftLog.prototype, "append", (original) => loseLast(original)) },
   { name: "apply a membership change when it is appended", seed: 2, ...applyEarly() },
+
+  {
+    name: "truncate at every append",
+    seed: 1,
+    break: replace(RaftLog.prototype as unknown as Conflicts, "findConflict", () => alwaysFirst),
+  },
+  { name: "skip an entry of a follower's stream", seed: 1, break: replace(Follower.prototype, "onFeed", (original) => skipFed(original)) },
 
   // ---- Elections ----
   { name: "vote for a shorter log", seed: 4, break: replace(RaftLog.prototype, "isUpToDate", () => () => true) },
@@ -121,6 +130,21 @@ function commitAnyTerm(this: RaftLog, index: number, term: number): boolean {
   if (term === 0 || index <= this.committed) return false;
   this.commitTo(index);
   return true;
+}
+
+interface Conflicts {
+  findConflict(entries: readonly Entry[]): number;
+}
+
+function alwaysFirst(entries: readonly Entry[]): number {
+  return entries[0]?.index ?? 0;
+}
+
+function skipFed(original: Follower["onFeed"]): Follower["onFeed"] {
+  return function (this: Follower, from, feed) {
+    const entries = feed.append.entries.filter(({ index }) => index % 10 !== 0);
+    original.call(this, from, { ...feed, append: { ...feed.append, entries } });
+  };
 }
 
 function highestMatch(this: Tracker): number {
@@ -233,7 +257,7 @@ function founderOnly(message: ToConsensus): ToConsensus {
 export async function runBroken(mutation: Mutation, seed: number): Promise<string | null> {
   const repair = mutation.break?.() ?? ((): void => undefined);
   try {
-    await simulateRaft(seed, mutation.faults === undefined ? {} : { faults: mutation.faults });
+    await simulateRaft(seed, { quiet: true, ...(mutation.faults === undefined ? {} : { faults: mutation.faults }) });
     return null;
   } catch (error) {
     return error instanceof Error ? error.message.split("\n")[0]! : String(error);

@@ -10,6 +10,8 @@ interface End {
   thread: SimThread;
   events: LinkEvents;
   peers: Map<number, Peer>;
+  /** Ids of nodes that are told that they were removed. */
+  removed: ReadonlySet<string>;
 }
 
 export interface Quality {
@@ -23,6 +25,9 @@ export interface Quality {
   bandwidth: number;
 }
 
+/** A connection on which a ping waits for longer than this behind what was sent is given up, with all of it (transport/sender.ts). */
+const PING_LIMIT_MS = 2_500;
+
 export const PERFECT: Quality = { lossPercent: 0, doublePercent: 0, delayMs: 2, reorder: false, bandwidth: Infinity };
 
 export class SimNetwork {
@@ -31,10 +36,11 @@ export class SimNetwork {
   readonly #random: Random;
   readonly #trace: (from: number, to: number, what: string, payload: Uint8Array) => void;
   readonly #ends = new Map<number, End>();
+  readonly #heardMs = new Map<number, number>();
   /** from>to: frames that way are lost. */
   readonly #cut = new Set<string>();
   /** When the last frame of a direction and lane arrives, and when its line is free again. */
-  readonly #lines = new Map<string, { lastMs: number; freeMs: number }>();
+  readonly #lines = new Map<string, { lastMs: number; freeMs: number; connection: number }>();
 
   constructor(queue: EventQueue, random: Random, trace: (from: number, to: number, what: string, payload: Uint8Array) => void) {
     this.#queue = queue;
@@ -45,13 +51,14 @@ export class SimNetwork {
   /** The links of one node as long as its process lives. */
   open(peer: Peer, thread: SimThread, events: LinkEvents): PeerLinks {
     const { peerId } = peer;
-    const end: End = { peer, thread, events, peers: new Map() };
+    const end: End = { peer, thread, events, peers: new Map(), removed: new Set() };
     this.#ends.set(peerId, end);
     return {
       send: (to, lane, payload) => end.peers.has(to) && this.#send(peerId, to, lane, payload),
       fetchCheckpoint: (from, request, signal) => this.#fetch(end, from, request, signal),
-      setPeers: (peers) => {
+      setPeers: (peers, removed) => {
         end.peers = new Map(peers.map((peer) => [peer.peerId, peer]));
+        end.removed = removed;
       },
       close: () => {
         if (this.#ends.get(peerId) === end) this.#ends.delete(peerId);
@@ -76,6 +83,11 @@ export class SimNetwork {
     this.#cut.clear();
   }
 
+  /** When the peer last took a frame from anybody. */
+  heardMs(peerId: number): number {
+    return this.#heardMs.get(peerId) ?? -Infinity;
+  }
+
   linked(from: number, to: number): boolean {
     return !this.#cut.has(`${from}>${to}`);
   }
@@ -97,17 +109,35 @@ export class SimNetwork {
       return true;
     }
     const copies = doublePercent > 0 && random.below(100) < doublePercent ? 2 : 1;
-    const line = this.#lines.get(key + lane) ?? { lastMs: 0, freeMs: 0 };
+    const line = this.#lines.get(key + lane) ?? { lastMs: 0, freeMs: 0, connection: 0 };
     this.#lines.set(key + lane, line);
     const now = this.#queue.now;
+    if (line.freeMs - now > PING_LIMIT_MS) {
+      line.connection++;
+      line.freeMs = line.lastMs = now;
+      this.#trace(from, to, "lost", payload);
+      this.#broken(from, to, 20);
+      return false;
+    }
+    const { connection } = line;
     for (let i = 0; i < copies; i++) {
       line.freeMs = Math.max(line.freeMs, now) + payload.length / bandwidth;
       const earliest = line.freeMs + 0.1 + random.unit() * delayMs;
       const at = reorder || i > 0 ? earliest : Math.max(earliest, line.lastMs);
       line.lastMs = Math.max(line.lastMs, at);
-      this.#queue.after(at - now, () => this.#arrive(from, to, payload));
+      this.#queue.after(at - now, () => {
+        if (line.connection === connection) this.#arrive(from, to, payload);
+      });
     }
     return true;
+  }
+
+  /** The refusal comes back on the same connection. */
+  #turnedAway(sender: End, by: number): void {
+    this.#queue.after(this.quality.delayMs, () => {
+      const peer = sender.peers.get(by);
+      if (peer !== undefined && !this.#cut.has(`${by}>${sender.peer.peerId}`)) sender.thread.run(() => sender.events.removed(peer));
+    });
   }
 
   /** A stream of its own for each checkpoint, which breaks as soon as anything of it is lost. */
@@ -146,8 +176,11 @@ export class SimNetwork {
     const end = this.#ends.get(to);
     if (this.#cut.has(`${from}>${to}`) || end === undefined) return;
     end.thread.run(() => {
+      const sender = this.#ends.get(from);
+      if (sender !== undefined && end.removed.has(sender.peer.nodeId)) return this.#turnedAway(sender, to);
       const peer = end.peers.get(from);
       if (peer === undefined) return;
+      this.#heardMs.set(to, this.#queue.now);
       this.#trace(from, to, "takes", payload);
       end.events.frame(peer, payload);
     });

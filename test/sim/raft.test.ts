@@ -24,6 +24,8 @@ t.test(`${seeds} seeds hold`, async (t) => {
   t.ok(sum((result) => result.crashes) > 3 * seeds, "crashes");
   t.ok(sum((result) => result.checkpoints) > seeds / 10, "checkpoints taken over");
   t.ok(sum((result) => result.joined) > seeds / 10, "nodes that joined");
+  t.ok(sum((result) => result.removed) > seeds / 10, "nodes removed for good");
+  t.ok(sum((result) => result.followers) > seeds / 20, "nodes that follow");
   t.ok(sum((result) => result.refusals) > seeds / 50, "damaged disks refused");
 });
 

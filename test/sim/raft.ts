@@ -9,16 +9,16 @@ import { decodeFrame } from "../../src/cluster/consensus/frames.ts";
 import type { FromConsensus, ToConsensus } from "../../src/cluster/consensus/protocol.ts";
 import { RaftNode } from "../../src/raft/core/node.ts";
 import type { Raft } from "../../src/raft/core/raft.ts";
-import type { Command } from "../../src/state/commands.ts";
 import type { State } from "../../src/state/state.ts";
 import { checkLinearizable, REGISTER } from "../support/linearizable.ts";
 import { Violation } from "./checks.ts";
 import { type ClientWorld, Clients, type Reader } from "./clients.ts";
 import { type DiskFaults, SimDisk } from "./disk.ts";
-import { founded, helloOf, joiningNode, peerOf, TOKEN } from "./founding.ts";
+import { founded, peerOf } from "./founding.ts";
 import { Invariants } from "./invariants.ts";
 import { PERFECT, SimNetwork } from "./network.ts";
 import { type NodeWorld, SimNode } from "./node.ts";
+import { Operator, type OperatorWorld } from "./operator.ts";
 import { EventQueue } from "./queue.ts";
 import { replace } from "./replace.ts";
 import { Trace } from "./trace.ts";
@@ -43,6 +43,8 @@ export interface SimFaults extends DiskFaults {
 export interface SimOptions {
   long?: boolean;
   faults?: SimFaults;
+  /** Without: nobody is removed, and the settings stay (operator.ts). */
+  quiet?: boolean;
   /** Sees every line of the trace. */
   print?: (line: string) => void;
 }
@@ -57,6 +59,9 @@ export interface RaftResult {
   readonly checkpoints: number;
   readonly refusals: number;
   readonly joined: number;
+  readonly removed: number;
+  /** Nodes that were no Raft peers in the end. */
+  readonly followers: number;
   readonly virtualMs: number;
   readonly traceLines: number;
   /** Of everything that happened, in order: equal for equal seeds. */
@@ -77,7 +82,7 @@ export class SimFailure extends Error {
   }
 }
 
-class RaftSimulation implements NodeWorld, ClientWorld {
+class RaftSimulation implements NodeWorld, ClientWorld, OperatorWorld {
   readonly queue = new EventQueue();
   readonly random: Random;
   readonly trace: Trace;
@@ -86,9 +91,9 @@ class RaftSimulation implements NodeWorld, ClientWorld {
   readonly #seed: number;
   readonly #faults: SimFaults;
   readonly #faultyMs: number;
-  readonly #nodes: SimNode[] = [];
+  readonly nodes: SimNode[] = [];
   readonly #clients: Clients;
-  readonly #counts = { crashes: 0, checkpoints: 0, refusals: 0, joined: 0 };
+  readonly #counts = { crashes: 0, checkpoints: 0, refusals: 0, followers: 0 };
   readonly #slowMs: number;
   readonly #clockSpread: number;
   /** A quarter of the runs never leave a leader in peace: what goes wrong between two leaders needs many of them. */
@@ -96,6 +101,7 @@ class RaftSimulation implements NodeWorld, ClientWorld {
   #active: SimNode | null = null;
   #calm = false;
   #rotten: SimNode | null = null;
+  readonly #operator: Operator;
   #failure: unknown = null;
 
   constructor(seed: number, options: SimOptions) {
@@ -114,6 +120,7 @@ class RaftSimulation implements NodeWorld, ClientWorld {
       thinkMs: 60,
       read: this.#faults.read ?? ((replica, timeoutMs) => replica.read({ timeoutMs }) as Promise<State>),
     });
+    this.#operator = new Operator(this, this.#clients, { random: seededRandom(seed * 41), quiet: options.quiet === true });
   }
 
   async run(): Promise<RaftResult> {
@@ -124,22 +131,23 @@ class RaftSimulation implements NodeWorld, ClientWorld {
       const image = await founded(voters);
       this.network.quality = this.#someQuality();
       for (let number = 1; number <= voters; number++) {
-        const node = this.#add(number);
+        const node = this.add(number);
         node.disk.log.copyFrom(image.log);
         node.disk.state.copyFrom(image.state);
+        this.#operator.settled.add(node);
         queue.after(random.below(500), () => node.start());
       }
       this.#clients.start(5);
       this.#every(this.#churn ? 500 : 1_500, () => this.#fault());
-      this.#every(500, () => this.invariants.compare(this.#nodes));
-      const joiners = random.below(3) === 0 ? 1 + random.below(2) : 0;
-      for (let i = 1; i <= joiners; i++)
-        queue.after(random.below(this.#faultyMs / 2), () => void this.#join(voters + i).catch((thrown: unknown) => this.fail(thrown)));
+      this.#every(500, () => this.invariants.compare(this.nodes));
+      this.#operator.start(voters, this.#faultyMs);
       await this.#until(this.#faultyMs);
       await this.#recover();
       this.#check();
       return {
         ...this.#counts,
+        joined: this.#operator.joined,
+        removed: this.#operator.removed,
         terms: this.invariants.terms.size,
         applied: this.invariants.highest,
         operations: this.#clients.done,
@@ -265,23 +273,27 @@ class RaftSimulation implements NodeWorld, ClientWorld {
   // ---- What happens to them ----------------------------------------------------------------------------------------
 
   someNode(): SimNode | null {
-    const serving = this.#nodes.filter((node) => node.serving);
+    const serving = this.nodes.filter((node) => node.serving);
     return serving.length === 0 ? null : serving[this.random.below(serving.length)]!;
   }
 
+  heardMs(node: SimNode): number {
+    return this.network.heardMs(node.peer.peerId);
+  }
+
   #leader(): SimNode | null {
-    const leading = this.#nodes.filter((node) => node.raft?.role === "leader");
+    const leading = this.nodes.filter((node) => node.raft?.role === "leader");
     return leading.toSorted((a, b) => b.raft!.term - a.raft!.term)[0] ?? null;
   }
 
-  #add(number: number): SimNode {
+  add(number: number): SimNode {
     const { random } = this;
     const disk = new SimDisk(this.queue, seededRandom(this.#seed * 31 + number), this.#faults);
     disk.slowMs = this.#slowMs;
     const rate = this.#clockSpread ** (random.unit() - 0.5);
     const limits = { maxEntries: [40, 150, 1_000][random.below(3)]!, keepEntries: [0, 10, 30][random.below(3)]! };
     const node = new SimNode(peerOf(number), this, { disk, random: seededRandom(this.#seed * 37 + number), rate, limits });
-    this.#nodes.push(node);
+    this.nodes.push(node);
     return node;
   }
 
@@ -324,7 +336,7 @@ class RaftSimulation implements NodeWorld, ClientWorld {
 
   #fault(): void {
     const { random, network, queue, trace } = this;
-    const anyone = this.#nodes[random.below(this.#nodes.length)]!;
+    const anyone = this.nodes[random.below(this.nodes.length)]!;
     const node = random.below(this.#churn ? 2 : 4) > 0 ? anyone : (this.#leader() ?? anyone);
     const { peerId } = node.peer;
     const kind = random.below(18);
@@ -332,22 +344,22 @@ class RaftSimulation implements NodeWorld, ClientWorld {
     if (kind >= 6 && kind <= 9 && random.below(3) > 0) queue.after(300 + random.below(4_000), () => network.heal());
     if (kind <= 2) this.#crash(node, false);
     else if (kind <= 4) this.#crash(node, true);
-    else if (kind === 5) for (const one of this.#nodes) this.#crash(one, true);
+    else if (kind === 5) for (const one of this.nodes) this.#crash(one, true);
     else if (kind <= 7) {
       // Cut one off, in one direction or both.
       const way = random.below(3);
       trace.add(`cut ${way === 0 ? "from" : way === 1 ? "to" : "off"} ${peerId}`);
-      for (const other of this.#nodes) {
+      for (const other of this.nodes) {
         if (way !== 1) network.cut(peerId, other.peer.peerId);
         if (way !== 0) network.cut(other.peer.peerId, peerId);
       }
     } else if (kind === 8) {
-      const side = new Set(this.#nodes.filter(() => random.below(2) === 0).map((one) => one.peer.peerId));
+      const side = new Set(this.nodes.filter(() => random.below(2) === 0).map((one) => one.peer.peerId));
       trace.add(`cut between ${[...side].join()} and the others`);
-      for (const a of this.#nodes)
-        for (const b of this.#nodes) if (side.has(a.peer.peerId) !== side.has(b.peer.peerId)) network.cut(a.peer.peerId, b.peer.peerId);
+      for (const a of this.nodes)
+        for (const b of this.nodes) if (side.has(a.peer.peerId) !== side.has(b.peer.peerId)) network.cut(a.peer.peerId, b.peer.peerId);
     } else if (kind === 9) {
-      const other = this.#nodes[random.below(this.#nodes.length)]!.peer.peerId;
+      const other = this.nodes[random.below(this.nodes.length)]!.peer.peerId;
       trace.add(`cut ${peerId} → ${other}`);
       network.cut(peerId, other);
     } else if (kind <= 11) {
@@ -387,46 +399,17 @@ class RaftSimulation implements NodeWorld, ClientWorld {
 
   /** One node a run at most, of at least three voters: what is damaged is lost for good, and no majority may be. */
   #rot(node: SimNode): void {
-    const voters = node.raft?.tracker.confState().voters ?? [];
-    if (this.#counts.refusals > 0 || this.#rotten !== null || voters.length < 3 || !node.up) return;
+    const { voters = [], outgoing = [] } = node.raft?.tracker.confState() ?? {};
+    if (this.#operator.removes || this.#counts.refusals > 0 || this.#rotten !== null) return;
+    // Half of a joint configuration may be that one node.
+    if (voters.length < 3 || outgoing.length > 0 || !node.up) return;
     this.trace.add(`${node.peer.peerId} loses power, and a bit of its disk turns`);
     node.end(true);
     this.#rotten = node;
     const { disk } = node;
-    (this.random.below(2) === 0 ? disk.log : disk.state).rot(this.random);
+    if (this.random.below(2) === 0) disk.log.rot(this.random, this.#faults.noChecksums);
+    else disk.state.rot(this.random);
     this.#comeBack(node);
-  }
-
-  /** A new node comes as `roost join` does it, each step until it is done. */
-  async #join(number: number): Promise<void> {
-    const peer = peerOf(number);
-    const done = async (text: string, command: Command, only: SimNode | null = null): Promise<State> => {
-      const requestId = this.#clients.requestId(text);
-      for (;;) {
-        const node = only ?? this.someNode();
-        const answer = await this.#clients.call(node, (replica) => replica.propose(command, { actor: "sim", requestId, timeoutMs: 3_000 }));
-        if (answer !== null && "value" in answer && node !== null && node.replica !== null) return node.replica.view() as State;
-        if (answer !== null && "fault" in answer && answer.fault.kind !== "unavailable")
-          throw new Violation(`join of ${number}: ${JSON.stringify(answer.fault)}`);
-        await this.#clients.sleep(200);
-      }
-    };
-    const view = await done(`join ${number}`, {
-      type: "node.join",
-      tokenId: TOKEN.id,
-      secretHash: TOKEN.secretHash,
-      node: joiningNode(peer),
-    });
-    const minted = view.nodes.get(peer.nodeId)!.peerId;
-    const node = this.#add(minted);
-    node.peer.nodeId = peer.nodeId;
-    node.peer.address = peer.address;
-    node.peers = [...view.nodes.values()].map((one) => ({ peerId: one.peerId, nodeId: one.id, address: one.peerAddress }));
-    this.trace.add(`${minted} joins`);
-    node.start();
-    await done(`confirm ${number}`, { type: "node.join-confirm", nodeId: peer.nodeId });
-    await done(`hello ${number}`, helloOf(peer), node);
-    this.#counts.joined++;
   }
 
   // ---- The end -----------------------------------------------------------------------------------------------------
@@ -438,30 +421,31 @@ class RaftSimulation implements NodeWorld, ClientWorld {
     this.#clients.stop();
     network.heal();
     network.quality = PERFECT;
-    for (const node of this.#nodes) {
+    for (const node of this.nodes) {
       node.disk.slowMs = 1;
       node.disk.stuckUntilMs = 0;
       node.disk.full = false;
     }
-    const left = this.#spare(random.below(3) === 0);
+    // A removal waits for whoever it needs.
+    const left = this.#spare(random.below(3) === 0 && !this.#operator.removes);
     // Deaf, mute or both: a deaf leader must step down, a deaf follower must not disturb.
     const way = random.below(3);
     for (const node of left) {
-      for (const other of this.#nodes) {
+      for (const other of this.nodes) {
         if (way !== 1) network.cut(node.peer.peerId, other.peer.peerId);
         if (way !== 0) network.cut(other.peer.peerId, node.peer.peerId);
       }
     }
     const how = ["mute", "deaf", "cut off"][way]!;
     this.trace.add(`faults end${left.length > 0 ? `, but ${left.map((node) => node.peer.peerId).join()} stays ${how}` : ""}`);
-    for (const node of this.#nodes) node.start();
+    for (const node of this.nodes) node.start();
     const end = queue.now + RECOVER_MS;
     const missing = new Set<SimNode>();
     await this.#until(queue.now + 100);
-    for (const node of this.#nodes) {
-      if (node.refused || left.includes(node) || !this.#isMember(node)) continue;
+    for (const node of this.nodes) {
+      if (node.refused || left.includes(node)) continue;
       missing.add(node);
-      void this.#serveAgain(node).then(
+      void (node === this.#operator.leaving?.node ? this.#operator.gone(node) : this.#serveAgain(node)).then(
         () => missing.delete(node),
         (thrown: unknown) => this.fail(thrown),
       );
@@ -471,6 +455,9 @@ class RaftSimulation implements NodeWorld, ClientWorld {
       throw new Violation(`liveness: ${[...missing].map((node) => node.peer.peerId).join()} did not serve within ${RECOVER_MS} ms`);
     // A last common index, to compare.
     await this.#until(queue.now + 300);
+    const last = this.#leader()?.raft?.tracker.confState();
+    const peers = last === undefined ? [] : [...last.voters, ...last.outgoing, ...last.learners];
+    this.#counts.followers = this.nodes.filter((node) => node.serving && !peers.includes(node.peer.peerId)).length;
     if (left.length === 0 && random.below(3) === 0) await this.#comeBackQuietly();
   }
 
@@ -478,17 +465,17 @@ class RaftSimulation implements NodeWorld, ClientWorld {
   async #comeBackQuietly(): Promise<void> {
     const { network, queue, random } = this;
     const leader = this.#leader();
-    const others = this.#nodes.filter((node) => node.serving && node !== leader);
-    if (leader === null || others.length < 2 || this.#nodes.some((node) => !node.serving)) return;
+    const others = this.nodes.filter((node) => node.serving && node !== leader);
+    if (leader === null || others.length < 2 || this.nodes.some((node) => !node.serving)) return;
     const members = leader.raft!.tracker;
-    if (members.isJoint() || members.peers().length !== this.#nodes.length || members.confState().learners.length > 0) return;
+    if (members.isJoint() || members.peers().length !== this.nodes.length || members.confState().learners.length > 0) return;
     const node = others[random.below(others.length)]!;
     const way = random.below(4);
     const term = leader.raft!.term;
     this.trace.add(`${node.peer.peerId} is ${["mute", "deaf", "cut off", "deaf to its leader"][way]!} for a while`);
     if (way === 3) network.cut(leader.peer.peerId, node.peer.peerId);
     else
-      for (const other of this.#nodes) {
+      for (const other of this.nodes) {
         if (way !== 1) network.cut(node.peer.peerId, other.peer.peerId);
         if (way !== 0) network.cut(other.peer.peerId, node.peer.peerId);
       }
@@ -502,25 +489,24 @@ class RaftSimulation implements NodeWorld, ClientWorld {
   /** Nodes whose links may stay cut: a minority that the others need not. */
   #spare(some: boolean): SimNode[] {
     if (!some) return [];
-    const voters = new Set(this.#nodes.flatMap((node) => node.raft?.tracker.confState().voters ?? []));
-    const gone = this.#nodes.filter((node) => node.refused || node === this.#rotten).length;
-    const spare = Math.floor((this.#nodes.filter((node) => voters.has(node.peer.peerId)).length - 1) / 2) - gone;
+    const known = this.nodes.flatMap((node) =>
+      node.raft === null ? [] : [node.raft.tracker.confState().voters.toSorted((a, b) => a - b)],
+    );
+    // Where some know of other voters than others, nobody can say who is needed.
+    if (new Set(known.map(String)).size > 1) return [];
+    const voters = new Set(known.flat());
+    const gone = this.nodes.filter((node) => node.refused || node === this.#rotten).length;
+    const spare = Math.floor((this.nodes.filter((node) => voters.has(node.peer.peerId)).length - 1) / 2) - gone;
     const changing =
-      this.#nodes.length > voters.size || this.#nodes.some((node) => (node.raft?.tracker.confState().outgoing.length ?? 0) > 0);
+      this.nodes.length > voters.size || this.nodes.some((node) => (node.raft?.tracker.confState().outgoing.length ?? 0) > 0);
     // The leader first: it has the most to give up.
     const leader = this.#leader();
     return spare <= 0 || changing
       ? []
-      : this.#nodes
+      : this.nodes
           .filter((node) => !node.refused)
           .toSorted((a, b) => Number(b === leader) - Number(a === leader))
           .slice(0, spare);
-  }
-
-  #isMember(node: SimNode): boolean {
-    const { peerId } = node.peer;
-    const knows = this.#nodes.filter((one) => one.raft !== null).map((one) => one.raft!.tracker.confState());
-    return node.peer.peerId <= 5 && knows.some((state) => state.voters.includes(peerId) || state.learners.includes(peerId));
   }
 
   async #serveAgain(node: SimNode): Promise<void> {
@@ -540,8 +526,8 @@ class RaftSimulation implements NodeWorld, ClientWorld {
 
   #check(): void {
     const { invariants } = this;
-    invariants.compare(this.#nodes);
-    for (const node of this.#nodes) {
+    invariants.compare(this.nodes);
+    for (const node of this.nodes) {
       if (!node.serving) continue;
       invariants.holds(node);
       invariants.sameTables(node);
