@@ -15,7 +15,8 @@ import { apply, applyNothing } from "../state/apply.ts";
 import { decodeEnvelope } from "../state/codec.ts";
 import type { RowChange, State } from "../state/state.ts";
 
-const INSPECT_LIMIT_MS = 3_000;
+/** A survivor that is only slow may have more than this node: it is waited for. */
+const INSPECT_LIMIT_MS = 10_000;
 
 interface RecoverOptions {
   dataDir: string;

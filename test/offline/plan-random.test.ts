@@ -7,7 +7,7 @@ import { PlanChecker } from "../support/plan-check.ts";
 import type { CheckCluster, CheckNode, CheckPolicy, CheckVm, Meanings } from "../support/plan-check.ts";
 
 const seed = Number(process.env["ROOST_SEED"] ?? 8_101);
-const rounds = Number(process.env["ROOST_rounds"] ?? 25);
+const rounds = Number(process.env["ROOST_ROUNDS"] ?? 25);
 t.comment(`seed ${seed}, ${rounds} rounds`);
 
 const MEANINGS: Meanings = new Map([
