@@ -177,6 +177,7 @@ async function detach(config: NodeConfig, configFile: string | null): Promise<vo
     config.logLevel,
   ];
   if (config.memory !== "") flags.push("--memory", config.memory);
+  if (config.simulatedCpus !== "") flags.push("--simulated-cpus", config.simulatedCpus);
   const child = spawn(program, [...before, "daemon", ...flags, ...(configFile === null ? [] : ["--config", configFile])], {
     detached: true,
     stdio: ["ignore", log.fd, log.fd],
