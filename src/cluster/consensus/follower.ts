@@ -176,13 +176,14 @@ export class Follower {
       if (nowMs - this.#sourceHeardMs > this.#electionMs && !this.#installing) this.#leave("it is silent");
       else if (nowMs - this.#movedMs > 2 * this.#electionMs && !this.#installing) this.#leave("it is behind what the leader has confirmed");
       else if (this.#lead === NONE && leaderSilentMs > 2 * this.#electionMs) this.#leave("it hears no leader");
-      else if (this.#source.peerId === this.#lead && nowMs - this.#chosenMs > SPARE_LEADER_AFTER * this.#electionMs) this.#choose();
+      else if (this.#source.peerId === this.#lead && nowMs - this.#chosenMs > SPARE_LEADER_AFTER * this.#electionMs) this.#choose(true);
       else this.#say();
     }
-    if (this.#source === null) this.#choose();
+    if (this.#source === null) this.#choose(true);
   }
 
-  #choose(preferred: readonly Peer[] = []): void {
+  /** @param orAvoided takes one that did not serve lately if there is no other; its refusal may be here at once, so only now and then. */
+  #choose(orAvoided: boolean, preferred: readonly Peer[] = []): void {
     const { applying, clock, peers, zone, log } = this.#effects;
     const nowMs = clock.monotonicMs();
     const { voters } = applying.membership;
@@ -196,7 +197,7 @@ export class Follower {
       Math.imul(peer.peerId ^ Math.imul(this.#config.peerId, 0x9e3779b1), 0x85ebca6b) >>> 0,
     ];
     const [best] = [...peers()].map((peer) => ({ peer, cost: cost(peer) })).toSorted((a, b) => byCost(a.cost, b.cost));
-    if (best === undefined) return;
+    if (best === undefined || (best.cost[0] === 1 && !orAvoided)) return;
     log.debug("following", { node: best.peer.nodeId });
     this.#source = best.peer;
     this.#sourceHeardMs = this.#movedMs = this.#chosenMs = nowMs;
@@ -210,7 +211,7 @@ export class Follower {
     const until = clock.monotonicMs() + 4 * this.#electionMs;
     this.#avoided.set(peerId, Math.max(until, this.#avoided.get(peerId) ?? 0));
     this.#source = null;
-    this.#choose(preferred);
+    this.#choose(false, preferred);
   }
 
   /** From the cursor on, anew. */

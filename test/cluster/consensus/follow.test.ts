@@ -104,6 +104,34 @@ t.test("its source is cut off from it, or from the leader: it follows another", 
   whole(t, group);
 });
 
+t.test("a voter that is none any more, and nobody else in reach, is not asked without a pause", async (t) => {
+  const group = await groupOf(t, 1);
+  const [follower] = group.peers.slice(VOTERS) as [GroupPeer];
+  const source = sourcesOf(group, follower);
+  await until(() => ![undefined, leaderOf(group).peer.nodeId].includes(source()), "not the leader");
+  const gone = group.peers.find((peer) => peer.peer.nodeId === source())!;
+  group.isolate(follower, true);
+  await group.change([{ kind: "remove", peerId: gone.peer.peerId }]);
+  await until(() => !gone.membership.voters.includes(gone.peer.peerId), "it knows; the follower does not");
+  let asked = 0;
+  group.drop = (from, _to, payload) => {
+    if (from === follower && decodeFrame(payload).kind === "follow") asked++;
+    return false;
+  };
+  group.cut.delete(`4>${gone.peer.peerId}`);
+  group.cut.delete(`${gone.peer.peerId}>4`);
+  await until(() => asked > 0, "it asks");
+  // Two in 100 ms, in which it looks four times and asks twice at most each time.
+  const told = (): number => follower.posted.filter((post) => post.kind === "heard").length;
+  const before = { asked, told: told() };
+  await until(() => told() - before.told > 30, "time goes by");
+  t.ok(asked - before.asked <= 4 * (told() - before.told) + 4, `asked ${asked - before.asked} times`);
+  group.isolate(follower, false);
+  leaderOf(group).propose("healed");
+  await until(has([follower, gone], "healed"), "both follow voters again");
+  whole(t, group);
+});
+
 t.test("lost frames are asked for again, in order and once", async (t) => {
   const group = await groupOf(t, 1);
   const [follower] = group.peers.slice(VOTERS) as [GroupPeer];
