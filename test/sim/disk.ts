@@ -6,6 +6,7 @@
 import { crc32 } from "node:zlib";
 import type { Random } from "../../src/base/random.ts";
 import type { KeyRange, StateDatabase } from "../../src/cluster/state-database.ts";
+import { HALF_KEY } from "../../src/cluster/state-rows.ts";
 import type { AcknowledgedMark, LogDatabase } from "../../src/raft/storage/database.ts";
 import { MemoryInbox } from "../support/inbox.ts";
 import type { EventQueue } from "./queue.ts";
@@ -63,6 +64,15 @@ export class SimDisk {
     // An older one may come back, or a torn one, which counts as none.
     if (power && random.below(2) === 0) void this.inbox.tidy();
     if (power) this.marks = [random.below(5) === 0 ? 0 : this.marks[random.below(this.marks.length)]!];
+  }
+
+  /** One bit of what is read at the next start turns. */
+  rot(random: Random): void {
+    if (random.below(2) === 0) return this.log.rot(random, { sealed: this.faults.noChecksums === true });
+    this.state.sync();
+    // Of the two halves only the one that counts.
+    const half = this.state.durable.get(HALF_KEY)?.at(-1);
+    this.state.rot(random, { counts: (key) => half === undefined || key === HALF_KEY || key.startsWith(`${half}!`) });
   }
 
   /** How long the next write takes from now, ms. */
@@ -171,9 +181,9 @@ class SimVolume<V extends Value> {
   }
 
   /** One bit of one value turns; the volume must not be empty. */
-  rot(random: Random, sealed = false): void {
+  rot(random: Random, { sealed = false, counts = () => true }: { sealed?: boolean; counts?: (key: string) => boolean } = {}): void {
     this.sync();
-    const keys = [...this.durable.keys()].toSorted();
+    const keys = [...this.durable.keys()].filter(counts).toSorted();
     const key = keys[random.below(keys.length)]!;
     const value = this.durable.get(key)!;
     const at = random.below(value.length);

@@ -406,9 +406,7 @@ class RaftSimulation implements NodeWorld, ClientWorld, OperatorWorld {
     this.trace.add(`${node.peer.peerId} loses power, and a bit of its disk turns`);
     node.end(true);
     this.#rotten = node;
-    const { disk } = node;
-    if (this.random.below(2) === 0) disk.log.rot(this.random, this.#faults.noChecksums);
-    else disk.state.rot(this.random);
+    node.disk.rot(this.random);
     this.#comeBack(node);
   }
 
