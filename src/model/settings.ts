@@ -27,6 +27,10 @@ export interface Settings {
   "state.verifyMs": number;
   "vm.bootTimeoutMs": number;
   "vm.shutdownTimeoutMs": number;
+  "vm.configureTimeoutMs": number;
+  "vm.operationTimeoutMs": number;
+  "vm.migrateTimeoutMs": number;
+  "tasks.kept": number;
   "bench.enabled": "true" | "false";
 }
 
@@ -193,6 +197,28 @@ export const SETTING_RULES: Record<SettingKey, SettingRule> = {
     max: 3_600_000,
     about: "How long a guest may take to shut down before the request counts as failed, ms.",
   },
+  "vm.configureTimeoutMs": {
+    kind: "number",
+    initial: 600_000,
+    min: 1_000,
+    max: 86_400_000,
+    about: "Time limit of preparing or deleting a VM's disks, ms.",
+  },
+  "vm.operationTimeoutMs": {
+    kind: "number",
+    initial: 15_000,
+    min: 1_000,
+    max: 600_000,
+    about: "Time limit of what a hypervisor should do quickly: power off, pause, unpause, reset, ask the guest, ms.",
+  },
+  "vm.migrateTimeoutMs": {
+    kind: "number",
+    initial: 3_600_000,
+    min: 10_000,
+    max: 86_400_000,
+    about: "Time limit of a live migration, ms.",
+  },
+  "tasks.kept": { kind: "number", initial: 10_000, min: 10, max: 1_000_000, about: "Finished tasks that are kept; the oldest go first." },
   "bench.enabled": {
     kind: "choice",
     initial: "false",

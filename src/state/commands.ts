@@ -9,6 +9,7 @@ import type { Policy, ZoneRole } from "../model/policy.ts";
 import type { Pool } from "../model/pool.ts";
 import type { Proof } from "../model/proof.ts";
 import type { SettingKey } from "../model/settings.ts";
+import type { JobKey, JobProgress, Step, TaskError } from "../model/task.ts";
 import type { PendingReason, VmDefinition } from "../model/vm.ts";
 
 export type Command =
@@ -49,6 +50,11 @@ export type Command =
   | VmPlace
   | VmReport
   | VmRetry
+  | TaskCancel
+  | TaskDispatch
+  | TaskBegin
+  | TaskProgress
+  | TaskAnswer
   | BenchPut;
 
 export interface ClusterInit {
@@ -356,6 +362,47 @@ export interface VmRetry {
   vmId: string;
 }
 
+export interface TaskCancel {
+  type: "task.cancel";
+  taskId: string;
+}
+
+/** The orchestrator's sends; each is checked again here, and one that does not hold any more is answered as refused. Bound to its term. */
+export interface TaskDispatch {
+  type: "task.dispatch";
+  sends: (JobKey & {
+    undo: boolean;
+    nodeId: string;
+    /** Of the VM's claim; of the VM where it has none (unconfigure). */
+    generation: number;
+    /** Pool of the slot it takes; null: none. */
+    slot: string | null;
+  })[];
+}
+
+/** A job that cannot be repeated is about to act, in this run of the agent. */
+export interface TaskBegin extends JobKey {
+  type: "task.begin";
+  nodeId: string;
+  run: string;
+}
+
+export interface TaskProgress extends JobKey {
+  type: "task.progress";
+  nodeId: string;
+  steps: Step[];
+  progress: JobProgress | null;
+}
+
+/** What became of a job, from the node that it was sent to. Others' answers and other attempts' are refused. */
+export interface TaskAnswer extends JobKey {
+  type: "task.answer";
+  nodeId: string;
+  generation: number;
+  outcome: { ok: true } | { ok: false; error: TaskError };
+  steps: Step[];
+}
+
 /** roost.v1.Bench: refused unless `bench.enabled`. */
 export interface BenchPut {
   type: "bench.put";
@@ -377,6 +424,7 @@ export const LEADERS_COMMANDS: ReadonlySet<CommandType> = new Set<CommandType>([
   "cluster.recover",
   "level.raise",
   "vm.place",
+  "task.dispatch",
 ]);
 
 /** What is proposed: the command with everything that applying it may need from outside. */
