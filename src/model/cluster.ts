@@ -20,6 +20,7 @@ export interface Cluster {
   longestClaimMs: number;
   nextPeerId: number;
   nextVmNumber: number;
+  nextTaskNumber: number;
 }
 
 /** A join token; only the hash of its secret is kept (CLU-3). */

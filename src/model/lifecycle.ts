@@ -30,14 +30,24 @@ export function mayMove(from: VmState, to: VmState): boolean {
 }
 
 /** What a user can ask of a VM (VM-8; the ones built so far). */
-export type VmAction = "start" | "shutdown" | "force-shutdown" | "delete" | "deploy";
+export type VmAction =
+  | "start"
+  | "shutdown"
+  | "force-shutdown"
+  | "delete"
+  | "deploy"
+  | "pause"
+  | "unpause"
+  /** The guest is asked to reboot; `force-restart` resets it. */
+  | "restart"
+  | "force-restart";
 
 const LEGAL_ACTIONS: Record<VmState, readonly VmAction[]> = {
   pending: ["shutdown", "force-shutdown", "deploy", "delete"],
   prolog: ["force-shutdown", "delete"],
   boot: ["shutdown", "force-shutdown", "delete"],
-  running: ["shutdown", "force-shutdown", "delete"],
-  paused: ["force-shutdown", "delete"],
+  running: ["shutdown", "force-shutdown", "pause", "restart", "force-restart", "delete"],
+  paused: ["unpause", "force-shutdown", "delete"],
   suspended: ["delete"],
   shutdown: ["force-shutdown", "delete"],
   epilog: [],

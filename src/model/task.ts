@@ -16,7 +16,10 @@ export type TaskAction =
   | "pause"
   | "unpause"
   | "delete"
-  | "migrate";
+  | "migrate"
+  /** What a network device or a backup manager does for a VM; they wait in pools of their own (LIM-1). */
+  | "update-devices"
+  | "backup";
 
 export type JobName =
   /** The scheduler chooses a node and the VM gets its claim there; undone by releasing it. Never sent to an agent. */
@@ -36,7 +39,12 @@ export type JobName =
   /** The guest is asked to reboot. */
   | "reboot"
   | "reset"
-  | "migrate";
+  | "migrate"
+  /** A VM's entries on a network device: firewall policies, load balancers, NAT. */
+  | "configure-device"
+  | "unconfigure-device"
+  /** By a backup manager. */
+  | "perform-backup";
 
 /** A definition's shape: one job, or several one after the other, or all at once; nested as deep as needed. */
 export type JobTree =
@@ -77,6 +85,8 @@ export interface Job {
   /** Place in the tree: `0`, `1`, `1.0`; with task and attempt the key of what is sent (TSK-4). */
   path: string;
   name: JobName;
+  /** Paths of the jobs that come right before it: the tree's order, so that the row needs no definition to be read. */
+  after: string[];
   state: JobState;
   /** How often it was sent, its undo included. An answer to another attempt is refused. */
   attempt: number;
@@ -129,6 +139,8 @@ export interface Task {
   endedRevision: number | null;
   /** For `migrate`: where to; null lets the scheduler choose. */
   targetNodeId: string | null;
+  /** The device or backup manager that its jobs of such a kind go to; null: none. */
+  connection: string | null;
   jobs: Job[];
   /** Somebody wants it to end; `by` names who or which task overtakes it. */
   cancel: { by: string; atMs: number } | null;
@@ -144,3 +156,19 @@ export interface JobKey {
 }
 
 export const TASK_LIMITS = { stepsPerJob: 32, jobsPerTask: 64, queuedPerObject: 16 } as const;
+
+const TASK_ID = /^t[1-9][0-9]*$/;
+
+export function taskId(number: number): string {
+  return `t${number}`;
+}
+
+/** True for what `taskId` gives; ids of other objects are UUIDs. */
+export function isTaskId(id: string): boolean {
+  return TASK_ID.test(id);
+}
+
+/** The worker has it: to be done, or to be undone. */
+export function isSent(job: Job): boolean {
+  return job.state === "sent" || job.state === "undo-sent";
+}

@@ -6,6 +6,7 @@ import type { DigestRow } from "./digest.ts";
 import type { Node } from "./node.ts";
 import type { Policy, ZoneRole } from "./policy.ts";
 import type { Pool } from "./pool.ts";
+import type { Task } from "./task.ts";
 import type { Vm } from "./vm.ts";
 
 export interface View {
@@ -31,7 +32,26 @@ export interface View {
   readonly usage?: Usage;
   /** Index: VM ids by the node of their claim. */
   readonly claimsByNode: ReadonlyMap<string, ReadonlySet<string>>;
+  /** Tasks by id, unfinished ones and the newest finished. */
+  readonly tasks: ReadonlyMap<string, Task>;
+  /** Index: ids of the unfinished tasks of an object (VM), in order of their numbers; only the first may send jobs. */
+  readonly tasksByObject: ReadonlyMap<string, readonly string[]>;
+  /** Index: ids of tasks that have a job sent to the node, to do or to undo. */
+  readonly tasksByNode: ReadonlyMap<string, ReadonlySet<string>>;
+  /** Index: ids of tasks whose turn it is and that have a job to send, though perhaps not before its `retryAtMs`. */
+  readonly tasksDue: ReadonlySet<string>;
+  /** Index: slots in use by pool (src/model/limits.ts). */
+  readonly slots: ReadonlyMap<string, number>;
   readonly vmIdByName: ReadonlyMap<string, string>;
   readonly nodeIdByName: ReadonlyMap<string, string>;
   readonly poolIdByName: ReadonlyMap<string, string>;
 }
+
+/** For views that are not of a running cluster: plan files, questions. */
+export const NO_TASKS: Pick<View, "tasks" | "tasksByObject" | "tasksByNode" | "tasksDue" | "slots"> = {
+  tasks: new Map(),
+  tasksByObject: new Map(),
+  tasksByNode: new Map(),
+  tasksDue: new Set(),
+  slots: new Map(),
+};

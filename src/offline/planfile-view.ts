@@ -77,6 +77,7 @@ export function stateFrom(cluster: PlanCluster, request: PlanFileRequest | null)
       longestClaimMs: defaults["ha.claimMs"],
       nextPeerId: nodes.length + 1,
       nextVmNumber: vms.length + 1,
+      nextTaskNumber: 1,
     },
   });
   for (const row of nodes) state.write({ table: "nodes", key: row.id, row });

@@ -6,7 +6,7 @@ import { conflictWith, minimal } from "../model/policy-conflict.ts";
 import { agrees, isMust, isTargetNode, membersOf, nodesOfOthers } from "../model/policy.ts";
 import type { Policy } from "../model/policy.ts";
 import type { Node } from "../model/node.ts";
-import type { View } from "../model/view.ts";
+import { NO_TASKS, type View } from "../model/view.ts";
 import type { Vm } from "../model/vm.ts";
 import { plan } from "./plan.ts";
 
@@ -294,6 +294,7 @@ class Losses {
         policyIdByName: view.policyIdByName,
         zoneRoles: view.zoneRoles,
         tokens: view.tokens,
+        ...NO_TASKS,
         claimsByNode,
         vmIdByName: view.vmIdByName,
         nodeIdByName: view.nodeIdByName,

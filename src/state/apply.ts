@@ -10,6 +10,7 @@ import * as removal from "./appliers/removal.ts";
 import * as policy from "./appliers/policy.ts";
 import * as pool from "./appliers/pool.ts";
 import * as recovery from "./appliers/recovery.ts";
+import * as task from "./appliers/task.ts";
 import * as token from "./appliers/token.ts";
 import * as vm from "./appliers/vm.ts";
 import type { Command, CommandType, Envelope } from "./commands.ts";
@@ -63,6 +64,11 @@ const APPLIERS: { [T in CommandType]: Applier<T> } = {
   "vm.place": vm.place,
   "vm.report": vm.report,
   "vm.retry": vm.retry,
+  "task.cancel": task.cancel,
+  "task.dispatch": task.dispatch,
+  "task.begin": task.begin,
+  "task.progress": task.progress,
+  "task.answer": task.answer,
   "bench.put": bench.put,
 };
 

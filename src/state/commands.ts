@@ -5,6 +5,7 @@
 import type { Certificate } from "../model/certificate.ts";
 import type { NodeInfo } from "../model/node.ts";
 import type { TableDigest } from "../model/digest.ts";
+import type { VmAction } from "../model/lifecycle.ts";
 import type { Policy, ZoneRole } from "../model/policy.ts";
 import type { Pool } from "../model/pool.ts";
 import type { Proof } from "../model/proof.ts";
@@ -305,7 +306,7 @@ export interface VmCreate {
 export interface VmDesire {
   type: "vm.desire";
   vmId: string;
-  action: "start" | "shutdown" | "force-shutdown" | "delete" | "deploy";
+  action: VmAction;
   /** Only for start and deploy: only this node will do. */
   nodeId: string | null;
 }

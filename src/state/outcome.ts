@@ -7,11 +7,15 @@ export type Outcome = { ok: true; result: CommandResult } | { ok: false; fault: 
 export interface CommandResult {
   /** Ids of the rows made or touched, in the command's order. */
   ids?: string[];
+  /** Tasks that the command made, or that do already what it asks for; in the command's order. */
+  taskIds?: string[];
   peerId?: number;
   /** bench.put: index of the write. */
   index?: number;
   /** vm.place: placements refused at commit, with why. */
   refused?: { vmId: string; code: string; detail: string }[];
+  /** task.dispatch: sends refused at commit, with why. */
+  unsent?: { taskId: string; path: string; detail: string }[];
 }
 
 /** One thing that happened (IF-5). Ordered by revision, then position. */
@@ -26,6 +30,8 @@ export interface Event {
   nodeId: string;
   message: string;
   actor: string;
+  /** Of a task's event: the object that the task is on. */
+  objectId?: string;
 }
 
 export type EventKind =
@@ -52,6 +58,23 @@ export type EventKind =
   | "vm.pending"
   | "vm.state"
   | "vm.deleted"
+  | "task.created"
+  | "task.started"
+  | "task.rolling-back"
+  | "task.done"
+  | "task.failed"
+  | "task.cancelled"
+  | "task.unknown"
+  | "job.sent"
+  | "job.done"
+  /** It failed, or its undo did; the message says what comes next. */
+  | "job.failed"
+  | "job.undo-sent"
+  | "job.undone"
+  | "job.unknown"
+  /** Back to waiting: to be sent again, or because its claim ended. */
+  | "job.waiting"
+  | "job.skipped"
   | "failover.proof"
   | "failover.planned"
   | "failover.started"

@@ -10,8 +10,10 @@ import type { DigestRow } from "../model/digest.ts";
 import type { Node } from "../model/node.ts";
 import type { Policy, ZoneRole } from "../model/policy.ts";
 import type { Pool } from "../model/pool.ts";
+import type { Task } from "../model/task.ts";
 import type { View } from "../model/view.ts";
 import type { Vm } from "../model/vm.ts";
+import { TaskIndex } from "./tasks/index.ts";
 import { eventKey, EventRing, type EventRow } from "./events.ts";
 import type { HistoryRow } from "./history.ts";
 import { type AppliedRequest, type CallerRequest, OWN_KEPT_REVISIONS } from "./requests.ts";
@@ -21,6 +23,7 @@ export interface Rows {
   cluster: Cluster;
   nodes: Node;
   vms: Vm;
+  tasks: Task;
   pools: Pool;
   policies: Policy;
   /** By the zone's name. */
@@ -40,6 +43,7 @@ export const TABLE_NAMES: readonly TableName[] = [
   "cluster",
   "nodes",
   "vms",
+  "tasks",
   "pools",
   "policies",
   "zoneRoles",
@@ -76,6 +80,12 @@ export class State implements View {
   cluster: Cluster | null = null;
   readonly nodes = new Map<string, Node>();
   readonly vms = new Map<string, Vm>();
+  readonly tasks = new Map<string, Task>();
+  readonly taskIndex = new TaskIndex();
+  readonly tasksByObject = this.taskIndex.byObject;
+  readonly tasksByNode = this.taskIndex.byNode;
+  readonly tasksDue = this.taskIndex.due;
+  readonly slots = this.taskIndex.slots;
   readonly pools = new Map<string, Pool>();
   readonly policies = new Map<string, Policy>();
   readonly zoneRoles = new Map<string, ZoneRole>();
@@ -131,6 +141,10 @@ export class State implements View {
         this.#moveClaim(change.key, this.vms.get(change.key)?.claim?.nodeId, change.row?.claim?.nodeId);
         replace(this.vms, this.vmIdByName, change.key, change.row, (row) => row.definition.name);
         return;
+      case "tasks":
+        this.taskIndex.replace(this.tasks, this.tasks.get(change.key) ?? null, change.row);
+        replace(this.tasks, null, change.key, change.row, () => "");
+        return;
       case "pools":
         replace(this.pools, this.poolIdByName, change.key, change.row, (row) => row.name);
         return;
@@ -172,6 +186,7 @@ export class State implements View {
     if (this.cluster !== null) yield { table: "cluster", key: "self", row: this.cluster };
     for (const key of [...this.nodes.keys()].toSorted()) yield { table: "nodes", key, row: this.nodes.get(key) ?? null };
     for (const key of [...this.vms.keys()].toSorted()) yield { table: "vms", key, row: this.vms.get(key) ?? null };
+    for (const key of [...this.tasks.keys()].toSorted()) yield { table: "tasks", key, row: this.tasks.get(key) ?? null };
     for (const key of [...this.pools.keys()].toSorted()) yield { table: "pools", key, row: this.pools.get(key) ?? null };
     for (const key of [...this.policies.keys()].toSorted()) yield { table: "policies", key, row: this.policies.get(key) ?? null };
     for (const key of [...this.zoneRoles.keys()].toSorted()) yield { table: "zoneRoles", key, row: this.zoneRoles.get(key) ?? null };

@@ -3,7 +3,7 @@ import type { Node, NodeInfo, NodeState } from "../../src/model/node.ts";
 import type { Pool } from "../../src/model/pool.ts";
 import { defaultSettings } from "../../src/model/settings.ts";
 import type { Settings } from "../../src/model/settings.ts";
-import type { View } from "../../src/model/view.ts";
+import { NO_TASKS, type View } from "../../src/model/view.ts";
 import type { Vm, VmDefinition, VmState } from "../../src/model/vm.ts";
 
 export interface NodeWish extends Partial<NodeInfo> {
@@ -123,6 +123,7 @@ export function testView(nodes: readonly Node[], vms: readonly Vm[], pools: read
       longestClaimMs: 4_000,
       nextPeerId: 1,
       nextVmNumber: 1,
+      nextTaskNumber: 1,
     },
     nodes: new Map(nodes.map((node) => [node.id, node])),
     vms: new Map(vms.map((vm) => [vm.id, vm])),
@@ -131,6 +132,7 @@ export function testView(nodes: readonly Node[], vms: readonly Vm[], pools: read
     policyIdByName: new Map(),
     zoneRoles: new Map(),
     tokens: new Map(),
+    ...NO_TASKS,
     claimsByNode: claims,
     vmIdByName: new Map(vms.map((vm) => [vm.definition.name, vm.id])),
     nodeIdByName: new Map(nodes.map((node) => [node.name, node.id])),

@@ -21,6 +21,7 @@ export function init(tx: Transaction, command: ClusterInit): CommandResult {
     // The first node is peer 1: it bootstraps Raft alone.
     nextPeerId: 2,
     nextVmNumber: 1,
+    nextTaskNumber: 1,
   });
   tx.putNode({ ...newNode(tx, command.node, 1, null), role: "voter" });
   tx.emit("cluster.created", command.clusterId, command.name, `cluster ${command.name} created by node ${command.node.name}`);

@@ -93,6 +93,11 @@ export function desire(tx: Transaction, command: VmDesire): CommandResult {
       else tx.putVm(cleaning);
       break;
     }
+    case "pause":
+    case "unpause":
+    case "restart":
+    case "force-restart":
+      throw new RoostError({ kind: "unsupported", what: command.action });
   }
   return { ids: [vm.id] };
 }
@@ -238,5 +243,10 @@ function isDoneAlready(vm: Vm, action: VmDesire["action"]): boolean {
       return vm.state === "stopped";
     case "delete":
       return vm.desired.deleted;
+    case "pause":
+    case "unpause":
+    case "restart":
+    case "force-restart":
+      return false;
   }
 }

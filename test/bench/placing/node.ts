@@ -61,6 +61,7 @@ rows.write({
     longestClaimMs: 4_000,
     nextPeerId: 4 + config.simulated.nodes,
     nextVmNumber: 1,
+    nextTaskNumber: 1,
   },
 });
 for (const peer of config.peers) {
