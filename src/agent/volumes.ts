@@ -4,6 +4,7 @@
  */
 import { invalid, RoostError, type Violation } from "../base/errors.ts";
 import type { DirectBoot, DiskAttachment } from "../hypervisor/driver.ts";
+import { volumeNameOf } from "../model/doctor.ts";
 import type { DiskDefinition, Vm } from "../model/vm.ts";
 import { parseVolumeReference } from "../storage/names.ts";
 import type { CallOptions, Mark, StoragePool, VolumeLocation } from "../storage/pool.ts";
@@ -30,7 +31,7 @@ interface Plan {
 
 /** The name of the volume that is made for a disk. */
 export function volumeName(vmId: string, disk: DiskDefinition): string {
-  return `${ownerOf(vmId)}-${disk.target}.${disk.format}`;
+  return volumeNameOf(vmId, disk);
 }
 
 /**

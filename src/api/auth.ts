@@ -28,6 +28,7 @@ const NODE_METHODS = new Set([
   "/roost.v1.ClusterService/ListSettings",
   "/roost.v1.NodeService/ListNodes",
   "/roost.v1.NodeService/GetNode",
+  "/roost.v1.NodeService/InspectNode",
   "/roost.v1.PoolService/ListPools",
   "/roost.v1.VmService/ListVms",
   "/roost.v1.VmService/GetVm",

@@ -3,11 +3,13 @@ import { invalid, RoostError } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
 import type { FrozenTable } from "../cluster/digest.ts";
 import type { Store } from "../cluster/store.ts";
+import type { Inspection } from "../model/doctor.ts";
 import type { View } from "../model/view.ts";
 import type { Command } from "../state/commands.ts";
 import { requestTime } from "../state/requests.ts";
 import type { CommandResult } from "../state/outcome.ts";
 import type { Consistency__Output } from "../gen/types/roost/v1/Consistency.ts";
+import type { InspectNodeResponse__Output } from "../gen/types/roost/v1/InspectNodeResponse.ts";
 import type { ReadInfo } from "../gen/types/roost/v1/ReadInfo.ts";
 import { actorOf } from "./auth.ts";
 import type { Identity } from "./auth.ts";
@@ -34,6 +36,10 @@ export interface Hooks {
   leftOut: () => number | null;
   /** All tables at one index; taken together with the view, nothing is applied between. */
   freeze: () => FrozenTable[];
+  /** What is on the answering node. */
+  inspect: () => Promise<Inspection>;
+  /** Asks another node for the same, as this node. */
+  inspectOther: (apiAddress: string, limits: { timeoutMs: number; signal: AbortSignal }) => Promise<InspectNodeResponse__Output>;
   /** Parks the claims of this node for `parkMs` (0: does not), then stops the agent once the call is answered. Returns when parking is committed. */
   stopAgent: (request: { parkMs: number; actor: string }) => Promise<void>;
 }

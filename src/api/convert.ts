@@ -89,6 +89,7 @@ export function toVm(view: View, vm: Vm): VmMessage {
     pinnedCpus: vm.claim?.cpus ?? [],
     unpinned: vm.claim?.unpinned ?? "",
     policies: policiesOf(view, vm.id).map((policy) => policy.name),
+    tasks: [...(view.tasksByObject.get(vm.id) ?? [])],
   };
 }
 

@@ -11,10 +11,12 @@ import type { Identity } from "./auth.ts";
 import type { CallContext, ServerContext } from "./context.ts";
 import { benchService } from "./services/bench.ts";
 import { clusterService } from "./services/cluster.ts";
+import { doctorService } from "./services/doctor.ts";
 import { nodeService } from "./services/node.ts";
 import { policyService } from "./services/policy.ts";
 import { poolService } from "./services/pool.ts";
 import { schedulerService } from "./services/scheduler.ts";
+import { taskService } from "./services/task.ts";
 import { vmService } from "./services/vm.ts";
 import { Health, serveHealth, serveReflection } from "./standard.ts";
 import { statusOf } from "./status.ts";
@@ -43,6 +45,8 @@ const SERVICES = [
   [services.v1.PoolService.service, poolService],
   [services.v1.PolicyService.service, policyService],
   [services.v1.SchedulerService.service, schedulerService],
+  [services.v1.TaskService.service, taskService],
+  [services.v1.DoctorService.service, doctorService],
   [services.v1.Bench.service, benchService],
 ] as const;
 

@@ -4,13 +4,13 @@ import type { View } from "../model/view.ts";
 import type { Event } from "../state/outcome.ts";
 
 /**
- * The view now, then after each change of row `id`, until the signal. A slow reader misses what lay between, never the
+ * The view now, then after each change of one of these rows, until the signal. A slow reader misses what lay between, never the
  * newest: there is no queue that could fill, and rows carry their own history.
  */
-export async function* changesOf(store: Store, id: string, signal: AbortSignal): AsyncGenerator<View> {
+export async function* changesOf(store: Store, ids: readonly string[], signal: AbortSignal): AsyncGenerator<View> {
   const bell = new Bell(signal);
   const stop = store.subscribe((change) => {
-    if (change.changedIds.has(id)) bell.ring();
+    if (ids.some((id) => change.changedIds.has(id))) bell.ring();
   });
   try {
     yield store.view();

@@ -24,7 +24,17 @@ export interface TlsIdentity {
   key: string;
 }
 
-export type ServiceName = "ClusterService" | "NodeService" | "VmService" | "PoolService" | "PolicyService" | "SchedulerService" | "Bench";
+export type ServiceName =
+  | "ClusterService"
+  | "NodeService"
+  | "VmService"
+  | "PoolService"
+  | "PolicyService"
+  | "SchedulerService"
+  | "TaskService"
+  | "LimitService"
+  | "DoctorService"
+  | "Bench";
 
 type V1 = ProtoGrpcType["roost"]["v1"];
 export type Definition<S extends ServiceName> = V1[S]["service"];

@@ -2,7 +2,7 @@
 import type { Command } from "commander";
 
 /** What a word at the end of a command may be, beside subcommands and options. */
-type Names = "vms" | "nodes" | "pools" | "settings" | "tokens" | "policies" | "zones" | "contexts" | "config" | "files" | "";
+type Names = "vms" | "nodes" | "pools" | "settings" | "tokens" | "policies" | "zones" | "tasks" | "contexts" | "config" | "files" | "";
 
 interface Spot {
   /** Words that lead here: `vm list`. */
@@ -12,7 +12,7 @@ interface Spot {
   names: Names;
 }
 
-const NAMES_OF_ARGUMENT: Record<string, Names> = { vm: "vms", node: "nodes", policy: "policies", zone: "zones" };
+const NAMES_OF_ARGUMENT: Record<string, Names> = { vm: "vms", node: "nodes", policy: "policies", zone: "zones", task: "tasks" };
 
 function namesOf(command: Command, path: string[]): Names {
   const argument = command.registeredArguments[0]?.name();
@@ -57,6 +57,7 @@ export function spotsOf(program: Command): Spot[] {
 /** Options whose value is a name or a file, wherever they are. */
 const VALUES: Record<string, Names> = {
   "--node": "nodes",
+  "--vm": "vms",
   "--file": "files",
   "--cluster": "files",
   "--request": "files",

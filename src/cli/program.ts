@@ -7,11 +7,14 @@ import { versionLine } from "../base/version.ts";
 import { addClusterCommands, addPoolCommands, addSettingsCommands, addTokenCommands } from "./commands/cluster.ts";
 import { addContextCommands } from "./commands/context.ts";
 import { addEventCommands } from "./commands/events.ts";
+import { addDoctorCommand } from "./commands/doctor.ts";
 import { addDaemonCommands } from "./commands/daemon.ts";
 import { addHaCommands } from "./commands/ha.ts";
+import { addLimitCommands } from "./commands/limits.ts";
 import { addSchedulerCommands } from "./commands/scheduler.ts";
 import { addNodeCommands } from "./commands/node.ts";
 import { addPolicyCommands, addZoneCommands } from "./commands/policy.ts";
+import { addTaskCommands } from "./commands/task.ts";
 import { addVmCommands, listAll } from "./commands/vm.ts";
 import { SHELLS } from "./completion.ts";
 import { contextsDir } from "./context.ts";
@@ -50,12 +53,15 @@ export function buildProgram({ io, handlers, listDir }: ProgramOptions): Command
   addNodeCommands(program, io);
   addTokenCommands(program, io);
   addVmCommands(program, io);
+  addTaskCommands(program, io);
+  addLimitCommands(program, io);
   addPoolCommands(program, io);
   addPolicyCommands(program, io);
   addZoneCommands(program, io);
   addHaCommands(program, io);
   addSchedulerCommands(program, io, handlers);
   addEventCommands(program, io);
+  addDoctorCommand(program, io);
   addSettingsCommands(program, io);
   addContextCommands(program, io, listDir);
   addOwnCommands(program, io, listDir);
@@ -147,6 +153,12 @@ async function completionNames(io: Io, kind: string, command: Command, listDir: 
     if (kind === "zones")
       names.push(
         ...(await client.call("PolicyService", "ListZones", { consistency: "CONSISTENCY_STALE" }, limits)).zones.map((one) => one.name),
+      );
+    if (kind === "tasks")
+      names.push(
+        ...(await client.call("TaskService", "ListTasks", { consistency: "CONSISTENCY_STALE", pageSize: 100 }, limits)).tasks.map(
+          (one) => one.id,
+        ),
       );
     if (kind === "settings")
       names.push(...(await client.call("ClusterService", "ListSettings", {}, limits)).settings.map((row) => row.key));

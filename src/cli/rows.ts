@@ -6,6 +6,8 @@ import type { Node__Output } from "../gen/types/roost/v1/Node.ts";
 import type { Policy__Output } from "../gen/types/roost/v1/Policy.ts";
 import type { Zone__Output } from "../gen/types/roost/v1/Zone.ts";
 import type { Pool__Output } from "../gen/types/roost/v1/Pool.ts";
+import type { LimitPool__Output } from "../gen/types/roost/v1/LimitPool.ts";
+import type { Task__Output } from "../gen/types/roost/v1/Task.ts";
 import type { Token__Output } from "../gen/types/roost/v1/Token.ts";
 import type { Vm__Output } from "../gen/types/roost/v1/Vm.ts";
 
@@ -37,6 +39,7 @@ export function vmRow(vm: Vm__Output): object {
     pendingReasons: vm.pendingReasons.map(({ code, nodes, detail }) => ({ code, nodes, detail })),
     warnings: vm.warnings,
     labels: vm.definition?.labels ?? {},
+    tasks: vm.tasks,
     failures: vm.failures,
     stateSinceMs: vm.stateSinceMs,
     createdAtMs: vm.createdAtMs,
@@ -92,8 +95,46 @@ export function eventRow(event: Event__Output): object {
 }
 
 /** Moments that have not come are null, not 0. */
+const orNot = (ms: number): number | null => (ms === 0 ? null : ms);
+
+export function taskRow(task: Task__Output): object {
+  const { objectKind, objectId, objectName, targetNode, cancelledBy, followedBy, jobs, waits, ...rest } = task;
+  return {
+    ...rest,
+    object: { kind: objectKind, id: objectId, name: objectName },
+    startedAtMs: orNot(task.startedAtMs),
+    endedAtMs: orNot(task.endedAtMs),
+    cancelledAtMs: orNot(task.cancelledAtMs),
+    targetNode: orNull(targetNode),
+    cancelledBy: orNull(cancelledBy),
+    followedBy: orNull(followedBy),
+    jobs: jobs.map((job) => ({
+      ...job,
+      node: orNull(job.node),
+      nodeId: orNull(job.nodeId),
+      slot: orNull(job.slot),
+      sentAtMs: orNot(job.sentAtMs),
+      endedAtMs: orNot(job.endedAtMs),
+      retryAtMs: orNot(job.retryAtMs),
+      undo: orNull(job.undo),
+      limitSetting: orNull(job.limitSetting),
+      limitMs: orNot(job.limitMs),
+    })),
+    waits: waits.map((wait) => ({
+      ...wait,
+      path: orNull(wait.path),
+      untilMs: orNot(wait.untilMs),
+      pool: orNull(wait.pool),
+      place: orNot(wait.place),
+    })),
+  };
+}
+
+export function limitRow(pool: LimitPool__Output): object {
+  return { ...pool, vdc: orNull(pool.vdc) };
+}
+
 export function failoverRow(failover: Failover__Output): object {
-  const orNot = (ms: number): number | null => (ms === 0 ? null : ms);
   return {
     ...failover,
     toNode: orNull(failover.toNode),

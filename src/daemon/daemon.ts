@@ -13,6 +13,7 @@ import { ensureKeeper } from "../agent/keeper/process.ts";
 import { openBootClock } from "../agent/keeper/boot-clock.ts";
 import { LoadMeter } from "../agent/load.ts";
 import { Probes } from "../agent/probes.ts";
+import { inspectNode } from "../agent/inspect.ts";
 import { clean, prepare } from "../agent/volumes.ts";
 import { startApi } from "../api/server.ts";
 import { systemClock } from "../base/clock.ts";
@@ -20,6 +21,7 @@ import { type NodeConfig, socketPath } from "../base/config.ts";
 import { asRoostError, RoostError } from "../base/errors.ts";
 import { newId, newSecret } from "../base/ids.ts";
 import type { Logger } from "../base/log.ts";
+import { createClient } from "../base/rpc-client.ts";
 import { startWorker } from "../base/worker.ts";
 import { consensusPort } from "../cluster/consensus/port.ts";
 import type { ConsensusConfig } from "../cluster/consensus/protocol.ts";
@@ -239,6 +241,15 @@ export async function startDaemon(config: NodeConfig, identity: Identity, effect
         lastEntry: () => replica.lastEntry(),
         leftOut: () => replica.leftOut(),
         freeze: () => replica.freeze(),
+        inspect: () => inspectNode({ nodeId, driver: identity.witness === true ? null : driver, keeper, pools: () => pools.opened() }),
+        inspectOther: async (apiAddress, limits) => {
+          const client = createClient({ endpoints: [apiAddress], tls: identity.tls });
+          try {
+            return await client.call("NodeService", "InspectNode", {}, limits);
+          } finally {
+            client.close();
+          }
+        },
         stopAgent: async ({ parkMs }) => {
           if (parkMs > 0) await agent.park(parkMs);
           clock.after(LINGER_MS, () => void stop().catch(fatal));

@@ -915,6 +915,80 @@ const json: unknown = {
         }
        }
       },
+      "DoctorService": {
+       "methods": {
+        "Diagnose": {
+         "requestType": "DiagnoseRequest",
+         "responseType": "DiagnoseResponse"
+        }
+       }
+      },
+      "DiagnoseRequest": {
+       "fields": {}
+      },
+      "DiagnoseResponse": {
+       "fields": {
+        "findings": {
+         "rule": "repeated",
+         "type": "Finding",
+         "id": 1
+        },
+        "asked": {
+         "rule": "repeated",
+         "type": "string",
+         "id": 2
+        },
+        "unasked": {
+         "rule": "repeated",
+         "type": "UnaskedNode",
+         "id": 3
+        },
+        "revision": {
+         "type": "int64",
+         "id": 4
+        }
+       }
+      },
+      "Finding": {
+       "fields": {
+        "code": {
+         "type": "string",
+         "id": 1
+        },
+        "severity": {
+         "type": "string",
+         "id": 2
+        },
+        "where": {
+         "type": "string",
+         "id": 3
+        },
+        "subject": {
+         "type": "string",
+         "id": 4
+        },
+        "what": {
+         "type": "string",
+         "id": 5
+        },
+        "do": {
+         "type": "string",
+         "id": 6
+        }
+       }
+      },
+      "UnaskedNode": {
+       "fields": {
+        "node": {
+         "type": "string",
+         "id": 1
+        },
+        "why": {
+         "type": "string",
+         "id": 2
+        }
+       }
+      },
       "NodeService": {
        "methods": {
         "ListNodes": {
@@ -948,6 +1022,10 @@ const json: unknown = {
         "StopAgent": {
          "requestType": "StopAgentRequest",
          "responseType": "StopAgentResponse"
+        },
+        "InspectNode": {
+         "requestType": "InspectNodeRequest",
+         "responseType": "InspectNodeResponse"
         }
        }
       },
@@ -1425,6 +1503,109 @@ const json: unknown = {
         "parkedMs": {
          "type": "int64",
          "id": 1
+        }
+       }
+      },
+      "InspectNodeRequest": {
+       "fields": {}
+      },
+      "InspectNodeResponse": {
+       "fields": {
+        "nodeId": {
+         "type": "string",
+         "id": 1
+        },
+        "revision": {
+         "type": "int64",
+         "id": 2
+        },
+        "hypervisorProblem": {
+         "type": "string",
+         "id": 3
+        },
+        "domains": {
+         "rule": "repeated",
+         "type": "FoundDomain",
+         "id": 4
+        },
+        "keeperProblem": {
+         "type": "string",
+         "id": 5
+        },
+        "registrations": {
+         "rule": "repeated",
+         "type": "FoundRegistration",
+         "id": 6
+        },
+        "volumes": {
+         "rule": "repeated",
+         "type": "FoundVolume",
+         "id": 7
+        },
+        "missingPools": {
+         "rule": "repeated",
+         "type": "PoolStatus",
+         "id": 8
+        },
+        "sessions": {
+         "type": "int32",
+         "id": 9
+        }
+       }
+      },
+      "FoundDomain": {
+       "fields": {
+        "vmId": {
+         "type": "string",
+         "id": 1
+        },
+        "generation": {
+         "type": "int64",
+         "id": 2
+        },
+        "name": {
+         "type": "string",
+         "id": 3
+        },
+        "state": {
+         "type": "string",
+         "id": 4
+        }
+       }
+      },
+      "FoundRegistration": {
+       "fields": {
+        "vmId": {
+         "type": "string",
+         "id": 1
+        },
+        "generation": {
+         "type": "int64",
+         "id": 2
+        },
+        "phase": {
+         "type": "string",
+         "id": 3
+        }
+       }
+      },
+      "FoundVolume": {
+       "fields": {
+        "poolId": {
+         "type": "string",
+         "id": 1
+        },
+        "name": {
+         "type": "string",
+         "id": 2
+        },
+        "vmId": {
+         "type": "string",
+         "id": 3
+        },
+        "allocatedBytes": {
+         "type": "int64",
+         "id": 4
         }
        }
       },
@@ -2798,6 +2979,18 @@ const json: unknown = {
          "requestType": "DeleteVmRequest",
          "responseType": "DeleteVmResponse"
         },
+        "PauseVm": {
+         "requestType": "PauseVmRequest",
+         "responseType": "PauseVmResponse"
+        },
+        "UnpauseVm": {
+         "requestType": "UnpauseVmRequest",
+         "responseType": "UnpauseVmResponse"
+        },
+        "RestartVm": {
+         "requestType": "RestartVmRequest",
+         "responseType": "RestartVmResponse"
+        },
         "WatchVm": {
          "requestType": "WatchVmRequest",
          "responseType": "WatchVmResponse",
@@ -3111,6 +3304,11 @@ const json: unknown = {
          "rule": "repeated",
          "type": "string",
          "id": 24
+        },
+        "tasks": {
+         "rule": "repeated",
+         "type": "string",
+         "id": 25
         }
        }
       },
@@ -3197,6 +3395,11 @@ const json: unknown = {
         "revision": {
          "type": "int64",
          "id": 2
+        },
+        "tasks": {
+         "rule": "repeated",
+         "type": "string",
+         "id": 3
         }
        }
       },
@@ -3291,6 +3494,10 @@ const json: unknown = {
         "vm": {
          "type": "Vm",
          "id": 1
+        },
+        "task": {
+         "type": "string",
+         "id": 2
         }
        }
       },
@@ -3343,6 +3550,10 @@ const json: unknown = {
         "vm": {
          "type": "Vm",
          "id": 1
+        },
+        "task": {
+         "type": "string",
+         "id": 2
         }
        }
       },
@@ -3363,6 +3574,86 @@ const json: unknown = {
         "vm": {
          "type": "Vm",
          "id": 1
+        },
+        "task": {
+         "type": "string",
+         "id": 2
+        }
+       }
+      },
+      "PauseVmRequest": {
+       "fields": {
+        "vm": {
+         "type": "string",
+         "id": 1
+        },
+        "requestId": {
+         "type": "string",
+         "id": 2
+        }
+       }
+      },
+      "PauseVmResponse": {
+       "fields": {
+        "vm": {
+         "type": "Vm",
+         "id": 1
+        },
+        "task": {
+         "type": "string",
+         "id": 2
+        }
+       }
+      },
+      "UnpauseVmRequest": {
+       "fields": {
+        "vm": {
+         "type": "string",
+         "id": 1
+        },
+        "requestId": {
+         "type": "string",
+         "id": 2
+        }
+       }
+      },
+      "UnpauseVmResponse": {
+       "fields": {
+        "vm": {
+         "type": "Vm",
+         "id": 1
+        },
+        "task": {
+         "type": "string",
+         "id": 2
+        }
+       }
+      },
+      "RestartVmRequest": {
+       "fields": {
+        "vm": {
+         "type": "string",
+         "id": 1
+        },
+        "requestId": {
+         "type": "string",
+         "id": 2
+        },
+        "force": {
+         "type": "bool",
+         "id": 3
+        }
+       }
+      },
+      "RestartVmResponse": {
+       "fields": {
+        "vm": {
+         "type": "Vm",
+         "id": 1
+        },
+        "task": {
+         "type": "string",
+         "id": 2
         }
        }
       },
@@ -3383,6 +3674,541 @@ const json: unknown = {
         "deleted": {
          "type": "bool",
          "id": 2
+        }
+       }
+      },
+      "TaskService": {
+       "methods": {
+        "ListTasks": {
+         "requestType": "ListTasksRequest",
+         "responseType": "ListTasksResponse"
+        },
+        "GetTask": {
+         "requestType": "GetTaskRequest",
+         "responseType": "GetTaskResponse"
+        },
+        "WatchTask": {
+         "requestType": "WatchTaskRequest",
+         "responseType": "WatchTaskResponse",
+         "responseStream": true
+        },
+        "CancelTask": {
+         "requestType": "CancelTaskRequest",
+         "responseType": "CancelTaskResponse"
+        }
+       }
+      },
+      "LimitService": {
+       "methods": {
+        "ListLimits": {
+         "requestType": "ListLimitsRequest",
+         "responseType": "ListLimitsResponse"
+        },
+        "ExplainLimits": {
+         "requestType": "ExplainLimitsRequest",
+         "responseType": "ExplainLimitsResponse"
+        }
+       }
+      },
+      "Task": {
+       "fields": {
+        "id": {
+         "type": "string",
+         "id": 1
+        },
+        "number": {
+         "type": "int64",
+         "id": 2
+        },
+        "action": {
+         "type": "string",
+         "id": 3
+        },
+        "objectKind": {
+         "type": "string",
+         "id": 4
+        },
+        "objectId": {
+         "type": "string",
+         "id": 5
+        },
+        "objectName": {
+         "type": "string",
+         "id": 6
+        },
+        "vdc": {
+         "type": "string",
+         "id": 7
+        },
+        "state": {
+         "type": "string",
+         "id": 8
+        },
+        "actor": {
+         "type": "string",
+         "id": 9
+        },
+        "cause": {
+         "type": "string",
+         "id": 10
+        },
+        "createdAtMs": {
+         "type": "int64",
+         "id": 11
+        },
+        "startedAtMs": {
+         "type": "int64",
+         "id": 12
+        },
+        "endedAtMs": {
+         "type": "int64",
+         "id": 13
+        },
+        "targetNode": {
+         "type": "string",
+         "id": 14
+        },
+        "jobs": {
+         "rule": "repeated",
+         "type": "Job",
+         "id": 15
+        },
+        "cancelledBy": {
+         "type": "string",
+         "id": 16
+        },
+        "cancelledAtMs": {
+         "type": "int64",
+         "id": 17
+        },
+        "error": {
+         "type": "TaskError",
+         "id": 18
+        },
+        "waits": {
+         "rule": "repeated",
+         "type": "TaskWait",
+         "id": 19
+        },
+        "summary": {
+         "type": "string",
+         "id": 20
+        },
+        "advice": {
+         "rule": "repeated",
+         "type": "string",
+         "id": 21
+        },
+        "followedBy": {
+         "type": "string",
+         "id": 22
+        }
+       }
+      },
+      "Job": {
+       "fields": {
+        "path": {
+         "type": "string",
+         "id": 1
+        },
+        "name": {
+         "type": "string",
+         "id": 2
+        },
+        "state": {
+         "type": "string",
+         "id": 3
+        },
+        "attempt": {
+         "type": "int32",
+         "id": 4
+        },
+        "node": {
+         "type": "string",
+         "id": 5
+        },
+        "nodeId": {
+         "type": "string",
+         "id": 6
+        },
+        "generation": {
+         "type": "int64",
+         "id": 7
+        },
+        "slot": {
+         "type": "string",
+         "id": 8
+        },
+        "sentAtMs": {
+         "type": "int64",
+         "id": 9
+        },
+        "endedAtMs": {
+         "type": "int64",
+         "id": 10
+        },
+        "error": {
+         "type": "TaskError",
+         "id": 11
+        },
+        "retryAtMs": {
+         "type": "int64",
+         "id": 12
+        },
+        "steps": {
+         "rule": "repeated",
+         "type": "TaskStep",
+         "id": 13
+        },
+        "progress": {
+         "type": "JobProgress",
+         "id": 14
+        },
+        "undo": {
+         "type": "string",
+         "id": 15
+        },
+        "limitSetting": {
+         "type": "string",
+         "id": 16
+        },
+        "limitMs": {
+         "type": "int64",
+         "id": 17
+        }
+       }
+      },
+      "TaskError": {
+       "fields": {
+        "code": {
+         "type": "string",
+         "id": 1
+        },
+        "message": {
+         "type": "string",
+         "id": 2
+        },
+        "hint": {
+         "type": "string",
+         "id": 3
+        }
+       }
+      },
+      "TaskStep": {
+       "fields": {
+        "atMs": {
+         "type": "int64",
+         "id": 1
+        },
+        "name": {
+         "type": "string",
+         "id": 2
+        },
+        "detail": {
+         "type": "string",
+         "id": 3
+        }
+       }
+      },
+      "JobProgress": {
+       "fields": {
+        "what": {
+         "type": "string",
+         "id": 1
+        },
+        "done": {
+         "type": "int64",
+         "id": 2
+        },
+        "total": {
+         "type": "int64",
+         "id": 3
+        },
+        "unit": {
+         "type": "string",
+         "id": 4
+        }
+       }
+      },
+      "TaskWait": {
+       "fields": {
+        "path": {
+         "type": "string",
+         "id": 1
+        },
+        "kind": {
+         "type": "string",
+         "id": 2
+        },
+        "text": {
+         "type": "string",
+         "id": 3
+        },
+        "untilMs": {
+         "type": "int64",
+         "id": 4
+        },
+        "pool": {
+         "type": "string",
+         "id": 5
+        },
+        "place": {
+         "type": "int32",
+         "id": 6
+        }
+       }
+      },
+      "ListTasksRequest": {
+       "fields": {
+        "consistency": {
+         "type": "Consistency",
+         "id": 1
+        },
+        "pageSize": {
+         "type": "int32",
+         "id": 2
+        },
+        "pageToken": {
+         "type": "string",
+         "id": 3
+        },
+        "vm": {
+         "type": "string",
+         "id": 4
+        },
+        "node": {
+         "type": "string",
+         "id": 5
+        },
+        "states": {
+         "rule": "repeated",
+         "type": "string",
+         "id": 6
+        }
+       }
+      },
+      "ListTasksResponse": {
+       "fields": {
+        "tasks": {
+         "rule": "repeated",
+         "type": "Task",
+         "id": 1
+        },
+        "nextPageToken": {
+         "type": "string",
+         "id": 2
+        },
+        "read": {
+         "type": "ReadInfo",
+         "id": 3
+        }
+       }
+      },
+      "GetTaskRequest": {
+       "fields": {
+        "task": {
+         "type": "string",
+         "id": 1
+        },
+        "consistency": {
+         "type": "Consistency",
+         "id": 2
+        }
+       }
+      },
+      "GetTaskResponse": {
+       "fields": {
+        "task": {
+         "type": "Task",
+         "id": 1
+        },
+        "read": {
+         "type": "ReadInfo",
+         "id": 2
+        }
+       }
+      },
+      "WatchTaskRequest": {
+       "fields": {
+        "task": {
+         "type": "string",
+         "id": 1
+        }
+       }
+      },
+      "WatchTaskResponse": {
+       "fields": {
+        "task": {
+         "type": "Task",
+         "id": 1
+        }
+       }
+      },
+      "CancelTaskRequest": {
+       "fields": {
+        "task": {
+         "type": "string",
+         "id": 1
+        },
+        "requestId": {
+         "type": "string",
+         "id": 2
+        }
+       }
+      },
+      "CancelTaskResponse": {
+       "fields": {
+        "task": {
+         "type": "Task",
+         "id": 1
+        }
+       }
+      },
+      "ListLimitsRequest": {
+       "fields": {
+        "consistency": {
+         "type": "Consistency",
+         "id": 1
+        }
+       }
+      },
+      "ListLimitsResponse": {
+       "fields": {
+        "pools": {
+         "rule": "repeated",
+         "type": "LimitPool",
+         "id": 1
+        },
+        "read": {
+         "type": "ReadInfo",
+         "id": 2
+        }
+       }
+      },
+      "LimitPool": {
+       "fields": {
+        "key": {
+         "type": "string",
+         "id": 1
+        },
+        "kind": {
+         "type": "string",
+         "id": 2
+        },
+        "connection": {
+         "type": "string",
+         "id": 3
+        },
+        "vdc": {
+         "type": "string",
+         "id": 4
+        },
+        "limit": {
+         "type": "int32",
+         "id": 5
+        },
+        "why": {
+         "type": "string",
+         "id": 6
+        },
+        "holders": {
+         "rule": "repeated",
+         "type": "LimitHolder",
+         "id": 7
+        },
+        "waiting": {
+         "rule": "repeated",
+         "type": "LimitHolder",
+         "id": 8
+        }
+       }
+      },
+      "LimitHolder": {
+       "fields": {
+        "task": {
+         "type": "string",
+         "id": 1
+        },
+        "path": {
+         "type": "string",
+         "id": 2
+        },
+        "job": {
+         "type": "string",
+         "id": 3
+        },
+        "objectName": {
+         "type": "string",
+         "id": 4
+        },
+        "vdc": {
+         "type": "string",
+         "id": 5
+        },
+        "sinceMs": {
+         "type": "int64",
+         "id": 6
+        }
+       }
+      },
+      "ExplainLimitsRequest": {
+       "fields": {
+        "task": {
+         "type": "string",
+         "id": 1
+        },
+        "consistency": {
+         "type": "Consistency",
+         "id": 2
+        }
+       }
+      },
+      "ExplainLimitsResponse": {
+       "fields": {
+        "task": {
+         "type": "Task",
+         "id": 1
+        },
+        "jobs": {
+         "rule": "repeated",
+         "type": "LimitExplanation",
+         "id": 2
+        },
+        "read": {
+         "type": "ReadInfo",
+         "id": 3
+        }
+       }
+      },
+      "LimitExplanation": {
+       "fields": {
+        "path": {
+         "type": "string",
+         "id": 1
+        },
+        "job": {
+         "type": "string",
+         "id": 2
+        },
+        "state": {
+         "type": "string",
+         "id": 3
+        },
+        "pool": {
+         "type": "LimitPool",
+         "id": 4
+        },
+        "place": {
+         "type": "int32",
+         "id": 5
+        },
+        "expectedMs": {
+         "type": "int64",
+         "id": 6
+        },
+        "why": {
+         "type": "string",
+         "id": 7
         }
        }
       }

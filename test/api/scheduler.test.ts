@@ -25,6 +25,8 @@ function contextOf(cluster: Cluster): CallContext {
       lastEntry: () => Promise.resolve({ lastIndex: 0, lastTerm: 0 }),
       leftOut: () => null,
       freeze: () => [],
+      inspect: () => Promise.reject(new Error("not here")),
+      inspectOther: () => Promise.reject(new Error("not here")),
     },
     identity: { kind: "user", name: "root" },
     deadlineMs: Infinity,

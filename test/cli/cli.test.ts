@@ -3,7 +3,6 @@ import t from "tap";
 import { resolveConfig } from "../../src/base/config.ts";
 import { RoostError } from "../../src/base/errors.ts";
 import { bashScript, fishScript, spotsOf, zshScript } from "../../src/cli/completion.ts";
-import { progressTo } from "../../src/cli/follow.ts";
 import { buildProgram } from "../../src/cli/program.ts";
 import { timeline } from "../../src/cli/timeline.ts";
 import { cliHost, playAgents } from "../support/cli.ts";
@@ -122,22 +121,6 @@ t.test("--wait tells when the goal is missed", async (t) => {
   const report = { type: "vm.report", vmId: vm.id, nodeId: vm.claim.nodeId, generation: vm.claim.generation } as const;
   await store.propose({ ...report, observed: { kind: "gone", cause: "shutdown", detail: "" } }, { actor: "node" });
   t.equal((await waiting).code, 0);
-  for (const [goal, state, desired, expected] of [
-    ["running", "pending", "on", "waiting"],
-    ["running", "running", "on", "reached"],
-    ["running", "failed", "on", "missed"],
-    ["running", "stopped", "off", "missed"],
-    ["running", "stopped", "on", "waiting"],
-    ["running", "deleted", "deleted", "missed"],
-    ["stopped", "shutdown", "off", "waiting"],
-    ["stopped", "running", "off", "waiting"],
-    ["stopped", "running", "on", "missed"],
-    ["stopped", "failed", "off", "missed"],
-    ["deleted", "epilog", "deleted", "waiting"],
-    ["deleted", "deleted", "deleted", "reached"],
-  ] as const) {
-    t.equal(progressTo(goal, { state, desired }), expected, `${goal} from ${state}, wanted ${desired}`);
-  }
 });
 
 t.test("events --follow and vm watch print one object a line until they are interrupted", async (t) => {

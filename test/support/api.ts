@@ -8,6 +8,7 @@ import type { Ca } from "../../src/cluster/certificates.ts";
 import { freeze } from "../../src/cluster/digest.ts";
 import { MemoryStore } from "./memory-store.ts";
 import type { TlsIdentity } from "../../src/base/rpc.ts";
+import type { Inspection } from "../../src/model/doctor.ts";
 import type { NodeInfo } from "../../src/model/node.ts";
 
 /** 2048 MiB, of which 256 are the node's own: 1792 MiB for VMs. */
@@ -37,11 +38,26 @@ export interface TestCluster {
   /** Ids of n1, n2, … */
   nodeIds: string[];
   stops: { parkMs: number; actor: string }[];
+  /** What nodes answer when they are asked what is there; nothing by default. */
+  inspections: Map<string, Inspection>;
   server: ServerContext;
   /** A call's context for somebody; the local root by default. */
   as(identity?: Identity): CallContext;
   /** TLS files of a node or user, signed by this cluster's CA. */
   identity(subject: Parameters<typeof issue>[2]["subject"], ttlMs?: number): Promise<TlsIdentity>;
+}
+
+function nothing(nodeId: string): Inspection {
+  return {
+    nodeId,
+    domains: [],
+    hypervisorProblem: "",
+    registrations: [],
+    keeperProblem: "",
+    volumes: [],
+    missingPools: [],
+    sessions: 0,
+  };
 }
 
 /** `id` mints every id of the cluster; golden files pass one that counts. */
@@ -87,6 +103,7 @@ export async function testCluster(nodes = 1, id: () => string = newId): Promise<
     store.origin = first;
   }
   const stops: TestCluster["stops"] = [];
+  const inspections: TestCluster["inspections"] = new Map();
   const server: ServerContext = {
     store,
     nodeId: first,
@@ -99,6 +116,12 @@ export async function testCluster(nodes = 1, id: () => string = newId): Promise<
       lastEntry: async () => ({ lastIndex: store.state.index, lastTerm: store.state.term }),
       leftOut: () => null,
       freeze: () => freeze(store.state),
+      inspect: async () => inspections.get(first) ?? nothing(first),
+      inspectOther: async (apiAddress) => {
+        const id = nodeIds[Number(apiAddress.split(":")[0]?.split(".")[3]) - 1] ?? "";
+        const found = inspections.get(id) ?? nothing(id);
+        return { ...found, missingPools: found.missingPools.map(({ poolId, ...pool }) => ({ name: poolId, ...pool })), revision: 0 };
+      },
       stopAgent: async (request) => void stops.push(request),
     },
   };
@@ -108,6 +131,7 @@ export async function testCluster(nodes = 1, id: () => string = newId): Promise<
     clusterId,
     nodeIds,
     stops,
+    inspections,
     server,
     as: (identity = { kind: "user", name: "root@n1" }) => ({
       ...server,

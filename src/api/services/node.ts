@@ -110,6 +110,13 @@ export const nodeService: ServiceMethods<"NodeService", CallContext> = {
     return row === undefined ? answer : { node: toNode(after, row, usageOf(after), context.store.leadership().leaderNodeId) };
   },
 
+  async InspectNode(_request, context) {
+    const found = await context.hooks.inspect();
+    // By id: the asker's view names them.
+    const missingPools = found.missingPools.map(({ poolId, ...pool }) => ({ name: poolId, ...pool }));
+    return { ...found, missingPools, revision: context.store.view().index };
+  },
+
   async StopAgent(request, context) {
     if (request.parkMs < 0 || request.parkMs > PARK_MAX_MS) throw invalid("park_ms", `expected 0 to ${PARK_MAX_MS}`);
     if (request.withoutParking && request.parkMs !== 0) throw invalid("park_ms", "goes without without_parking only");

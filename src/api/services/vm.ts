@@ -18,7 +18,7 @@ import type { CallContext } from "../context.ts";
 import { toDefinition, toVm } from "../convert.ts";
 import { findNode, findVm, page } from "../lookup.ts";
 import { changesOf } from "../watch.ts";
-import type { VmDesire } from "../../state/commands.ts";
+import type { VmAction } from "../../model/lifecycle.ts";
 
 /** VMs in one create: a command must stay far below the size limit of a Raft entry. */
 export const MAX_BATCH = 500;
@@ -124,10 +124,10 @@ async function migrate(request: MigrateVmRequest__Output, context: CallContext):
 async function desire(
   context: CallContext,
   name: string,
-  action: VmDesire["action"] | "auto-start",
+  action: VmAction | "auto-start",
   requestId: string,
   where: { node: string; force: boolean } = { node: "", force: false },
-): Promise<{ vm: VmMessage }> {
+): Promise<{ vm: VmMessage; task: string }> {
   const { view } = await readState(context, "CONSISTENCY_LINEARIZABLE");
   const vm = findVm(view, name);
   const node = where.node === "" ? null : findNode(view, where.node);
@@ -135,9 +135,9 @@ async function desire(
   if (vm.claim === null) requireUnforced(view, vm, node, where.force);
   // A held VM is `pending` already; what starts it is the release to the scheduler (SCH-16).
   const resolved = action === "auto-start" ? (vm.desired.hold || (vm.state === "pending" && nodeId !== null) ? "deploy" : "start") : action;
-  await propose(context, { type: "vm.desire", vmId: vm.id, action: resolved, nodeId }, requestId);
+  const { taskIds } = await propose(context, { type: "vm.desire", vmId: vm.id, action: resolved, nodeId }, requestId);
   const after = context.store.view();
-  return { vm: toVm(after, after.vms.get(vm.id) ?? gone(vm)) };
+  return { vm: toVm(after, after.vms.get(vm.id) ?? gone(vm)), task: taskIds?.[0] ?? "" };
 }
 
 /** A VM that was deleted on the spot has no row any more. */
@@ -189,7 +189,12 @@ export const vmService: ServiceMethods<"VmService", CallContext> = {
     const after = context.store.view();
     // The ids of the first answer, if this request was repeated.
     const ids = result.ids ?? candidates.map(({ id }) => id);
-    return { vms: ids.flatMap((id) => after.vms.get(id) ?? []).map((vm) => toVm(after, vm)), revision: after.index };
+    // One that was deleted already is left out, and its task with it.
+    const made = ids.flatMap((id, i) => {
+      const vm = after.vms.get(id);
+      return vm === undefined ? [] : [{ vm: toVm(after, vm), task: result.taskIds?.[i] ?? "" }];
+    });
+    return { vms: made.map(({ vm }) => vm), tasks: made.map(({ task }) => task), revision: after.index };
   },
 
   async ListVms(request, context) {
@@ -212,13 +217,16 @@ export const vmService: ServiceMethods<"VmService", CallContext> = {
   MigrateVm: migrate,
   ShutdownVm: (request, context) => desire(context, request.vm, request.force ? "force-shutdown" : "shutdown", request.requestId),
   DeleteVm: (request, context) => desire(context, request.vm, "delete", request.requestId),
+  PauseVm: (request, context) => desire(context, request.vm, "pause", request.requestId),
+  UnpauseVm: (request, context) => desire(context, request.vm, "unpause", request.requestId),
+  RestartVm: (request, context) => desire(context, request.vm, request.force ? "force-restart" : "restart", request.requestId),
 
   async *WatchVm(request, context) {
     const { view } = await readState(context, "CONSISTENCY_LINEARIZABLE");
     const { id } = findVm(view, request.vm);
     context.log.debug("watch begins", { vm: id, actor: actorOf(context.identity) });
     let last: Vm | null = null;
-    for await (const now of changesOf(context.store, id, context.signal)) {
+    for await (const now of changesOf(context.store, [id], context.signal)) {
       const vm = now.vms.get(id);
       if (vm === undefined || vm.state === "deleted") {
         yield { vm: last === null ? null : toVm(now, gone(vm ?? last)), deleted: true };

@@ -3,7 +3,8 @@ import { RoostError } from "../../base/errors.ts";
 import type { Violation } from "../../base/errors.ts";
 import { formatMib } from "../../base/units.ts";
 import type { Vm__Output } from "../../gen/types/roost/v1/Vm.ts";
-import { follow, stateLine } from "../follow.ts";
+import { followTask } from "../follow-task.ts";
+import { stateLine } from "../state-line.ts";
 import { printValue } from "../output.ts";
 import { vmRow } from "../rows.ts";
 import { eachItem } from "../session.ts";
@@ -58,7 +59,13 @@ export async function createVms(session: Session, options: CreateOptions): Promi
     io.err(`${answer.vms.length === 1 ? "1 VM" : `${answer.vms.length} VMs`} would be created; nothing was\n`);
     return;
   }
-  if (structured === null) for (const vm of answer.vms) io.out(`${vm.name}: created, ${vm.id}\n`);
+  const taskOf = new Map(answer.vms.map((vm, i) => [vm.id, answer.tasks[i] ?? ""]));
+  if (structured === null) {
+    for (const vm of answer.vms) {
+      const task = taskOf.get(vm.id) ?? "";
+      io.out(`${vm.name}: created, ${vm.id}${task === "" ? "" : `, task ${task}`}\n`);
+    }
+  }
   // A VM that is held or stays off has no goal to wait for.
   const waits = options.wait === true && options.hold !== true && options.stopped !== true;
   let vms = answer.vms;
@@ -67,7 +74,10 @@ export async function createVms(session: Session, options: CreateOptions): Promi
       await eachItem(
         io,
         vms.map((vm) => vm.id),
-        (id) => follow(session, vms.find((vm) => vm.id === id) ?? { id, name: id }, "running"),
+        async (id) => {
+          const task = taskOf.get(id) ?? "";
+          if (task !== "") await followTask(session, { id: task, name: vms.find((vm) => vm.id === id)?.name ?? id }, { onward: true });
+        },
       );
   } finally {
     if (waits) vms = await Promise.all(vms.map(async (vm) => (await client.call("VmService", "GetVm", { vm: vm.id }, limits)).vm ?? vm));

@@ -3,8 +3,8 @@ import type { Command } from "commander";
 import { asRoostError, invalid } from "../../base/errors.ts";
 import { formatDuration, formatGeneration, formatMib } from "../../base/units.ts";
 import type { Vm__Output } from "../../gen/types/roost/v1/Vm.ts";
-import { follow, stateLine } from "../follow.ts";
-import type { Goal } from "../follow.ts";
+import { followTask } from "../follow-task.ts";
+import { stateLine } from "../state-line.ts";
 import { paint } from "../io.ts";
 import type { Colour, Io } from "../io.ts";
 import { printList, printValue, timeText } from "../output.ts";
@@ -13,6 +13,7 @@ import { historyRow, vmDetailRow, vmRow } from "../rows.ts";
 import { eachItem, withSession } from "../session.ts";
 import type { Session } from "../session.ts";
 import { facts } from "../table.ts";
+import { addVmTasks } from "./task.ts";
 import { createVms } from "./vm-create.ts";
 import type { CreateOptions } from "./vm-create.ts";
 import { exportVms } from "./vm-export.ts";
@@ -84,29 +85,38 @@ interface VerbOptions {
   force?: boolean;
 }
 
-/** A wish for each VM named; with --wait each is followed to its goal. */
+/** A wish for each VM named; with --wait the task of each is followed to its end. */
 async function wish(
   session: Session,
   names: string[],
   options: VerbOptions,
-  goal: Goal,
-  call: (name: string) => Promise<{ vm: Vm__Output | null }>,
+  call: (name: string) => Promise<{ vm: Vm__Output | null; task?: string }>,
 ): Promise<void> {
   const done = new Map<string, Vm__Output>();
   const structured = session.format === "json" || session.format === "yaml";
   try {
     await eachItem(session.io, names, async (name) => {
-      const { vm } = await call(name);
+      const { vm, task = "" } = await call(name);
       if (vm === null) return;
-      if (options.wait === true) await follow(session, vm, goal);
-      const after = options.wait === true && goal !== "deleted" ? await getVm(session, vm.id) : vm;
-      done.set(name, after);
+      const waits = options.wait === true && task !== "";
+      if (waits) await followTask(session, { id: task, name: vm.name }, { onward: true });
+      done.set(name, waits ? ((await findVm(session, vm.id)) ?? { ...vm, state: "deleted", node: "", reason: "", tasks: [] }) : vm);
     });
   } finally {
     // In the order they were named, not in that of the answers.
     const rows = [...new Set(names)].flatMap((name) => done.get(name) ?? []);
     if (structured) await printValue(session.io, session.format === "json" ? "json" : "yaml", rows.map(vmRow));
-    else for (const vm of rows) session.io.out(`${vm.name}: ${options.wait === true && goal === "deleted" ? "deleted" : stateLine(vm)}\n`);
+    else for (const vm of rows) session.io.out(`${vm.name}: ${stateLine(vm)}${vm.tasks.length === 0 ? "" : ` (${vm.tasks.join(", ")})`}\n`);
+  }
+}
+
+/** null if it is gone. */
+async function findVm(session: Session, id: string): Promise<Vm__Output | null> {
+  try {
+    return await getVm(session, id);
+  } catch (error) {
+    if (asRoostError(error).fault.kind === "not-found") return null;
+    throw error;
   }
 }
 
@@ -140,6 +150,7 @@ function show(io: Io, vm: Vm__Output): void {
       ["Memory", formatMib(definition?.memoryMib ?? 0)],
       ["Labels", labelText(definition?.labels ?? {})],
       ["Failures", vm.failures === 0 ? "" : String(vm.failures)],
+      ["Tasks", vm.tasks.length === 0 ? "" : `${vm.tasks.join(", ")} (roost task show ${vm.tasks[0] ?? ""})`],
     ]),
   );
   for (const disk of definition?.disks ?? [])
@@ -207,7 +218,7 @@ export function addVmCommands(program: Command, io: Io): void {
     .action((names: string[], options: VerbOptions, command: Command) =>
       withSession(io, command, (session) => {
         const { node = "", force = false } = options;
-        return wish(session, names, options, "running", (name) =>
+        return wish(session, names, options, (name) =>
           session.client.call("VmService", "StartVm", { vm: name, node, force, requestId: io.newId() }, session.limits),
         );
       }),
@@ -220,7 +231,7 @@ export function addVmCommands(program: Command, io: Io): void {
     .action((names: string[], options: { node: string; force?: boolean }, command: Command) =>
       withSession(io, command, async (session) => {
         const { node, force = false } = options;
-        await wish(session, names, {}, "stopped", (name) =>
+        await wish(session, names, {}, (name) =>
           session.client.call("VmService", "MigrateVm", { vm: name, node, force, requestId: io.newId() }, session.limits),
         );
       }),
@@ -232,8 +243,37 @@ export function addVmCommands(program: Command, io: Io): void {
       .option(...waitOption)
       .action((names: string[], options: VerbOptions, command: Command) =>
         withSession(io, command, (session) =>
-          wish(session, names, options, "stopped", (name) =>
+          wish(session, names, options, (name) =>
             session.client.call("VmService", "ShutdownVm", { vm: name, force, requestId: io.newId() }, session.limits),
+          ),
+        ),
+      );
+  }
+
+  for (const [verb, method, about] of [
+    ["pause", "PauseVm", "stop the CPUs of guests; their memory stays"],
+    ["unpause", "UnpauseVm", "let the CPUs of paused guests go on"],
+  ] as const) {
+    vm.command(`${verb} <vm...>`)
+      .description(about)
+      .option(...waitOption)
+      .action((names: string[], options: VerbOptions, command: Command) =>
+        withSession(io, command, (session) =>
+          wish(session, names, options, (name) =>
+            session.client.call("VmService", method, { vm: name, requestId: io.newId() }, session.limits),
+          ),
+        ),
+      );
+  }
+
+  for (const force of [false, true]) {
+    vm.command(force ? "force-restart <vm...>" : "restart <vm...>")
+      .description(force ? "reset VMs at once, as their reset button would" : "ask guests to reboot")
+      .option(...waitOption)
+      .action((names: string[], options: VerbOptions, command: Command) =>
+        withSession(io, command, (session) =>
+          wish(session, names, options, (name) =>
+            session.client.call("VmService", "RestartVm", { vm: name, force, requestId: io.newId() }, session.limits),
           ),
         ),
       );
@@ -245,7 +285,7 @@ export function addVmCommands(program: Command, io: Io): void {
     .option(...waitOption)
     .action((names: string[], options: VerbOptions, command: Command) =>
       withSession(io, command, (session) =>
-        wish(session, names, options, "deleted", (name) =>
+        wish(session, names, options, (name) =>
           session.client.call("VmService", "DeleteVm", { vm: name, requestId: io.newId() }, session.limits),
         ),
       ),
@@ -276,6 +316,8 @@ export function addVmCommands(program: Command, io: Io): void {
         );
       }),
     );
+
+  addVmTasks(vm, io);
 
   vm.command("export <vm...>")
     .description("print definitions as YAML that `roost vm create -f -` takes back")

@@ -14,6 +14,8 @@ import type { BenchGetResponse as _roost_v1_BenchGetResponse, BenchGetResponse__
 import type { BenchPutRequest as _roost_v1_BenchPutRequest, BenchPutRequest__Output as _roost_v1_BenchPutRequest__Output } from './roost/v1/BenchPutRequest.ts';
 import type { BenchPutResponse as _roost_v1_BenchPutResponse, BenchPutResponse__Output as _roost_v1_BenchPutResponse__Output } from './roost/v1/BenchPutResponse.ts';
 import type { Boot as _roost_v1_Boot, Boot__Output as _roost_v1_Boot__Output } from './roost/v1/Boot.ts';
+import type { CancelTaskRequest as _roost_v1_CancelTaskRequest, CancelTaskRequest__Output as _roost_v1_CancelTaskRequest__Output } from './roost/v1/CancelTaskRequest.ts';
+import type { CancelTaskResponse as _roost_v1_CancelTaskResponse, CancelTaskResponse__Output as _roost_v1_CancelTaskResponse__Output } from './roost/v1/CancelTaskResponse.ts';
 import type { ClusterServiceClient as _roost_v1_ClusterServiceClient, ClusterServiceDefinition as _roost_v1_ClusterServiceDefinition } from './roost/v1/ClusterService.ts';
 import type { ConfirmJoinRequest as _roost_v1_ConfirmJoinRequest, ConfirmJoinRequest__Output as _roost_v1_ConfirmJoinRequest__Output } from './roost/v1/ConfirmJoinRequest.ts';
 import type { ConfirmJoinResponse as _roost_v1_ConfirmJoinResponse, ConfirmJoinResponse__Output as _roost_v1_ConfirmJoinResponse__Output } from './roost/v1/ConfirmJoinResponse.ts';
@@ -34,11 +36,14 @@ import type { DeletePoolRequest as _roost_v1_DeletePoolRequest, DeletePoolReques
 import type { DeletePoolResponse as _roost_v1_DeletePoolResponse, DeletePoolResponse__Output as _roost_v1_DeletePoolResponse__Output } from './roost/v1/DeletePoolResponse.ts';
 import type { DeleteVmRequest as _roost_v1_DeleteVmRequest, DeleteVmRequest__Output as _roost_v1_DeleteVmRequest__Output } from './roost/v1/DeleteVmRequest.ts';
 import type { DeleteVmResponse as _roost_v1_DeleteVmResponse, DeleteVmResponse__Output as _roost_v1_DeleteVmResponse__Output } from './roost/v1/DeleteVmResponse.ts';
+import type { DiagnoseRequest as _roost_v1_DiagnoseRequest, DiagnoseRequest__Output as _roost_v1_DiagnoseRequest__Output } from './roost/v1/DiagnoseRequest.ts';
+import type { DiagnoseResponse as _roost_v1_DiagnoseResponse, DiagnoseResponse__Output as _roost_v1_DiagnoseResponse__Output } from './roost/v1/DiagnoseResponse.ts';
 import type { DisableNodeRequest as _roost_v1_DisableNodeRequest, DisableNodeRequest__Output as _roost_v1_DisableNodeRequest__Output } from './roost/v1/DisableNodeRequest.ts';
 import type { DisableNodeResponse as _roost_v1_DisableNodeResponse, DisableNodeResponse__Output as _roost_v1_DisableNodeResponse__Output } from './roost/v1/DisableNodeResponse.ts';
 import type { DisablePolicyRequest as _roost_v1_DisablePolicyRequest, DisablePolicyRequest__Output as _roost_v1_DisablePolicyRequest__Output } from './roost/v1/DisablePolicyRequest.ts';
 import type { DisablePolicyResponse as _roost_v1_DisablePolicyResponse, DisablePolicyResponse__Output as _roost_v1_DisablePolicyResponse__Output } from './roost/v1/DisablePolicyResponse.ts';
 import type { Disk as _roost_v1_Disk, Disk__Output as _roost_v1_Disk__Output } from './roost/v1/Disk.ts';
+import type { DoctorServiceClient as _roost_v1_DoctorServiceClient, DoctorServiceDefinition as _roost_v1_DoctorServiceDefinition } from './roost/v1/DoctorService.ts';
 import type { EditNodeRequest as _roost_v1_EditNodeRequest, EditNodeRequest__Output as _roost_v1_EditNodeRequest__Output } from './roost/v1/EditNodeRequest.ts';
 import type { EditNodeResponse as _roost_v1_EditNodeResponse, EditNodeResponse__Output as _roost_v1_EditNodeResponse__Output } from './roost/v1/EditNodeResponse.ts';
 import type { EnableNodeRequest as _roost_v1_EnableNodeRequest, EnableNodeRequest__Output as _roost_v1_EnableNodeRequest__Output } from './roost/v1/EnableNodeRequest.ts';
@@ -47,6 +52,8 @@ import type { EnablePolicyRequest as _roost_v1_EnablePolicyRequest, EnablePolicy
 import type { EnablePolicyResponse as _roost_v1_EnablePolicyResponse, EnablePolicyResponse__Output as _roost_v1_EnablePolicyResponse__Output } from './roost/v1/EnablePolicyResponse.ts';
 import type { ErrorDetail as _roost_v1_ErrorDetail, ErrorDetail__Output as _roost_v1_ErrorDetail__Output } from './roost/v1/ErrorDetail.ts';
 import type { Event as _roost_v1_Event, Event__Output as _roost_v1_Event__Output } from './roost/v1/Event.ts';
+import type { ExplainLimitsRequest as _roost_v1_ExplainLimitsRequest, ExplainLimitsRequest__Output as _roost_v1_ExplainLimitsRequest__Output } from './roost/v1/ExplainLimitsRequest.ts';
+import type { ExplainLimitsResponse as _roost_v1_ExplainLimitsResponse, ExplainLimitsResponse__Output as _roost_v1_ExplainLimitsResponse__Output } from './roost/v1/ExplainLimitsResponse.ts';
 import type { ExplainVmRequest as _roost_v1_ExplainVmRequest, ExplainVmRequest__Output as _roost_v1_ExplainVmRequest__Output } from './roost/v1/ExplainVmRequest.ts';
 import type { ExplainVmResponse as _roost_v1_ExplainVmResponse, ExplainVmResponse__Output as _roost_v1_ExplainVmResponse__Output } from './roost/v1/ExplainVmResponse.ts';
 import type { ExportPlanFileRequest as _roost_v1_ExportPlanFileRequest, ExportPlanFileRequest__Output as _roost_v1_ExportPlanFileRequest__Output } from './roost/v1/ExportPlanFileRequest.ts';
@@ -55,26 +62,42 @@ import type { Failover as _roost_v1_Failover, Failover__Output as _roost_v1_Fail
 import type { FenceNodeRequest as _roost_v1_FenceNodeRequest, FenceNodeRequest__Output as _roost_v1_FenceNodeRequest__Output } from './roost/v1/FenceNodeRequest.ts';
 import type { FenceNodeResponse as _roost_v1_FenceNodeResponse, FenceNodeResponse__Output as _roost_v1_FenceNodeResponse__Output } from './roost/v1/FenceNodeResponse.ts';
 import type { FieldViolation as _roost_v1_FieldViolation, FieldViolation__Output as _roost_v1_FieldViolation__Output } from './roost/v1/FieldViolation.ts';
+import type { Finding as _roost_v1_Finding, Finding__Output as _roost_v1_Finding__Output } from './roost/v1/Finding.ts';
+import type { FoundDomain as _roost_v1_FoundDomain, FoundDomain__Output as _roost_v1_FoundDomain__Output } from './roost/v1/FoundDomain.ts';
+import type { FoundRegistration as _roost_v1_FoundRegistration, FoundRegistration__Output as _roost_v1_FoundRegistration__Output } from './roost/v1/FoundRegistration.ts';
+import type { FoundVolume as _roost_v1_FoundVolume, FoundVolume__Output as _roost_v1_FoundVolume__Output } from './roost/v1/FoundVolume.ts';
 import type { GetClusterRequest as _roost_v1_GetClusterRequest, GetClusterRequest__Output as _roost_v1_GetClusterRequest__Output } from './roost/v1/GetClusterRequest.ts';
 import type { GetClusterResponse as _roost_v1_GetClusterResponse, GetClusterResponse__Output as _roost_v1_GetClusterResponse__Output } from './roost/v1/GetClusterResponse.ts';
 import type { GetNodeRequest as _roost_v1_GetNodeRequest, GetNodeRequest__Output as _roost_v1_GetNodeRequest__Output } from './roost/v1/GetNodeRequest.ts';
 import type { GetNodeResponse as _roost_v1_GetNodeResponse, GetNodeResponse__Output as _roost_v1_GetNodeResponse__Output } from './roost/v1/GetNodeResponse.ts';
 import type { GetPolicyRequest as _roost_v1_GetPolicyRequest, GetPolicyRequest__Output as _roost_v1_GetPolicyRequest__Output } from './roost/v1/GetPolicyRequest.ts';
 import type { GetPolicyResponse as _roost_v1_GetPolicyResponse, GetPolicyResponse__Output as _roost_v1_GetPolicyResponse__Output } from './roost/v1/GetPolicyResponse.ts';
+import type { GetTaskRequest as _roost_v1_GetTaskRequest, GetTaskRequest__Output as _roost_v1_GetTaskRequest__Output } from './roost/v1/GetTaskRequest.ts';
+import type { GetTaskResponse as _roost_v1_GetTaskResponse, GetTaskResponse__Output as _roost_v1_GetTaskResponse__Output } from './roost/v1/GetTaskResponse.ts';
 import type { GetVmRequest as _roost_v1_GetVmRequest, GetVmRequest__Output as _roost_v1_GetVmRequest__Output } from './roost/v1/GetVmRequest.ts';
 import type { GetVmResponse as _roost_v1_GetVmResponse, GetVmResponse__Output as _roost_v1_GetVmResponse__Output } from './roost/v1/GetVmResponse.ts';
 import type { Ha as _roost_v1_Ha, Ha__Output as _roost_v1_Ha__Output } from './roost/v1/Ha.ts';
 import type { HistoryEntry as _roost_v1_HistoryEntry, HistoryEntry__Output as _roost_v1_HistoryEntry__Output } from './roost/v1/HistoryEntry.ts';
+import type { InspectNodeRequest as _roost_v1_InspectNodeRequest, InspectNodeRequest__Output as _roost_v1_InspectNodeRequest__Output } from './roost/v1/InspectNodeRequest.ts';
+import type { InspectNodeResponse as _roost_v1_InspectNodeResponse, InspectNodeResponse__Output as _roost_v1_InspectNodeResponse__Output } from './roost/v1/InspectNodeResponse.ts';
 import type { InspectReplicaRequest as _roost_v1_InspectReplicaRequest, InspectReplicaRequest__Output as _roost_v1_InspectReplicaRequest__Output } from './roost/v1/InspectReplicaRequest.ts';
 import type { InspectReplicaResponse as _roost_v1_InspectReplicaResponse, InspectReplicaResponse__Output as _roost_v1_InspectReplicaResponse__Output } from './roost/v1/InspectReplicaResponse.ts';
 import type { IssueCertificateRequest as _roost_v1_IssueCertificateRequest, IssueCertificateRequest__Output as _roost_v1_IssueCertificateRequest__Output } from './roost/v1/IssueCertificateRequest.ts';
 import type { IssueCertificateResponse as _roost_v1_IssueCertificateResponse, IssueCertificateResponse__Output as _roost_v1_IssueCertificateResponse__Output } from './roost/v1/IssueCertificateResponse.ts';
+import type { Job as _roost_v1_Job, Job__Output as _roost_v1_Job__Output } from './roost/v1/Job.ts';
+import type { JobProgress as _roost_v1_JobProgress, JobProgress__Output as _roost_v1_JobProgress__Output } from './roost/v1/JobProgress.ts';
 import type { JoinRequest as _roost_v1_JoinRequest, JoinRequest__Output as _roost_v1_JoinRequest__Output } from './roost/v1/JoinRequest.ts';
 import type { JoinResponse as _roost_v1_JoinResponse, JoinResponse__Output as _roost_v1_JoinResponse__Output } from './roost/v1/JoinResponse.ts';
+import type { LimitExplanation as _roost_v1_LimitExplanation, LimitExplanation__Output as _roost_v1_LimitExplanation__Output } from './roost/v1/LimitExplanation.ts';
+import type { LimitHolder as _roost_v1_LimitHolder, LimitHolder__Output as _roost_v1_LimitHolder__Output } from './roost/v1/LimitHolder.ts';
+import type { LimitPool as _roost_v1_LimitPool, LimitPool__Output as _roost_v1_LimitPool__Output } from './roost/v1/LimitPool.ts';
+import type { LimitServiceClient as _roost_v1_LimitServiceClient, LimitServiceDefinition as _roost_v1_LimitServiceDefinition } from './roost/v1/LimitService.ts';
 import type { LintPoliciesRequest as _roost_v1_LintPoliciesRequest, LintPoliciesRequest__Output as _roost_v1_LintPoliciesRequest__Output } from './roost/v1/LintPoliciesRequest.ts';
 import type { LintPoliciesResponse as _roost_v1_LintPoliciesResponse, LintPoliciesResponse__Output as _roost_v1_LintPoliciesResponse__Output } from './roost/v1/LintPoliciesResponse.ts';
 import type { ListFailoversRequest as _roost_v1_ListFailoversRequest, ListFailoversRequest__Output as _roost_v1_ListFailoversRequest__Output } from './roost/v1/ListFailoversRequest.ts';
 import type { ListFailoversResponse as _roost_v1_ListFailoversResponse, ListFailoversResponse__Output as _roost_v1_ListFailoversResponse__Output } from './roost/v1/ListFailoversResponse.ts';
+import type { ListLimitsRequest as _roost_v1_ListLimitsRequest, ListLimitsRequest__Output as _roost_v1_ListLimitsRequest__Output } from './roost/v1/ListLimitsRequest.ts';
+import type { ListLimitsResponse as _roost_v1_ListLimitsResponse, ListLimitsResponse__Output as _roost_v1_ListLimitsResponse__Output } from './roost/v1/ListLimitsResponse.ts';
 import type { ListNodesRequest as _roost_v1_ListNodesRequest, ListNodesRequest__Output as _roost_v1_ListNodesRequest__Output } from './roost/v1/ListNodesRequest.ts';
 import type { ListNodesResponse as _roost_v1_ListNodesResponse, ListNodesResponse__Output as _roost_v1_ListNodesResponse__Output } from './roost/v1/ListNodesResponse.ts';
 import type { ListPoliciesRequest as _roost_v1_ListPoliciesRequest, ListPoliciesRequest__Output as _roost_v1_ListPoliciesRequest__Output } from './roost/v1/ListPoliciesRequest.ts';
@@ -83,6 +106,8 @@ import type { ListPoolsRequest as _roost_v1_ListPoolsRequest, ListPoolsRequest__
 import type { ListPoolsResponse as _roost_v1_ListPoolsResponse, ListPoolsResponse__Output as _roost_v1_ListPoolsResponse__Output } from './roost/v1/ListPoolsResponse.ts';
 import type { ListSettingsRequest as _roost_v1_ListSettingsRequest, ListSettingsRequest__Output as _roost_v1_ListSettingsRequest__Output } from './roost/v1/ListSettingsRequest.ts';
 import type { ListSettingsResponse as _roost_v1_ListSettingsResponse, ListSettingsResponse__Output as _roost_v1_ListSettingsResponse__Output } from './roost/v1/ListSettingsResponse.ts';
+import type { ListTasksRequest as _roost_v1_ListTasksRequest, ListTasksRequest__Output as _roost_v1_ListTasksRequest__Output } from './roost/v1/ListTasksRequest.ts';
+import type { ListTasksResponse as _roost_v1_ListTasksResponse, ListTasksResponse__Output as _roost_v1_ListTasksResponse__Output } from './roost/v1/ListTasksResponse.ts';
 import type { ListTokensRequest as _roost_v1_ListTokensRequest, ListTokensRequest__Output as _roost_v1_ListTokensRequest__Output } from './roost/v1/ListTokensRequest.ts';
 import type { ListTokensResponse as _roost_v1_ListTokensResponse, ListTokensResponse__Output as _roost_v1_ListTokensResponse__Output } from './roost/v1/ListTokensResponse.ts';
 import type { ListVmsRequest as _roost_v1_ListVmsRequest, ListVmsRequest__Output as _roost_v1_ListVmsRequest__Output } from './roost/v1/ListVmsRequest.ts';
@@ -98,6 +123,8 @@ import type { NodeScore as _roost_v1_NodeScore, NodeScore__Output as _roost_v1_N
 import type { NodeServiceClient as _roost_v1_NodeServiceClient, NodeServiceDefinition as _roost_v1_NodeServiceDefinition } from './roost/v1/NodeService.ts';
 import type { NodeVerdict as _roost_v1_NodeVerdict, NodeVerdict__Output as _roost_v1_NodeVerdict__Output } from './roost/v1/NodeVerdict.ts';
 import type { NumaNode as _roost_v1_NumaNode, NumaNode__Output as _roost_v1_NumaNode__Output } from './roost/v1/NumaNode.ts';
+import type { PauseVmRequest as _roost_v1_PauseVmRequest, PauseVmRequest__Output as _roost_v1_PauseVmRequest__Output } from './roost/v1/PauseVmRequest.ts';
+import type { PauseVmResponse as _roost_v1_PauseVmResponse, PauseVmResponse__Output as _roost_v1_PauseVmResponse__Output } from './roost/v1/PauseVmResponse.ts';
 import type { PeerAddress as _roost_v1_PeerAddress, PeerAddress__Output as _roost_v1_PeerAddress__Output } from './roost/v1/PeerAddress.ts';
 import type { PendingReason as _roost_v1_PendingReason, PendingReason__Output as _roost_v1_PendingReason__Output } from './roost/v1/PendingReason.ts';
 import type { PlacementChange as _roost_v1_PlacementChange, PlacementChange__Output as _roost_v1_PlacementChange__Output } from './roost/v1/PlacementChange.ts';
@@ -122,6 +149,8 @@ import type { RemoveNodeResponse as _roost_v1_RemoveNodeResponse, RemoveNodeResp
 import type { ReplayPlansRequest as _roost_v1_ReplayPlansRequest, ReplayPlansRequest__Output as _roost_v1_ReplayPlansRequest__Output } from './roost/v1/ReplayPlansRequest.ts';
 import type { ReplayPlansResponse as _roost_v1_ReplayPlansResponse, ReplayPlansResponse__Output as _roost_v1_ReplayPlansResponse__Output } from './roost/v1/ReplayPlansResponse.ts';
 import type { ReplayedPlan as _roost_v1_ReplayedPlan, ReplayedPlan__Output as _roost_v1_ReplayedPlan__Output } from './roost/v1/ReplayedPlan.ts';
+import type { RestartVmRequest as _roost_v1_RestartVmRequest, RestartVmRequest__Output as _roost_v1_RestartVmRequest__Output } from './roost/v1/RestartVmRequest.ts';
+import type { RestartVmResponse as _roost_v1_RestartVmResponse, RestartVmResponse__Output as _roost_v1_RestartVmResponse__Output } from './roost/v1/RestartVmResponse.ts';
 import type { RevokeTokenRequest as _roost_v1_RevokeTokenRequest, RevokeTokenRequest__Output as _roost_v1_RevokeTokenRequest__Output } from './roost/v1/RevokeTokenRequest.ts';
 import type { RevokeTokenResponse as _roost_v1_RevokeTokenResponse, RevokeTokenResponse__Output as _roost_v1_RevokeTokenResponse__Output } from './roost/v1/RevokeTokenResponse.ts';
 import type { SchedulerServiceClient as _roost_v1_SchedulerServiceClient, SchedulerServiceDefinition as _roost_v1_SchedulerServiceDefinition } from './roost/v1/SchedulerService.ts';
@@ -136,7 +165,15 @@ import type { StopAgentRequest as _roost_v1_StopAgentRequest, StopAgentRequest__
 import type { StopAgentResponse as _roost_v1_StopAgentResponse, StopAgentResponse__Output as _roost_v1_StopAgentResponse__Output } from './roost/v1/StopAgentResponse.ts';
 import type { StrandedVm as _roost_v1_StrandedVm, StrandedVm__Output as _roost_v1_StrandedVm__Output } from './roost/v1/StrandedVm.ts';
 import type { TableDifference as _roost_v1_TableDifference, TableDifference__Output as _roost_v1_TableDifference__Output } from './roost/v1/TableDifference.ts';
+import type { Task as _roost_v1_Task, Task__Output as _roost_v1_Task__Output } from './roost/v1/Task.ts';
+import type { TaskError as _roost_v1_TaskError, TaskError__Output as _roost_v1_TaskError__Output } from './roost/v1/TaskError.ts';
+import type { TaskServiceClient as _roost_v1_TaskServiceClient, TaskServiceDefinition as _roost_v1_TaskServiceDefinition } from './roost/v1/TaskService.ts';
+import type { TaskStep as _roost_v1_TaskStep, TaskStep__Output as _roost_v1_TaskStep__Output } from './roost/v1/TaskStep.ts';
+import type { TaskWait as _roost_v1_TaskWait, TaskWait__Output as _roost_v1_TaskWait__Output } from './roost/v1/TaskWait.ts';
 import type { Token as _roost_v1_Token, Token__Output as _roost_v1_Token__Output } from './roost/v1/Token.ts';
+import type { UnaskedNode as _roost_v1_UnaskedNode, UnaskedNode__Output as _roost_v1_UnaskedNode__Output } from './roost/v1/UnaskedNode.ts';
+import type { UnpauseVmRequest as _roost_v1_UnpauseVmRequest, UnpauseVmRequest__Output as _roost_v1_UnpauseVmRequest__Output } from './roost/v1/UnpauseVmRequest.ts';
+import type { UnpauseVmResponse as _roost_v1_UnpauseVmResponse, UnpauseVmResponse__Output as _roost_v1_UnpauseVmResponse__Output } from './roost/v1/UnpauseVmResponse.ts';
 import type { UpdatePolicyRequest as _roost_v1_UpdatePolicyRequest, UpdatePolicyRequest__Output as _roost_v1_UpdatePolicyRequest__Output } from './roost/v1/UpdatePolicyRequest.ts';
 import type { UpdatePolicyResponse as _roost_v1_UpdatePolicyResponse, UpdatePolicyResponse__Output as _roost_v1_UpdatePolicyResponse__Output } from './roost/v1/UpdatePolicyResponse.ts';
 import type { UpdateSettingRequest as _roost_v1_UpdateSettingRequest, UpdateSettingRequest__Output as _roost_v1_UpdateSettingRequest__Output } from './roost/v1/UpdateSettingRequest.ts';
@@ -150,6 +187,8 @@ import type { VmDefinition as _roost_v1_VmDefinition, VmDefinition__Output as _r
 import type { VmServiceClient as _roost_v1_VmServiceClient, VmServiceDefinition as _roost_v1_VmServiceDefinition } from './roost/v1/VmService.ts';
 import type { WatchEventsRequest as _roost_v1_WatchEventsRequest, WatchEventsRequest__Output as _roost_v1_WatchEventsRequest__Output } from './roost/v1/WatchEventsRequest.ts';
 import type { WatchEventsResponse as _roost_v1_WatchEventsResponse, WatchEventsResponse__Output as _roost_v1_WatchEventsResponse__Output } from './roost/v1/WatchEventsResponse.ts';
+import type { WatchTaskRequest as _roost_v1_WatchTaskRequest, WatchTaskRequest__Output as _roost_v1_WatchTaskRequest__Output } from './roost/v1/WatchTaskRequest.ts';
+import type { WatchTaskResponse as _roost_v1_WatchTaskResponse, WatchTaskResponse__Output as _roost_v1_WatchTaskResponse__Output } from './roost/v1/WatchTaskResponse.ts';
 import type { WatchVmRequest as _roost_v1_WatchVmRequest, WatchVmRequest__Output as _roost_v1_WatchVmRequest__Output } from './roost/v1/WatchVmRequest.ts';
 import type { WatchVmResponse as _roost_v1_WatchVmResponse, WatchVmResponse__Output as _roost_v1_WatchVmResponse__Output } from './roost/v1/WatchVmResponse.ts';
 import type { WhatIfMove as _roost_v1_WhatIfMove, WhatIfMove__Output as _roost_v1_WhatIfMove__Output } from './roost/v1/WhatIfMove.ts';
@@ -187,6 +226,8 @@ export interface ProtoGrpcType {
       BenchPutRequest: MessageTypeDefinition<_roost_v1_BenchPutRequest, _roost_v1_BenchPutRequest__Output>
       BenchPutResponse: MessageTypeDefinition<_roost_v1_BenchPutResponse, _roost_v1_BenchPutResponse__Output>
       Boot: MessageTypeDefinition<_roost_v1_Boot, _roost_v1_Boot__Output>
+      CancelTaskRequest: MessageTypeDefinition<_roost_v1_CancelTaskRequest, _roost_v1_CancelTaskRequest__Output>
+      CancelTaskResponse: MessageTypeDefinition<_roost_v1_CancelTaskResponse, _roost_v1_CancelTaskResponse__Output>
       ClusterService: SubtypeConstructor<typeof grpc.Client, _roost_v1_ClusterServiceClient> & { service: _roost_v1_ClusterServiceDefinition }
       ConfirmJoinRequest: MessageTypeDefinition<_roost_v1_ConfirmJoinRequest, _roost_v1_ConfirmJoinRequest__Output>
       ConfirmJoinResponse: MessageTypeDefinition<_roost_v1_ConfirmJoinResponse, _roost_v1_ConfirmJoinResponse__Output>
@@ -208,11 +249,14 @@ export interface ProtoGrpcType {
       DeletePoolResponse: MessageTypeDefinition<_roost_v1_DeletePoolResponse, _roost_v1_DeletePoolResponse__Output>
       DeleteVmRequest: MessageTypeDefinition<_roost_v1_DeleteVmRequest, _roost_v1_DeleteVmRequest__Output>
       DeleteVmResponse: MessageTypeDefinition<_roost_v1_DeleteVmResponse, _roost_v1_DeleteVmResponse__Output>
+      DiagnoseRequest: MessageTypeDefinition<_roost_v1_DiagnoseRequest, _roost_v1_DiagnoseRequest__Output>
+      DiagnoseResponse: MessageTypeDefinition<_roost_v1_DiagnoseResponse, _roost_v1_DiagnoseResponse__Output>
       DisableNodeRequest: MessageTypeDefinition<_roost_v1_DisableNodeRequest, _roost_v1_DisableNodeRequest__Output>
       DisableNodeResponse: MessageTypeDefinition<_roost_v1_DisableNodeResponse, _roost_v1_DisableNodeResponse__Output>
       DisablePolicyRequest: MessageTypeDefinition<_roost_v1_DisablePolicyRequest, _roost_v1_DisablePolicyRequest__Output>
       DisablePolicyResponse: MessageTypeDefinition<_roost_v1_DisablePolicyResponse, _roost_v1_DisablePolicyResponse__Output>
       Disk: MessageTypeDefinition<_roost_v1_Disk, _roost_v1_Disk__Output>
+      DoctorService: SubtypeConstructor<typeof grpc.Client, _roost_v1_DoctorServiceClient> & { service: _roost_v1_DoctorServiceDefinition }
       EditNodeRequest: MessageTypeDefinition<_roost_v1_EditNodeRequest, _roost_v1_EditNodeRequest__Output>
       EditNodeResponse: MessageTypeDefinition<_roost_v1_EditNodeResponse, _roost_v1_EditNodeResponse__Output>
       EnableNodeRequest: MessageTypeDefinition<_roost_v1_EnableNodeRequest, _roost_v1_EnableNodeRequest__Output>
@@ -221,6 +265,8 @@ export interface ProtoGrpcType {
       EnablePolicyResponse: MessageTypeDefinition<_roost_v1_EnablePolicyResponse, _roost_v1_EnablePolicyResponse__Output>
       ErrorDetail: MessageTypeDefinition<_roost_v1_ErrorDetail, _roost_v1_ErrorDetail__Output>
       Event: MessageTypeDefinition<_roost_v1_Event, _roost_v1_Event__Output>
+      ExplainLimitsRequest: MessageTypeDefinition<_roost_v1_ExplainLimitsRequest, _roost_v1_ExplainLimitsRequest__Output>
+      ExplainLimitsResponse: MessageTypeDefinition<_roost_v1_ExplainLimitsResponse, _roost_v1_ExplainLimitsResponse__Output>
       ExplainVmRequest: MessageTypeDefinition<_roost_v1_ExplainVmRequest, _roost_v1_ExplainVmRequest__Output>
       ExplainVmResponse: MessageTypeDefinition<_roost_v1_ExplainVmResponse, _roost_v1_ExplainVmResponse__Output>
       ExportPlanFileRequest: MessageTypeDefinition<_roost_v1_ExportPlanFileRequest, _roost_v1_ExportPlanFileRequest__Output>
@@ -229,26 +275,45 @@ export interface ProtoGrpcType {
       FenceNodeRequest: MessageTypeDefinition<_roost_v1_FenceNodeRequest, _roost_v1_FenceNodeRequest__Output>
       FenceNodeResponse: MessageTypeDefinition<_roost_v1_FenceNodeResponse, _roost_v1_FenceNodeResponse__Output>
       FieldViolation: MessageTypeDefinition<_roost_v1_FieldViolation, _roost_v1_FieldViolation__Output>
+      Finding: MessageTypeDefinition<_roost_v1_Finding, _roost_v1_Finding__Output>
+      FoundDomain: MessageTypeDefinition<_roost_v1_FoundDomain, _roost_v1_FoundDomain__Output>
+      FoundRegistration: MessageTypeDefinition<_roost_v1_FoundRegistration, _roost_v1_FoundRegistration__Output>
+      FoundVolume: MessageTypeDefinition<_roost_v1_FoundVolume, _roost_v1_FoundVolume__Output>
       GetClusterRequest: MessageTypeDefinition<_roost_v1_GetClusterRequest, _roost_v1_GetClusterRequest__Output>
       GetClusterResponse: MessageTypeDefinition<_roost_v1_GetClusterResponse, _roost_v1_GetClusterResponse__Output>
       GetNodeRequest: MessageTypeDefinition<_roost_v1_GetNodeRequest, _roost_v1_GetNodeRequest__Output>
       GetNodeResponse: MessageTypeDefinition<_roost_v1_GetNodeResponse, _roost_v1_GetNodeResponse__Output>
       GetPolicyRequest: MessageTypeDefinition<_roost_v1_GetPolicyRequest, _roost_v1_GetPolicyRequest__Output>
       GetPolicyResponse: MessageTypeDefinition<_roost_v1_GetPolicyResponse, _roost_v1_GetPolicyResponse__Output>
+      GetTaskRequest: MessageTypeDefinition<_roost_v1_GetTaskRequest, _roost_v1_GetTaskRequest__Output>
+      GetTaskResponse: MessageTypeDefinition<_roost_v1_GetTaskResponse, _roost_v1_GetTaskResponse__Output>
       GetVmRequest: MessageTypeDefinition<_roost_v1_GetVmRequest, _roost_v1_GetVmRequest__Output>
       GetVmResponse: MessageTypeDefinition<_roost_v1_GetVmResponse, _roost_v1_GetVmResponse__Output>
       Ha: MessageTypeDefinition<_roost_v1_Ha, _roost_v1_Ha__Output>
       HistoryEntry: MessageTypeDefinition<_roost_v1_HistoryEntry, _roost_v1_HistoryEntry__Output>
+      InspectNodeRequest: MessageTypeDefinition<_roost_v1_InspectNodeRequest, _roost_v1_InspectNodeRequest__Output>
+      InspectNodeResponse: MessageTypeDefinition<_roost_v1_InspectNodeResponse, _roost_v1_InspectNodeResponse__Output>
       InspectReplicaRequest: MessageTypeDefinition<_roost_v1_InspectReplicaRequest, _roost_v1_InspectReplicaRequest__Output>
       InspectReplicaResponse: MessageTypeDefinition<_roost_v1_InspectReplicaResponse, _roost_v1_InspectReplicaResponse__Output>
       IssueCertificateRequest: MessageTypeDefinition<_roost_v1_IssueCertificateRequest, _roost_v1_IssueCertificateRequest__Output>
       IssueCertificateResponse: MessageTypeDefinition<_roost_v1_IssueCertificateResponse, _roost_v1_IssueCertificateResponse__Output>
+      Job: MessageTypeDefinition<_roost_v1_Job, _roost_v1_Job__Output>
+      JobProgress: MessageTypeDefinition<_roost_v1_JobProgress, _roost_v1_JobProgress__Output>
       JoinRequest: MessageTypeDefinition<_roost_v1_JoinRequest, _roost_v1_JoinRequest__Output>
       JoinResponse: MessageTypeDefinition<_roost_v1_JoinResponse, _roost_v1_JoinResponse__Output>
+      LimitExplanation: MessageTypeDefinition<_roost_v1_LimitExplanation, _roost_v1_LimitExplanation__Output>
+      LimitHolder: MessageTypeDefinition<_roost_v1_LimitHolder, _roost_v1_LimitHolder__Output>
+      LimitPool: MessageTypeDefinition<_roost_v1_LimitPool, _roost_v1_LimitPool__Output>
+      /**
+       * How many jobs may run at the same time (LIM-1..8).
+       */
+      LimitService: SubtypeConstructor<typeof grpc.Client, _roost_v1_LimitServiceClient> & { service: _roost_v1_LimitServiceDefinition }
       LintPoliciesRequest: MessageTypeDefinition<_roost_v1_LintPoliciesRequest, _roost_v1_LintPoliciesRequest__Output>
       LintPoliciesResponse: MessageTypeDefinition<_roost_v1_LintPoliciesResponse, _roost_v1_LintPoliciesResponse__Output>
       ListFailoversRequest: MessageTypeDefinition<_roost_v1_ListFailoversRequest, _roost_v1_ListFailoversRequest__Output>
       ListFailoversResponse: MessageTypeDefinition<_roost_v1_ListFailoversResponse, _roost_v1_ListFailoversResponse__Output>
+      ListLimitsRequest: MessageTypeDefinition<_roost_v1_ListLimitsRequest, _roost_v1_ListLimitsRequest__Output>
+      ListLimitsResponse: MessageTypeDefinition<_roost_v1_ListLimitsResponse, _roost_v1_ListLimitsResponse__Output>
       ListNodesRequest: MessageTypeDefinition<_roost_v1_ListNodesRequest, _roost_v1_ListNodesRequest__Output>
       ListNodesResponse: MessageTypeDefinition<_roost_v1_ListNodesResponse, _roost_v1_ListNodesResponse__Output>
       ListPoliciesRequest: MessageTypeDefinition<_roost_v1_ListPoliciesRequest, _roost_v1_ListPoliciesRequest__Output>
@@ -257,6 +322,8 @@ export interface ProtoGrpcType {
       ListPoolsResponse: MessageTypeDefinition<_roost_v1_ListPoolsResponse, _roost_v1_ListPoolsResponse__Output>
       ListSettingsRequest: MessageTypeDefinition<_roost_v1_ListSettingsRequest, _roost_v1_ListSettingsRequest__Output>
       ListSettingsResponse: MessageTypeDefinition<_roost_v1_ListSettingsResponse, _roost_v1_ListSettingsResponse__Output>
+      ListTasksRequest: MessageTypeDefinition<_roost_v1_ListTasksRequest, _roost_v1_ListTasksRequest__Output>
+      ListTasksResponse: MessageTypeDefinition<_roost_v1_ListTasksResponse, _roost_v1_ListTasksResponse__Output>
       ListTokensRequest: MessageTypeDefinition<_roost_v1_ListTokensRequest, _roost_v1_ListTokensRequest__Output>
       ListTokensResponse: MessageTypeDefinition<_roost_v1_ListTokensResponse, _roost_v1_ListTokensResponse__Output>
       ListVmsRequest: MessageTypeDefinition<_roost_v1_ListVmsRequest, _roost_v1_ListVmsRequest__Output>
@@ -272,6 +339,8 @@ export interface ProtoGrpcType {
       NodeService: SubtypeConstructor<typeof grpc.Client, _roost_v1_NodeServiceClient> & { service: _roost_v1_NodeServiceDefinition }
       NodeVerdict: MessageTypeDefinition<_roost_v1_NodeVerdict, _roost_v1_NodeVerdict__Output>
       NumaNode: MessageTypeDefinition<_roost_v1_NumaNode, _roost_v1_NumaNode__Output>
+      PauseVmRequest: MessageTypeDefinition<_roost_v1_PauseVmRequest, _roost_v1_PauseVmRequest__Output>
+      PauseVmResponse: MessageTypeDefinition<_roost_v1_PauseVmResponse, _roost_v1_PauseVmResponse__Output>
       PeerAddress: MessageTypeDefinition<_roost_v1_PeerAddress, _roost_v1_PeerAddress__Output>
       PendingReason: MessageTypeDefinition<_roost_v1_PendingReason, _roost_v1_PendingReason__Output>
       PlacementChange: MessageTypeDefinition<_roost_v1_PlacementChange, _roost_v1_PlacementChange__Output>
@@ -296,6 +365,8 @@ export interface ProtoGrpcType {
       ReplayPlansRequest: MessageTypeDefinition<_roost_v1_ReplayPlansRequest, _roost_v1_ReplayPlansRequest__Output>
       ReplayPlansResponse: MessageTypeDefinition<_roost_v1_ReplayPlansResponse, _roost_v1_ReplayPlansResponse__Output>
       ReplayedPlan: MessageTypeDefinition<_roost_v1_ReplayedPlan, _roost_v1_ReplayedPlan__Output>
+      RestartVmRequest: MessageTypeDefinition<_roost_v1_RestartVmRequest, _roost_v1_RestartVmRequest__Output>
+      RestartVmResponse: MessageTypeDefinition<_roost_v1_RestartVmResponse, _roost_v1_RestartVmResponse__Output>
       RevokeTokenRequest: MessageTypeDefinition<_roost_v1_RevokeTokenRequest, _roost_v1_RevokeTokenRequest__Output>
       RevokeTokenResponse: MessageTypeDefinition<_roost_v1_RevokeTokenResponse, _roost_v1_RevokeTokenResponse__Output>
       SchedulerService: SubtypeConstructor<typeof grpc.Client, _roost_v1_SchedulerServiceClient> & { service: _roost_v1_SchedulerServiceDefinition }
@@ -310,7 +381,15 @@ export interface ProtoGrpcType {
       StopAgentResponse: MessageTypeDefinition<_roost_v1_StopAgentResponse, _roost_v1_StopAgentResponse__Output>
       StrandedVm: MessageTypeDefinition<_roost_v1_StrandedVm, _roost_v1_StrandedVm__Output>
       TableDifference: MessageTypeDefinition<_roost_v1_TableDifference, _roost_v1_TableDifference__Output>
+      Task: MessageTypeDefinition<_roost_v1_Task, _roost_v1_Task__Output>
+      TaskError: MessageTypeDefinition<_roost_v1_TaskError, _roost_v1_TaskError__Output>
+      TaskService: SubtypeConstructor<typeof grpc.Client, _roost_v1_TaskServiceClient> & { service: _roost_v1_TaskServiceDefinition }
+      TaskStep: MessageTypeDefinition<_roost_v1_TaskStep, _roost_v1_TaskStep__Output>
+      TaskWait: MessageTypeDefinition<_roost_v1_TaskWait, _roost_v1_TaskWait__Output>
       Token: MessageTypeDefinition<_roost_v1_Token, _roost_v1_Token__Output>
+      UnaskedNode: MessageTypeDefinition<_roost_v1_UnaskedNode, _roost_v1_UnaskedNode__Output>
+      UnpauseVmRequest: MessageTypeDefinition<_roost_v1_UnpauseVmRequest, _roost_v1_UnpauseVmRequest__Output>
+      UnpauseVmResponse: MessageTypeDefinition<_roost_v1_UnpauseVmResponse, _roost_v1_UnpauseVmResponse__Output>
       UpdatePolicyRequest: MessageTypeDefinition<_roost_v1_UpdatePolicyRequest, _roost_v1_UpdatePolicyRequest__Output>
       UpdatePolicyResponse: MessageTypeDefinition<_roost_v1_UpdatePolicyResponse, _roost_v1_UpdatePolicyResponse__Output>
       UpdateSettingRequest: MessageTypeDefinition<_roost_v1_UpdateSettingRequest, _roost_v1_UpdateSettingRequest__Output>
@@ -324,6 +403,8 @@ export interface ProtoGrpcType {
       VmService: SubtypeConstructor<typeof grpc.Client, _roost_v1_VmServiceClient> & { service: _roost_v1_VmServiceDefinition }
       WatchEventsRequest: MessageTypeDefinition<_roost_v1_WatchEventsRequest, _roost_v1_WatchEventsRequest__Output>
       WatchEventsResponse: MessageTypeDefinition<_roost_v1_WatchEventsResponse, _roost_v1_WatchEventsResponse__Output>
+      WatchTaskRequest: MessageTypeDefinition<_roost_v1_WatchTaskRequest, _roost_v1_WatchTaskRequest__Output>
+      WatchTaskResponse: MessageTypeDefinition<_roost_v1_WatchTaskResponse, _roost_v1_WatchTaskResponse__Output>
       WatchVmRequest: MessageTypeDefinition<_roost_v1_WatchVmRequest, _roost_v1_WatchVmRequest__Output>
       WatchVmResponse: MessageTypeDefinition<_roost_v1_WatchVmResponse, _roost_v1_WatchVmResponse__Output>
       WhatIfMove: MessageTypeDefinition<_roost_v1_WhatIfMove, _roost_v1_WhatIfMove__Output>

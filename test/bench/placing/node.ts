@@ -147,6 +147,8 @@ await startApi(
       lastEntry: async () => ({ lastIndex: replica.view().index, lastTerm: replica.view().term }),
       leftOut: () => null,
       freeze: () => [],
+      inspect: () => Promise.reject(new Error("not here")),
+      inspectOther: () => Promise.reject(new Error("not here")),
       stopAgent: async () => {},
     },
   },

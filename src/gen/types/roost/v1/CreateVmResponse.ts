@@ -5,9 +5,17 @@ import type { Vm as _roost_v1_Vm, Vm__Output as _roost_v1_Vm__Output } from '../
 export interface CreateVmResponse {
   'vms'?: (_roost_v1_Vm)[] | undefined;
   'revision'?: (number) | undefined;
+  /**
+   * For each VM the task that starts it; empty for one that is held or stays off.
+   */
+  'tasks'?: (string)[] | undefined;
 }
 
 export interface CreateVmResponse__Output {
   'vms': (_roost_v1_Vm__Output)[];
   'revision': (number);
+  /**
+   * For each VM the task that starts it; empty for one that is held or stays off.
+   */
+  'tasks': (string)[];
 }

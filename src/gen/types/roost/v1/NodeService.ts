@@ -12,6 +12,8 @@ import type { FenceNodeRequest as _roost_v1_FenceNodeRequest, FenceNodeRequest__
 import type { FenceNodeResponse as _roost_v1_FenceNodeResponse, FenceNodeResponse__Output as _roost_v1_FenceNodeResponse__Output } from '../../roost/v1/FenceNodeResponse.ts';
 import type { GetNodeRequest as _roost_v1_GetNodeRequest, GetNodeRequest__Output as _roost_v1_GetNodeRequest__Output } from '../../roost/v1/GetNodeRequest.ts';
 import type { GetNodeResponse as _roost_v1_GetNodeResponse, GetNodeResponse__Output as _roost_v1_GetNodeResponse__Output } from '../../roost/v1/GetNodeResponse.ts';
+import type { InspectNodeRequest as _roost_v1_InspectNodeRequest, InspectNodeRequest__Output as _roost_v1_InspectNodeRequest__Output } from '../../roost/v1/InspectNodeRequest.ts';
+import type { InspectNodeResponse as _roost_v1_InspectNodeResponse, InspectNodeResponse__Output as _roost_v1_InspectNodeResponse__Output } from '../../roost/v1/InspectNodeResponse.ts';
 import type { ListNodesRequest as _roost_v1_ListNodesRequest, ListNodesRequest__Output as _roost_v1_ListNodesRequest__Output } from '../../roost/v1/ListNodesRequest.ts';
 import type { ListNodesResponse as _roost_v1_ListNodesResponse, ListNodesResponse__Output as _roost_v1_ListNodesResponse__Output } from '../../roost/v1/ListNodesResponse.ts';
 import type { RemoveNodeRequest as _roost_v1_RemoveNodeRequest, RemoveNodeRequest__Output as _roost_v1_RemoveNodeRequest__Output } from '../../roost/v1/RemoveNodeRequest.ts';
@@ -83,6 +85,21 @@ export interface NodeServiceClient extends grpc.Client {
   getNode(argument: _roost_v1_GetNodeRequest, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_GetNodeResponse__Output>): grpc.ClientUnaryCall;
   getNode(argument: _roost_v1_GetNodeRequest, callback: grpc.requestCallback<_roost_v1_GetNodeResponse__Output>): grpc.ClientUnaryCall;
   
+  /**
+   * What there is on the answering node: domains, volumes, registrations with its keeper.
+   */
+  InspectNode(argument: _roost_v1_InspectNodeRequest, metadata: grpc.Metadata, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_InspectNodeResponse__Output>): grpc.ClientUnaryCall;
+  InspectNode(argument: _roost_v1_InspectNodeRequest, metadata: grpc.Metadata, callback: grpc.requestCallback<_roost_v1_InspectNodeResponse__Output>): grpc.ClientUnaryCall;
+  InspectNode(argument: _roost_v1_InspectNodeRequest, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_InspectNodeResponse__Output>): grpc.ClientUnaryCall;
+  InspectNode(argument: _roost_v1_InspectNodeRequest, callback: grpc.requestCallback<_roost_v1_InspectNodeResponse__Output>): grpc.ClientUnaryCall;
+  /**
+   * What there is on the answering node: domains, volumes, registrations with its keeper.
+   */
+  inspectNode(argument: _roost_v1_InspectNodeRequest, metadata: grpc.Metadata, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_InspectNodeResponse__Output>): grpc.ClientUnaryCall;
+  inspectNode(argument: _roost_v1_InspectNodeRequest, metadata: grpc.Metadata, callback: grpc.requestCallback<_roost_v1_InspectNodeResponse__Output>): grpc.ClientUnaryCall;
+  inspectNode(argument: _roost_v1_InspectNodeRequest, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_InspectNodeResponse__Output>): grpc.ClientUnaryCall;
+  inspectNode(argument: _roost_v1_InspectNodeRequest, callback: grpc.requestCallback<_roost_v1_InspectNodeResponse__Output>): grpc.ClientUnaryCall;
+  
   ListNodes(argument: _roost_v1_ListNodesRequest, metadata: grpc.Metadata, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_ListNodesResponse__Output>): grpc.ClientUnaryCall;
   ListNodes(argument: _roost_v1_ListNodesRequest, metadata: grpc.Metadata, callback: grpc.requestCallback<_roost_v1_ListNodesResponse__Output>): grpc.ClientUnaryCall;
   ListNodes(argument: _roost_v1_ListNodesRequest, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_ListNodesResponse__Output>): grpc.ClientUnaryCall;
@@ -144,6 +161,11 @@ export interface NodeServiceHandlers extends grpc.UntypedServiceImplementation {
   
   GetNode: grpc.handleUnaryCall<_roost_v1_GetNodeRequest__Output, _roost_v1_GetNodeResponse>;
   
+  /**
+   * What there is on the answering node: domains, volumes, registrations with its keeper.
+   */
+  InspectNode: grpc.handleUnaryCall<_roost_v1_InspectNodeRequest__Output, _roost_v1_InspectNodeResponse>;
+  
   ListNodes: grpc.handleUnaryCall<_roost_v1_ListNodesRequest__Output, _roost_v1_ListNodesResponse>;
   
   /**
@@ -164,6 +186,7 @@ export interface NodeServiceDefinition extends grpc.ServiceDefinition {
   EnableNode: MethodDefinition<_roost_v1_EnableNodeRequest, _roost_v1_EnableNodeResponse, _roost_v1_EnableNodeRequest__Output, _roost_v1_EnableNodeResponse__Output>
   FenceNode: MethodDefinition<_roost_v1_FenceNodeRequest, _roost_v1_FenceNodeResponse, _roost_v1_FenceNodeRequest__Output, _roost_v1_FenceNodeResponse__Output>
   GetNode: MethodDefinition<_roost_v1_GetNodeRequest, _roost_v1_GetNodeResponse, _roost_v1_GetNodeRequest__Output, _roost_v1_GetNodeResponse__Output>
+  InspectNode: MethodDefinition<_roost_v1_InspectNodeRequest, _roost_v1_InspectNodeResponse, _roost_v1_InspectNodeRequest__Output, _roost_v1_InspectNodeResponse__Output>
   ListNodes: MethodDefinition<_roost_v1_ListNodesRequest, _roost_v1_ListNodesResponse, _roost_v1_ListNodesRequest__Output, _roost_v1_ListNodesResponse__Output>
   RemoveNode: MethodDefinition<_roost_v1_RemoveNodeRequest, _roost_v1_RemoveNodeResponse, _roost_v1_RemoveNodeRequest__Output, _roost_v1_RemoveNodeResponse__Output>
   StopAgent: MethodDefinition<_roost_v1_StopAgentRequest, _roost_v1_StopAgentResponse, _roost_v1_StopAgentRequest__Output, _roost_v1_StopAgentResponse__Output>

@@ -4,8 +4,10 @@ import type { Vm as _roost_v1_Vm, Vm__Output as _roost_v1_Vm__Output } from '../
 
 export interface ShutdownVmResponse {
   'vm'?: (_roost_v1_Vm | null) | undefined;
+  'task'?: (string) | undefined;
 }
 
 export interface ShutdownVmResponse__Output {
   'vm': (_roost_v1_Vm__Output | null);
+  'task': (string);
 }

@@ -4,8 +4,10 @@ import type { Vm as _roost_v1_Vm, Vm__Output as _roost_v1_Vm__Output } from '../
 
 export interface StartVmResponse {
   'vm'?: (_roost_v1_Vm | null) | undefined;
+  'task'?: (string) | undefined;
 }
 
 export interface StartVmResponse__Output {
   'vm': (_roost_v1_Vm__Output | null);
+  'task': (string);
 }

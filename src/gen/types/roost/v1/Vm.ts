@@ -53,6 +53,10 @@ export interface Vm {
    * Names of the policies that are on and that it is a member of.
    */
   'policies'?: (string)[] | undefined;
+  /**
+   * Its tasks that have not ended, in the order in which they run.
+   */
+  'tasks'?: (string)[] | undefined;
 }
 
 export interface Vm__Output {
@@ -104,4 +108,8 @@ export interface Vm__Output {
    * Names of the policies that are on and that it is a member of.
    */
   'policies': (string)[];
+  /**
+   * Its tasks that have not ended, in the order in which they run.
+   */
+  'tasks': (string)[];
 }

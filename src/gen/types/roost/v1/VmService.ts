@@ -12,10 +12,16 @@ import type { ListVmsRequest as _roost_v1_ListVmsRequest, ListVmsRequest__Output
 import type { ListVmsResponse as _roost_v1_ListVmsResponse, ListVmsResponse__Output as _roost_v1_ListVmsResponse__Output } from '../../roost/v1/ListVmsResponse.ts';
 import type { MigrateVmRequest as _roost_v1_MigrateVmRequest, MigrateVmRequest__Output as _roost_v1_MigrateVmRequest__Output } from '../../roost/v1/MigrateVmRequest.ts';
 import type { MigrateVmResponse as _roost_v1_MigrateVmResponse, MigrateVmResponse__Output as _roost_v1_MigrateVmResponse__Output } from '../../roost/v1/MigrateVmResponse.ts';
+import type { PauseVmRequest as _roost_v1_PauseVmRequest, PauseVmRequest__Output as _roost_v1_PauseVmRequest__Output } from '../../roost/v1/PauseVmRequest.ts';
+import type { PauseVmResponse as _roost_v1_PauseVmResponse, PauseVmResponse__Output as _roost_v1_PauseVmResponse__Output } from '../../roost/v1/PauseVmResponse.ts';
+import type { RestartVmRequest as _roost_v1_RestartVmRequest, RestartVmRequest__Output as _roost_v1_RestartVmRequest__Output } from '../../roost/v1/RestartVmRequest.ts';
+import type { RestartVmResponse as _roost_v1_RestartVmResponse, RestartVmResponse__Output as _roost_v1_RestartVmResponse__Output } from '../../roost/v1/RestartVmResponse.ts';
 import type { ShutdownVmRequest as _roost_v1_ShutdownVmRequest, ShutdownVmRequest__Output as _roost_v1_ShutdownVmRequest__Output } from '../../roost/v1/ShutdownVmRequest.ts';
 import type { ShutdownVmResponse as _roost_v1_ShutdownVmResponse, ShutdownVmResponse__Output as _roost_v1_ShutdownVmResponse__Output } from '../../roost/v1/ShutdownVmResponse.ts';
 import type { StartVmRequest as _roost_v1_StartVmRequest, StartVmRequest__Output as _roost_v1_StartVmRequest__Output } from '../../roost/v1/StartVmRequest.ts';
 import type { StartVmResponse as _roost_v1_StartVmResponse, StartVmResponse__Output as _roost_v1_StartVmResponse__Output } from '../../roost/v1/StartVmResponse.ts';
+import type { UnpauseVmRequest as _roost_v1_UnpauseVmRequest, UnpauseVmRequest__Output as _roost_v1_UnpauseVmRequest__Output } from '../../roost/v1/UnpauseVmRequest.ts';
+import type { UnpauseVmResponse as _roost_v1_UnpauseVmResponse, UnpauseVmResponse__Output as _roost_v1_UnpauseVmResponse__Output } from '../../roost/v1/UnpauseVmResponse.ts';
 import type { WatchVmRequest as _roost_v1_WatchVmRequest, WatchVmRequest__Output as _roost_v1_WatchVmRequest__Output } from '../../roost/v1/WatchVmRequest.ts';
 import type { WatchVmResponse as _roost_v1_WatchVmResponse, WatchVmResponse__Output as _roost_v1_WatchVmResponse__Output } from '../../roost/v1/WatchVmResponse.ts';
 
@@ -77,6 +83,36 @@ export interface VmServiceClient extends grpc.Client {
   migrateVm(argument: _roost_v1_MigrateVmRequest, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_MigrateVmResponse__Output>): grpc.ClientUnaryCall;
   migrateVm(argument: _roost_v1_MigrateVmRequest, callback: grpc.requestCallback<_roost_v1_MigrateVmResponse__Output>): grpc.ClientUnaryCall;
   
+  /**
+   * The guest's CPUs stand still, its memory stays.
+   */
+  PauseVm(argument: _roost_v1_PauseVmRequest, metadata: grpc.Metadata, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_PauseVmResponse__Output>): grpc.ClientUnaryCall;
+  PauseVm(argument: _roost_v1_PauseVmRequest, metadata: grpc.Metadata, callback: grpc.requestCallback<_roost_v1_PauseVmResponse__Output>): grpc.ClientUnaryCall;
+  PauseVm(argument: _roost_v1_PauseVmRequest, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_PauseVmResponse__Output>): grpc.ClientUnaryCall;
+  PauseVm(argument: _roost_v1_PauseVmRequest, callback: grpc.requestCallback<_roost_v1_PauseVmResponse__Output>): grpc.ClientUnaryCall;
+  /**
+   * The guest's CPUs stand still, its memory stays.
+   */
+  pauseVm(argument: _roost_v1_PauseVmRequest, metadata: grpc.Metadata, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_PauseVmResponse__Output>): grpc.ClientUnaryCall;
+  pauseVm(argument: _roost_v1_PauseVmRequest, metadata: grpc.Metadata, callback: grpc.requestCallback<_roost_v1_PauseVmResponse__Output>): grpc.ClientUnaryCall;
+  pauseVm(argument: _roost_v1_PauseVmRequest, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_PauseVmResponse__Output>): grpc.ClientUnaryCall;
+  pauseVm(argument: _roost_v1_PauseVmRequest, callback: grpc.requestCallback<_roost_v1_PauseVmResponse__Output>): grpc.ClientUnaryCall;
+  
+  /**
+   * Asks the guest to reboot, or resets it.
+   */
+  RestartVm(argument: _roost_v1_RestartVmRequest, metadata: grpc.Metadata, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_RestartVmResponse__Output>): grpc.ClientUnaryCall;
+  RestartVm(argument: _roost_v1_RestartVmRequest, metadata: grpc.Metadata, callback: grpc.requestCallback<_roost_v1_RestartVmResponse__Output>): grpc.ClientUnaryCall;
+  RestartVm(argument: _roost_v1_RestartVmRequest, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_RestartVmResponse__Output>): grpc.ClientUnaryCall;
+  RestartVm(argument: _roost_v1_RestartVmRequest, callback: grpc.requestCallback<_roost_v1_RestartVmResponse__Output>): grpc.ClientUnaryCall;
+  /**
+   * Asks the guest to reboot, or resets it.
+   */
+  restartVm(argument: _roost_v1_RestartVmRequest, metadata: grpc.Metadata, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_RestartVmResponse__Output>): grpc.ClientUnaryCall;
+  restartVm(argument: _roost_v1_RestartVmRequest, metadata: grpc.Metadata, callback: grpc.requestCallback<_roost_v1_RestartVmResponse__Output>): grpc.ClientUnaryCall;
+  restartVm(argument: _roost_v1_RestartVmRequest, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_RestartVmResponse__Output>): grpc.ClientUnaryCall;
+  restartVm(argument: _roost_v1_RestartVmRequest, callback: grpc.requestCallback<_roost_v1_RestartVmResponse__Output>): grpc.ClientUnaryCall;
+  
   ShutdownVm(argument: _roost_v1_ShutdownVmRequest, metadata: grpc.Metadata, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_ShutdownVmResponse__Output>): grpc.ClientUnaryCall;
   ShutdownVm(argument: _roost_v1_ShutdownVmRequest, metadata: grpc.Metadata, callback: grpc.requestCallback<_roost_v1_ShutdownVmResponse__Output>): grpc.ClientUnaryCall;
   ShutdownVm(argument: _roost_v1_ShutdownVmRequest, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_ShutdownVmResponse__Output>): grpc.ClientUnaryCall;
@@ -94,6 +130,15 @@ export interface VmServiceClient extends grpc.Client {
   startVm(argument: _roost_v1_StartVmRequest, metadata: grpc.Metadata, callback: grpc.requestCallback<_roost_v1_StartVmResponse__Output>): grpc.ClientUnaryCall;
   startVm(argument: _roost_v1_StartVmRequest, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_StartVmResponse__Output>): grpc.ClientUnaryCall;
   startVm(argument: _roost_v1_StartVmRequest, callback: grpc.requestCallback<_roost_v1_StartVmResponse__Output>): grpc.ClientUnaryCall;
+  
+  UnpauseVm(argument: _roost_v1_UnpauseVmRequest, metadata: grpc.Metadata, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_UnpauseVmResponse__Output>): grpc.ClientUnaryCall;
+  UnpauseVm(argument: _roost_v1_UnpauseVmRequest, metadata: grpc.Metadata, callback: grpc.requestCallback<_roost_v1_UnpauseVmResponse__Output>): grpc.ClientUnaryCall;
+  UnpauseVm(argument: _roost_v1_UnpauseVmRequest, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_UnpauseVmResponse__Output>): grpc.ClientUnaryCall;
+  UnpauseVm(argument: _roost_v1_UnpauseVmRequest, callback: grpc.requestCallback<_roost_v1_UnpauseVmResponse__Output>): grpc.ClientUnaryCall;
+  unpauseVm(argument: _roost_v1_UnpauseVmRequest, metadata: grpc.Metadata, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_UnpauseVmResponse__Output>): grpc.ClientUnaryCall;
+  unpauseVm(argument: _roost_v1_UnpauseVmRequest, metadata: grpc.Metadata, callback: grpc.requestCallback<_roost_v1_UnpauseVmResponse__Output>): grpc.ClientUnaryCall;
+  unpauseVm(argument: _roost_v1_UnpauseVmRequest, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_UnpauseVmResponse__Output>): grpc.ClientUnaryCall;
+  unpauseVm(argument: _roost_v1_UnpauseVmRequest, callback: grpc.requestCallback<_roost_v1_UnpauseVmResponse__Output>): grpc.ClientUnaryCall;
   
   /**
    * The VM now and at each change of it, until the caller hangs up.
@@ -125,9 +170,21 @@ export interface VmServiceHandlers extends grpc.UntypedServiceImplementation {
    */
   MigrateVm: grpc.handleUnaryCall<_roost_v1_MigrateVmRequest__Output, _roost_v1_MigrateVmResponse>;
   
+  /**
+   * The guest's CPUs stand still, its memory stays.
+   */
+  PauseVm: grpc.handleUnaryCall<_roost_v1_PauseVmRequest__Output, _roost_v1_PauseVmResponse>;
+  
+  /**
+   * Asks the guest to reboot, or resets it.
+   */
+  RestartVm: grpc.handleUnaryCall<_roost_v1_RestartVmRequest__Output, _roost_v1_RestartVmResponse>;
+  
   ShutdownVm: grpc.handleUnaryCall<_roost_v1_ShutdownVmRequest__Output, _roost_v1_ShutdownVmResponse>;
   
   StartVm: grpc.handleUnaryCall<_roost_v1_StartVmRequest__Output, _roost_v1_StartVmResponse>;
+  
+  UnpauseVm: grpc.handleUnaryCall<_roost_v1_UnpauseVmRequest__Output, _roost_v1_UnpauseVmResponse>;
   
   /**
    * The VM now and at each change of it, until the caller hangs up.
@@ -142,7 +199,10 @@ export interface VmServiceDefinition extends grpc.ServiceDefinition {
   GetVm: MethodDefinition<_roost_v1_GetVmRequest, _roost_v1_GetVmResponse, _roost_v1_GetVmRequest__Output, _roost_v1_GetVmResponse__Output>
   ListVms: MethodDefinition<_roost_v1_ListVmsRequest, _roost_v1_ListVmsResponse, _roost_v1_ListVmsRequest__Output, _roost_v1_ListVmsResponse__Output>
   MigrateVm: MethodDefinition<_roost_v1_MigrateVmRequest, _roost_v1_MigrateVmResponse, _roost_v1_MigrateVmRequest__Output, _roost_v1_MigrateVmResponse__Output>
+  PauseVm: MethodDefinition<_roost_v1_PauseVmRequest, _roost_v1_PauseVmResponse, _roost_v1_PauseVmRequest__Output, _roost_v1_PauseVmResponse__Output>
+  RestartVm: MethodDefinition<_roost_v1_RestartVmRequest, _roost_v1_RestartVmResponse, _roost_v1_RestartVmRequest__Output, _roost_v1_RestartVmResponse__Output>
   ShutdownVm: MethodDefinition<_roost_v1_ShutdownVmRequest, _roost_v1_ShutdownVmResponse, _roost_v1_ShutdownVmRequest__Output, _roost_v1_ShutdownVmResponse__Output>
   StartVm: MethodDefinition<_roost_v1_StartVmRequest, _roost_v1_StartVmResponse, _roost_v1_StartVmRequest__Output, _roost_v1_StartVmResponse__Output>
+  UnpauseVm: MethodDefinition<_roost_v1_UnpauseVmRequest, _roost_v1_UnpauseVmResponse, _roost_v1_UnpauseVmRequest__Output, _roost_v1_UnpauseVmResponse__Output>
   WatchVm: MethodDefinition<_roost_v1_WatchVmRequest, _roost_v1_WatchVmResponse, _roost_v1_WatchVmRequest__Output, _roost_v1_WatchVmResponse__Output>
 }
