@@ -41,6 +41,7 @@ export const PURE: readonly string[] = [
   "placing/what-if.ts",
   "placing/what-if-script.ts",
   "agent/reconcile.ts",
+  "tasks/orchestrate.ts",
 ];
 
 /** Globals that carry time, chance, effects or Node's own types, none of which a pure room may touch. */

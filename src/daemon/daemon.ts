@@ -33,6 +33,7 @@ import { StateDb } from "../cluster/state-db.ts";
 import { Supervisor } from "../ha/supervisor.ts";
 import { firstMembership } from "../model/membership.ts";
 import { readCheckpointFile } from "../raft/transport/checkpoint-file.ts";
+import { tasksService } from "../tasks/loop.ts";
 import { placingService } from "../placing/loop.ts";
 import { chooseDriver } from "./drivers.ts";
 import { type Identity, saveIdentity } from "../cluster/identity.ts";
@@ -221,7 +222,12 @@ export async function startDaemon(config: NodeConfig, identity: Identity, effect
   supervisor.start();
   const stopLeading = runWhileLeading(
     replica,
-    [joiningService(replica, clock), upkeepService(replica, clock), placingService(replica, { clock, newId })],
+    [
+      joiningService(replica, clock),
+      upkeepService(replica, clock),
+      placingService(replica, { clock, newId }),
+      tasksService(replica, { clock }),
+    ],
     { clock, log },
   );
 

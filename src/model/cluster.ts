@@ -16,6 +16,8 @@ export interface Cluster {
   settings: Settings;
   /** Settings of single vdcs, by their names; what is absent is as in `settings`. */
   vdcSettings?: Record<string, VdcSettings>;
+  /** Concurrency limits of single kinds of drivers, devices and backup managers, by their full names, sorted (src/model/limit-settings.ts). */
+  limits?: Record<string, string | number>;
   /** Longest `ha.claimMs` that an acknowledgement still in force may have granted; at least the setting. */
   longestClaimMs: number;
   nextPeerId: number;

@@ -63,6 +63,13 @@ export interface NodeInfo {
   version: string;
   driver: string;
   hypervisor: string;
+  /** Sessions that the driver allows for at the same time; absent or null: as many as there are CPUs (LIM-1). */
+  maxSessions?: number | null;
+  /** The driver knows vdcs (LIM-3); it is a cloud's that does network devices as well (LIM-6). Absent: no. */
+  vdcs?: boolean;
+  devices?: boolean;
+  /** Network devices and backup managers that this node has drivers for. */
+  connections?: NodeConnection[];
   arch: string;
   hardwareAccelerated: boolean;
   cpus: number;
@@ -89,6 +96,15 @@ export interface NodeInfo {
   guardian: string | null;
   pools: PoolStatus[];
   bridges: string[];
+}
+
+export interface NodeConnection {
+  pool: "device" | "backup";
+  /** The same on every node that reaches it. */
+  name: string;
+  driver: string;
+  maxSessions: number | null;
+  vdcs: boolean;
 }
 
 /** Logical CPUs by where they are. Every CPU that a VM may be given is in exactly one NUMA node. */

@@ -31,6 +31,13 @@ export interface Settings {
   "vm.operationTimeoutMs": number;
   "vm.migrateTimeoutMs": number;
   "tasks.kept": number;
+  openSession: number;
+  "openSession.byvdc": "true" | "false";
+  "openSession.faststatechanges": "true" | "false";
+  "device.openSession": number;
+  "device.openSession.byvdc": "true" | "false";
+  "backup.openSession": number;
+  "backup.openSession.byvdc": "true" | "false";
   "bench.enabled": "true" | "false";
 }
 
@@ -219,6 +226,40 @@ export const SETTING_RULES: Record<SettingKey, SettingRule> = {
     about: "Time limit of a live migration, ms.",
   },
   "tasks.kept": { kind: "number", initial: 10_000, min: 10, max: 1_000_000, about: "Finished tasks that are kept; the oldest go first." },
+  openSession: {
+    kind: "number",
+    initial: 2,
+    min: 1,
+    max: 1_000,
+    about:
+      "Operations at the same time on one node's hypervisor, never more than its CPUs. With a prefix, that of one driver: libvirt.openSession.",
+  },
+  "openSession.byvdc": {
+    kind: "choice",
+    initial: "false",
+    choices: ["true", "false"],
+    about: "true: openSession holds for each vdc on a connection, whose total has no limit; only with drivers that know vdcs.",
+  },
+  "openSession.faststatechanges": {
+    kind: "choice",
+    initial: "false",
+    choices: ["true", "false"],
+    about: "true: starting, stopping, pausing and resetting wait for no slot of openSession; preparing and deleting disks do.",
+  },
+  "device.openSession": { kind: "number", initial: 2, min: 1, max: 1_000, about: "As openSession, for each network device." },
+  "device.openSession.byvdc": {
+    kind: "choice",
+    initial: "false",
+    choices: ["true", "false"],
+    about: "true: device.openSession holds for each vdc on a device; only with devices that know vdcs.",
+  },
+  "backup.openSession": { kind: "number", initial: 2, min: 1, max: 1_000, about: "As openSession, for each backup manager." },
+  "backup.openSession.byvdc": {
+    kind: "choice",
+    initial: "false",
+    choices: ["true", "false"],
+    about: "true: backup.openSession holds for each vdc on a manager; only with managers that know vdcs.",
+  },
   "bench.enabled": {
     kind: "choice",
     initial: "false",

@@ -173,6 +173,8 @@ export interface Vm {
   warnings: string[];
   /** Starts that failed since the last time it ran well; drives back-off and giving up (HA-12). */
   failures: number;
+  /** How often in a row another node had its disk open; absent: not the last time. */
+  heldTries?: number;
   /** Wall clock before which the scheduler leaves it alone, ms; 0 for at once. */
   retryAtMs: number;
   history: HistoryEntry[];

@@ -6,6 +6,7 @@
 import { limitsOf, nodeUsage, usageOf } from "../model/capacity.ts";
 import type { Node } from "../model/node.ts";
 import { settingsOf } from "../model/placement.ts";
+import { isTaskId } from "../model/task.ts";
 import type { View } from "../model/view.ts";
 import type { PendingReason, Vm } from "../model/vm.ts";
 
@@ -54,6 +55,7 @@ export class Waiting {
     for (const id of changedIds) {
       const vm = view.vms.get(id);
       const node = view.nodes.get(id);
+      if (isTaskId(id)) continue;
       if (vm !== undefined) this.#noteVm(vm);
       else if (node !== undefined) nodes.push(node);
       else {

@@ -107,6 +107,7 @@ export function apply(state: State, envelope: Envelope, position: { index: numbe
     outcome = refusal(thrown);
   }
   const changes = outcome.ok ? tx.changes() : [];
+  if (outcome.ok) changes.push(...retired(state, changes));
   if (outcome.ok) changes.push(...historyOf(state, changes, { index: position.index, atMs: envelope.atMs, certificate: tx.certificate }));
   const events = outcome.ok ? tx.events : [];
   changes.push(...remembered(state, envelope, position.index, outcome), ...kept(state, position.index, events));
@@ -146,6 +147,18 @@ export function applyMembership(
 /** An entry that changes nothing: only the position moves. */
 export function applyNothing(state: State, position: { index: number; term: number }): void {
   state.moveTo(position);
+}
+
+/** More than these are not dropped by one command, so that a smaller `tasks.kept` costs no long moment. */
+const RETIRED_MAX = 200;
+
+/** Finished tasks that go because there are more than are kept. */
+function retired(state: State, changes: readonly RowChange[]): RowChange[] {
+  const ended = changes.filter(({ table, row }) => table === "tasks" && row !== null && row.endedRevision !== null).length;
+  const limit = (state.cluster?.settings ?? defaultSettings())["tasks.kept"];
+  const surplus = Math.min(state.taskIndex.finished + ended - limit, state.taskIndex.finished, RETIRED_MAX);
+  if (surplus <= 0) return [];
+  return state.taskIndex.oldest(surplus).map((key): RowChange => ({ table: "tasks", key, row: null }));
 }
 
 /** The row that keeps a revision's events, and those that go for it. */

@@ -9,7 +9,6 @@ import type { VmAction } from "../model/lifecycle.ts";
 import type { Policy, ZoneRole } from "../model/policy.ts";
 import type { Pool } from "../model/pool.ts";
 import type { Proof } from "../model/proof.ts";
-import type { SettingKey } from "../model/settings.ts";
 import type { JobKey, JobProgress, Step, TaskError } from "../model/task.ts";
 import type { PendingReason, VmDefinition } from "../model/vm.ts";
 
@@ -238,16 +237,18 @@ export interface PoolDelete {
 
 export interface SettingUpdate {
   type: "setting.update";
-  key: SettingKey;
+  /** One of the settings, or a concurrency limit of one kind of driver (src/model/limit-settings.ts). */
+  key: string;
   value: string | number;
   /** Only for this vdc; absent is the cluster. */
   vdc?: string;
 }
 
-/** A vdc has the cluster's value again. */
+/** A vdc has the cluster's value again, or a kind of driver the platform's. */
 export interface SettingReset {
   type: "setting.reset";
-  key: SettingKey;
+  key: string;
+  /** Empty for a concurrency limit of one kind. */
   vdc: string;
 }
 

@@ -9,6 +9,7 @@ import { mayMove } from "../model/lifecycle.ts";
 import { defaultSettings, type Settings } from "../model/settings.ts";
 import { VM_LIMITS, type Vm, type VmState } from "../model/vm.ts";
 import type { Node } from "../model/node.ts";
+import { FINISHED, type Task } from "../model/task.ts";
 import type { Cluster, JoinToken } from "../model/cluster.ts";
 import type { Envelope } from "./commands.ts";
 import type { Event, EventKind } from "./outcome.ts";
@@ -24,6 +25,8 @@ export class Transaction {
   /** Of a plan that was applied; goes into the history with what it changed. */
   certificate: Certificate | null = null;
   readonly #writes = new Map<string, RowChange>();
+  /** Ids of tasks made here, by their object. */
+  readonly #made = new Map<string, string[]>();
 
   constructor(state: State, envelope: Envelope, position: { index: number; term: number }) {
     this.state = state;
@@ -69,7 +72,17 @@ export class Transaction {
   }
 
   put<T extends TableName>(table: T, key: string, row: Rows[T] | null): void {
+    if (table === "tasks" && row !== null && this.get("tasks", key) === undefined) {
+      const { object } = row as Task;
+      this.#made.set(object.id, [...(this.#made.get(object.id) ?? []), key]);
+    }
     this.#writes.set(`${table}/${key}`, { table, key, row } as RowChange);
+  }
+
+  /** Unfinished tasks of an object, in order of their numbers: the first has its turn. */
+  tasksOf(objectId: string): Task[] {
+    const ids = [...(this.state.tasksByObject.get(objectId) ?? []), ...(this.#made.get(objectId) ?? [])];
+    return ids.map((id) => this.get("tasks", id)).filter((task): task is Task => task !== undefined && !FINISHED.has(task.state));
   }
 
   changes(): RowChange[] {
@@ -126,7 +139,7 @@ export class Transaction {
     if (node !== undefined) this.putNode({ ...node, claimRevision: this.index });
   }
 
-  emit(kind: EventKind, subjectId: string, subjectName: string, message: string, nodeId = ""): void {
+  emit(kind: EventKind, subjectId: string, subjectName: string, message: string, nodeId = "", objectId?: string): void {
     this.events.push({
       revision: this.index,
       position: this.events.length,
@@ -137,6 +150,7 @@ export class Transaction {
       nodeId,
       message,
       actor: this.envelope.actor,
+      ...(objectId === undefined ? {} : { objectId }),
     });
   }
 }

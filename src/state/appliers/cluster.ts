@@ -1,11 +1,15 @@
 /** The cluster's own row: made once, then its settings. */
 import { invalid, RoostError } from "../../base/errors.ts";
+import { parseLimit } from "../../model/limit-settings.ts";
 import { defaultSettings, parseSetting, settingsConflict, vdcSettingFault, type Settings, type VdcSettings } from "../../model/settings.ts";
 import type { ClaimsShorten, ClusterInit, LevelRaise, SettingReset, SettingUpdate } from "../commands.ts";
 import { heldBackBy } from "../levels.ts";
 import type { CommandResult } from "../outcome.ts";
 import type { Transaction } from "../transaction.ts";
 import { newNode } from "./node.ts";
+
+/** Limits of single kinds of drivers that are kept: far more than there are kinds. */
+const LIMITS_MAX = 256;
 
 export function init(tx: Transaction, command: ClusterInit): CommandResult {
   if (tx.cluster() !== undefined) throw new RoostError({ kind: "exists", what: "cluster", name: tx.cluster()?.name ?? "" });
@@ -30,6 +34,16 @@ export function init(tx: Transaction, command: ClusterInit): CommandResult {
 
 export function updateSetting(tx: Transaction, command: SettingUpdate): CommandResult {
   const cluster = tx.needCluster();
+  const limit = command.vdc === undefined ? parseLimit(command.key, String(command.value)) : null;
+  if (limit !== null) {
+    if (!limit.ok) throw invalid(command.key, `expected ${limit.expected}`);
+    const before = cluster.limits?.[command.key];
+    if (before === undefined && Object.keys(cluster.limits ?? {}).length >= LIMITS_MAX)
+      throw new RoostError({ kind: "exhausted", reason: `${LIMITS_MAX} limits of single kinds are set` }, "take one away with --reset");
+    tx.put("cluster", "self", { ...cluster, limits: sorted({ ...cluster.limits, [command.key]: limit.value }) });
+    tx.emit("cluster.setting", cluster.id, command.key, `${command.key}: ${before ?? "as the platform's"} → ${limit.value}`);
+    return { ids: [command.key] };
+  }
   const parsed = parseSetting(command.key, String(command.value));
   if (!parsed.ok) throw invalid(command.key, `expected ${parsed.expected}`);
   if (command.vdc !== undefined) {
@@ -51,6 +65,13 @@ export function updateSetting(tx: Transaction, command: SettingUpdate): CommandR
 
 export function resetSetting(tx: Transaction, command: SettingReset): CommandResult {
   const cluster = tx.needCluster();
+  if (command.vdc === "") {
+    const { [command.key]: value, ...rest } = cluster.limits ?? {};
+    if (value === undefined) return { ids: [command.key] };
+    tx.put("cluster", "self", { ...cluster, limits: rest });
+    tx.emit("cluster.setting", cluster.id, command.key, `${command.key}: ${value} → as the platform's`);
+    return { ids: [command.key] };
+  }
   const before = cluster.vdcSettings?.[command.vdc];
   if (before === undefined || !Object.hasOwn(before, command.key)) return { ids: [command.key] };
   const own = Object.fromEntries(Object.entries(before).filter(([key]) => key !== command.key)) as VdcSettings;
@@ -62,7 +83,7 @@ export function resetSetting(tx: Transaction, command: SettingReset): CommandRes
 }
 
 /** The same rows are the same bytes, in whatever order they were made. */
-function sorted(rows: Record<string, VdcSettings>): Record<string, VdcSettings> {
+function sorted<Row>(rows: Record<string, Row>): Record<string, Row> {
   return Object.fromEntries(Object.entries(rows).toSorted(([a], [b]) => (a < b ? -1 : 1)));
 }
 

@@ -10,7 +10,7 @@ import type { CommandResult } from "../outcome.ts";
 import type { Transaction } from "../transaction.ts";
 import { endClaims } from "./node.ts";
 import { forgetNode } from "./policy.ts";
-import { remove as deleteVm } from "./vm.ts";
+import { remove as deleteVm } from "../tasks/effects.ts";
 import { isRecoverable, rehomeCleaning } from "./vm-moves.ts";
 
 /** VMs that a refusal names. */

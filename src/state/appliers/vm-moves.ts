@@ -5,6 +5,8 @@ import type { Node } from "../../model/node.ts";
 import { poolsOf } from "../../model/placement.ts";
 import type { Proof } from "../../model/proof.ts";
 import type { Vm } from "../../model/vm.ts";
+import { claimEnded } from "../tasks/claim-ended.ts";
+import { change } from "../tasks/queue.ts";
 import type { Transaction } from "../transaction.ts";
 
 /** Its node does not answer: the VM may run or not. In `prolog` nothing of its generation has run yet. */
@@ -20,6 +22,8 @@ export type Afterwards =
   | { to: "recover"; proof: Proof; lastHeartbeatMs: number; leaderChanged: boolean; suspectMs: number }
   /** Run it again wherever it fits, not before `retryAtMs`. */
   | { to: "restart"; why: string; retryAtMs: number; failures: number }
+  /** As restart, for what is no failure; a failover that is under way stays one. */
+  | { to: "wait"; why: string; retryAtMs: number }
   | { to: "stop"; why: string }
   | { to: "fail"; why: string };
 
@@ -28,6 +32,20 @@ export type Afterwards =
  * `stopped`, whatever `afterwards` says.
  */
 export function afterRelease(tx: Transaction, vm: Vm, afterwards: Afterwards): Vm {
+  const after = released(tx, vm, afterwards);
+  const max = tx.settings["ha.maxFailures"];
+  const proof = after.failover?.proof;
+  if (afterwards.to === "recover") {
+    const cause = `proof: ${proof?.kind ?? ""} of ${tx.get("nodes", afterwards.proof.nodeId)?.name ?? afterwards.proof.nodeId}`;
+    claimEnded(tx, after, "its claim ended: its node is gone", cause);
+  } else {
+    const attempt = after.failures > 0 ? `attempt ${after.failures + 1} of ${max} after: ` : "";
+    claimEnded(tx, after, afterwards.why, `${attempt}${afterwards.why}`);
+  }
+  return after;
+}
+
+function released(tx: Transaction, vm: Vm, afterwards: Afterwards): Vm {
   const released: Vm = { ...vm, claim: null };
   if (vm.desired.deleted) return tx.moved(released, "epilog", "to be deleted");
   if (vm.desired.power === "off")
@@ -64,6 +82,11 @@ export function afterRelease(tx: Transaction, vm: Vm, afterwards: Afterwards): V
         afterwards.why,
         afterwards.why,
       );
+    case "wait": {
+      const recovers = vm.failover !== null && vm.failover.runningMs === null;
+      const { why, retryAtMs } = afterwards;
+      return tx.moved({ ...released, retryAtMs }, recovers ? "recovering" : "pending", why, why);
+    }
     case "stop":
       return tx.moved({ ...released, desired: { ...vm.desired, power: "off" } }, "stopped", afterwards.why);
     case "fail":
@@ -105,7 +128,11 @@ export function rehomeCleaning(tx: Transaction): void {
     const home = tx.get("nodes", vm.homeNodeId);
     const away = home === undefined || isAway(home);
     const homeNodeId = away ? otherHome(tx, vm) : vm.homeNodeId;
-    if (homeNodeId !== vm.homeNodeId) tx.putVm({ ...vm, homeNodeId });
+    if (homeNodeId === vm.homeNodeId) continue;
+    tx.putVm({ ...vm, homeNodeId });
+    for (const task of tx.tasksOf(vm.id))
+      for (const job of task.jobs)
+        if (job.name === "unconfigure" && job.state === "sent") change(tx, task, { kind: "recalled", path: job.path });
   }
 }
 

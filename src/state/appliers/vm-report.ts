@@ -1,4 +1,5 @@
 /** What an agent's observation makes of a VM. */
+import { isSent } from "../../model/task.ts";
 import type { Proof } from "../../model/proof.ts";
 import type { Claim, Vm } from "../../model/vm.ts";
 import type { VmObservation } from "../commands.ts";
@@ -8,6 +9,9 @@ import { afterRelease } from "./vm-moves.ts";
 /** A VM that ran at least this long before it died has run well: failures count from one again. */
 const RAN_WELL_MS = 60_000;
 
+const HELD_FIRST_MS = 1_000;
+const HELD_LAST_MS = 5_000;
+
 const BACKOFF_FIRST_MS = 1_000;
 const BACKOFF_LAST_MS = 60_000;
 
@@ -15,39 +19,38 @@ const BACKOFF_LAST_MS = 60_000;
 export function observe(tx: Transaction, vm: Vm, claim: Claim, observed: Exclude<VmObservation, { kind: "cleaned" }>): Vm {
   switch (observed.kind) {
     case "preparing":
-      return vm.state === "unknown" ? tx.moved(vm, "prolog", "seen again") : vm;
     case "starting":
-      return vm.state === "prolog" || vm.state === "unknown" ? started(tx, tx.moved(vm, "boot", "disks are ready")) : vm;
+    case "stopping":
+    case "shutdown-ignored":
+      return vm;
     case "running":
-      return vm.state === "shutdown" ? vm : running(tx, vm, claim);
+      return seenRunning(tx, vm);
     case "paused":
       return vm.state === "running" || vm.state === "unknown" ? tx.moved(vm, "paused", "its CPUs are stopped") : vm;
-    case "stopping":
-      return vm.state === "running" || vm.state === "paused" || vm.state === "boot" || vm.state === "unknown" || vm.state === "prolog"
-        ? tx.moved(vm, "shutdown", "shutting down")
-        : vm;
-    case "shutdown-ignored":
-      return ignored(tx, vm, observed.afterMs);
     case "gone":
       return gone(tx, vm, claim, observed);
   }
 }
 
-/** Only a force can help a guest that does not listen; that is the user's to decide. */
-function ignored(tx: Transaction, vm: Vm, afterMs: number): Vm {
-  if (vm.state !== "shutdown" || vm.desired.power === "on" || vm.desired.how === "force") return vm;
-  const why = `the guest did not shut down within ${afterMs} ms (vm.shutdownTimeoutMs); force-shutdown ends it`;
-  return tx.moved({ ...vm, desired: { ...vm.desired, power: "on" } }, "running", why, why);
+/** It was out of sight, or somebody let its CPUs go on. Starts and ends that are under way are told by their jobs' answers. */
+function seenRunning(tx: Transaction, vm: Vm): Vm {
+  if (vm.state === "paused") return tx.moved(vm, "running", "its CPUs go on");
+  if (vm.state !== "unknown") return vm;
+  const sent = tx.tasksOf(vm.id)[0]?.jobs.find((job) => isSent(job) || (job.state === "waiting" && job.attempt > 0))?.name;
+  if (sent === "power-on") return vm;
+  const ending = sent === "shutdown" || sent === "wait-for-power-off" || sent === "power-off";
+  return tx.moved(vm, ending ? "shutdown" : "running", "seen again");
 }
 
-function started(tx: Transaction, vm: Vm): Vm {
+export function started(tx: Transaction, vm: Vm): Vm {
   if (vm.failover === null || vm.failover.plannedMs === null || vm.failover.startedMs !== null) return vm;
   tx.emit("failover.started", vm.id, vm.definition.name, "its domain is being started", vm.claim?.nodeId ?? "");
   return { ...vm, failover: { ...vm.failover, startedMs: tx.atMs } };
 }
 
-function running(tx: Transaction, vm: Vm, claim: Claim): Vm {
-  const moved = tx.moved(started(tx, vm), "running", vm.state === "unknown" ? "seen again" : "runs");
+export function running(tx: Transaction, vm: Vm, claim: Claim): Vm {
+  const { heldTries: _, ...row } = vm;
+  const moved = tx.moved(started(tx, row), "running", vm.state === "unknown" ? "seen again" : "runs");
   const { failover } = moved;
   if (failover === null || failover.toNodeId !== claim.nodeId || failover.runningMs !== null) return moved;
   tx.emit("failover.running", vm.id, vm.definition.name, `${tx.atMs - failover.lastHeartbeatMs} ms after the last heartbeat`, claim.nodeId);
@@ -79,9 +82,16 @@ function gone(tx: Transaction, vm: Vm, claim: Claim, observed: VmObservation & {
 }
 
 /** Back to `pending` with back-off, or given up (HA-12). The first retry after a good run is at once. */
-function again(tx: Transaction, vm: Vm, failures: number, why: string): Vm {
+export function again(tx: Transaction, vm: Vm, failures: number, why: string): Vm {
   if (failures >= tx.settings["ha.maxFailures"])
     return afterRelease(tx, vm, { to: "fail", why: `${why}; given up after ${failures} failures` });
   const waitMs = failures <= 1 ? 0 : Math.min(BACKOFF_LAST_MS, BACKOFF_FIRST_MS * 2 ** (failures - 2));
   return afterRelease(tx, vm, { to: "restart", why, retryAtMs: tx.atMs + waitMs, failures });
+}
+
+/** Another node has its disk open: no fault of the VM, so it is only waited (HA-6). */
+export function held(tx: Transaction, vm: Vm, why: string): Vm {
+  const tries = (vm.heldTries ?? 0) + 1;
+  const retryAtMs = tx.atMs + Math.min(HELD_LAST_MS, HELD_FIRST_MS * tries);
+  return afterRelease(tx, { ...vm, heldTries: tries }, { to: "wait", why, retryAtMs });
 }

@@ -8,19 +8,26 @@ import { leftOutNodes } from "../../model/node.ts";
 import { checkPlaced, checkPlacement } from "../../model/placement.ts";
 import type { Reservation } from "../../model/capacity.ts";
 import { numaMemoryOf } from "../../model/pinning.ts";
+import { isStart, placeOf } from "../../model/task-flow.ts";
+import type { Task } from "../../model/task.ts";
+import type { VmAction } from "../../model/lifecycle.ts";
 import type { Claim, Vm } from "../../model/vm.ts";
 import type { VmCreate, VmDesire, VmPlace, VmRehome, VmReport, VmRetry } from "../commands.ts";
 import type { CommandResult } from "../outcome.ts";
 import type { Transaction } from "../transaction.ts";
-import { forgetVm } from "./policy.ts";
+import { cancelAll, remove, startOf } from "../tasks/effects.ts";
+import { change, enqueue } from "../tasks/queue.ts";
 import { decisionsWith } from "./vm-decisions.ts";
 import { beginCleaning, localPools } from "./vm-moves.ts";
 import { observe } from "./vm-report.ts";
+
+const ENDS: ReadonlySet<VmAction> = new Set<VmAction>(["shutdown", "force-shutdown", "delete"]);
 
 export function create(tx: Transaction, command: VmCreate): CommandResult {
   const cluster = tx.needCluster();
   const names = new Set<string>();
   let number = cluster.nextVmNumber;
+  const taskIds: string[] = [];
   for (const { id, definition, hold, nodeId, power } of command.vms) {
     if (tx.get("vms", id) !== undefined) throw new RoostError({ kind: "exists", what: "vm", name: id });
     if (tx.state.vmIdByName.has(definition.name) || names.has(definition.name))
@@ -34,9 +41,10 @@ export function create(tx: Transaction, command: VmCreate): CommandResult {
     const row = newVm({ id, number: number++, definition, hold, nodeId, power }, local, by);
     tx.putVm(row);
     tx.emit("vm.created", id, definition.name, `created, ${row.state}`);
+    if (power === "on") taskIds.push(enqueue(tx, { action: "deploy", vm: row, cause: "asked" }).id);
   }
-  tx.put("cluster", "self", { ...cluster, nextVmNumber: number });
-  return { ids: command.vms.map((vm) => vm.id) };
+  tx.put("cluster", "self", { ...tx.needCluster(), nextVmNumber: number });
+  return { ids: command.vms.map((vm) => vm.id), taskIds };
 }
 
 export function desire(tx: Transaction, command: VmDesire): CommandResult {
@@ -44,62 +52,69 @@ export function desire(tx: Transaction, command: VmDesire): CommandResult {
   const legal = legalActions(vm.state);
   if (!legal.includes(command.action)) {
     // Asking again for what holds or is under way is no error: a script's repeat must not fail.
-    if (isDoneAlready(vm, command.action)) return { ids: [vm.id] };
+    if (isDoneAlready(vm, command.action)) return { ids: [vm.id], taskIds: underWay(tx, vm) };
     throw new RoostError({
       kind: "precondition",
       reason: `vm ${vm.definition.name} is ${vm.state}: cannot ${command.action}`,
       legal: [...legal],
     });
   }
-  if (vm.desired.deleted && command.action === "delete") return { ids: [vm.id] };
+  if (vm.desired.deleted && command.action === "delete") return { ids: [vm.id], taskIds: underWay(tx, vm) };
   if (vm.desired.deleted) throw new RoostError({ kind: "precondition", reason: `vm ${vm.definition.name} is being deleted`, legal: [] });
+  if (vm.desired.power === "off" && vm.claim !== null && !ENDS.has(command.action))
+    throw new RoostError({ kind: "precondition", reason: `vm ${vm.definition.name} is being shut down`, legal: [...ENDS] });
   if (command.nodeId !== null) tx.needNode(command.nodeId);
   tx.emit("vm.desired", vm.id, vm.definition.name, command.action, vm.claim?.nodeId ?? "");
+  const task = asked(tx, vm, command);
+  return { ids: [vm.id], taskIds: [task.id] };
+}
+
+/** @returns the task that does it. */
+function asked(tx: Transaction, vm: Vm, { action, nodeId }: VmDesire): Task {
   const who = tx.envelope.actor;
-  switch (command.action) {
+  const same = tx.tasksOf(vm.id).at(-1);
+  switch (action) {
     case "start":
     case "deploy": {
-      const asked: Vm = {
-        ...vm,
-        desired: { ...vm.desired, power: "on", hold: false, nodeId: command.nodeId },
-        failures: 0,
-        retryAtMs: 0,
-        pendingReasons: [],
-      };
-      tx.putVm(tx.moved(asked, "pending", `${command.action} by ${who}`));
-      break;
+      const desired = { ...vm.desired, power: "on" as const, hold: false, nodeId };
+      const row = tx.moved({ ...vm, desired, failures: 0, retryAtMs: 0, pendingReasons: [] }, "pending", `${action} by ${who}`);
+      tx.putVm(row);
+      return startOf(tx, vm.id) ?? enqueue(tx, { action: "deploy", vm: row, cause: `${action} asked` });
     }
     case "shutdown":
     case "force-shutdown": {
-      const how = command.action === "shutdown" ? "graceful" : "force";
-      const asked: Vm = { ...vm, desired: { ...vm.desired, power: "off", how } };
-      if (vm.claim === null) tx.putVm(tx.moved({ ...asked, pendingReasons: [] }, "stopped", `${command.action} by ${who}`));
-      else if (vm.state === "unknown" || vm.state === "prolog" || vm.state === "migrating") tx.putVm(asked);
-      else tx.putVm(tx.moved(asked, "shutdown", `${command.action} by ${who}`));
-      break;
+      if (same?.action === action && same.cancel === null) return same;
+      const row: Vm = { ...vm, desired: { ...vm.desired, power: "off", how: action === "shutdown" ? "graceful" : "force" } };
+      tx.putVm(row);
+      const task = enqueue(tx, { action, vm: row, cause: "asked" });
+      if (action === "shutdown" && vm.claim !== null) return task;
+      cancelAll(tx, vm.id, `${task.id} (${action} by ${who})`, task);
+      if (vm.claim !== null) return task;
+      tx.putVm(tx.moved({ ...row, pendingReasons: [] }, "stopped", `${action} by ${who}`));
+      return change(tx, task, { kind: "already-off", cleaned: false });
     }
     case "delete": {
-      const asked: Vm = { ...vm, desired: { ...vm.desired, power: "off", how: "force", deleted: true } };
-      if (vm.claim !== null) {
-        tx.putVm(
-          vm.state === "unknown" || vm.state === "prolog" || vm.state === "paused"
-            ? asked
-            : tx.moved(asked, "shutdown", `delete by ${who}`),
-        );
-        break;
+      const row: Vm = { ...vm, desired: { ...vm.desired, power: "off", how: "force", deleted: true } };
+      tx.putVm(row);
+      const task = enqueue(tx, { action, vm: row, cause: "asked" });
+      cancelAll(tx, vm.id, `${task.id} (${action} by ${who})`, task);
+      if (vm.claim !== null) return task;
+      const cleaning = beginCleaning(tx, row);
+      if (cleaning === null) {
+        remove(tx, row);
+        return task;
       }
-      const cleaning = beginCleaning(tx, asked);
-      if (cleaning === null) remove(tx, asked);
-      else tx.putVm(cleaning);
-      break;
+      tx.putVm(cleaning);
+      return change(tx, task, { kind: "already-off", cleaned: false });
     }
     case "pause":
     case "unpause":
+      if (same?.action === action && same.cancel === null) return same;
+      return enqueue(tx, { action, vm, cause: "asked" });
     case "restart":
     case "force-restart":
-      throw new RoostError({ kind: "unsupported", what: command.action });
+      return enqueue(tx, { action, vm, cause: "asked" });
   }
-  return { ids: [vm.id] };
 }
 
 export function place(tx: Transaction, command: VmPlace): CommandResult {
@@ -119,8 +134,15 @@ export function place(tx: Transaction, command: VmPlace): CommandResult {
   for (const { vmId, nodeId, generation, cpus, unpinned } of command.placements) {
     const vm = tx.get("vms", vmId);
     const node = tx.get("nodes", nodeId);
+    const start = vm === undefined ? undefined : tx.tasksOf(vm.id)[0];
     const waits =
-      vm !== undefined && (vm.state === "pending" || vm.state === "recovering") && vm.claim === null && vm.desired.power === "on";
+      vm !== undefined &&
+      start !== undefined &&
+      isStart(start) &&
+      placeOf(start)?.state === "waiting" &&
+      (vm.state === "pending" || vm.state === "recovering") &&
+      vm.claim === null &&
+      vm.desired.power === "on";
     if (!waits || vm.generation !== generation) {
       refused.push({ vmId, code: "not-waiting", detail: "the VM changed since the plan was made" });
       continue;
@@ -161,6 +183,7 @@ export function place(tx: Transaction, command: VmPlace): CommandResult {
       tx.emit("failover.planned", vm.id, vm.definition.name, `to ${node.name}, generation ${formatGeneration(next)}`, nodeId);
     tx.emit("vm.placed", vm.id, vm.definition.name, `on ${node.name}, generation ${formatGeneration(next)}`, nodeId);
     tx.putVm(tx.moved(row, "prolog", `placed on ${node.name}`));
+    change(tx, start, { kind: "placed", nodeId, generation: next });
   }
   for (const nodeId of touched) tx.touchClaims(nodeId);
   for (const { vmId, generation, reasons } of command.rejections) {
@@ -226,10 +249,8 @@ export function rehome(tx: Transaction, command: VmRehome): CommandResult {
   return { ids: [vm.id] };
 }
 
-export function remove(tx: Transaction, vm: Vm): void {
-  forgetVm(tx, vm.id);
-  tx.put("vms", vm.id, null);
-  tx.emit("vm.deleted", vm.id, vm.definition.name, "deleted");
+function underWay(tx: Transaction, vm: Vm): string[] {
+  return tx.tasksOf(vm.id).map((task) => task.id);
 }
 
 function isDoneAlready(vm: Vm, action: VmDesire["action"]): boolean {
