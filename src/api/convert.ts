@@ -7,7 +7,8 @@ import type { Usage } from "../model/capacity.ts";
 import type { Pool } from "../model/pool.ts";
 import { policiesOf } from "../model/policy.ts";
 import type { Proof } from "../model/proof.ts";
-import { expectedOf, SETTING_RULES } from "../model/settings.ts";
+import { ignoredLimits, limitKey } from "../model/limit-settings.ts";
+import { defaultSettings, expectedOf, SETTING_RULES } from "../model/settings.ts";
 import type { SettingKey, Settings, VdcSettings } from "../model/settings.ts";
 import type { View } from "../model/view.ts";
 import type { Vm, VmDefinition } from "../model/vm.ts";
@@ -188,6 +189,23 @@ export function toSetting(key: SettingKey, settings: Settings, byVdc: Readonly<R
     expected: expectedOf(key),
     about: rule.about,
     vdcs: Object.fromEntries(own),
+  };
+}
+
+/** The limit of one kind of driver; once it is reset, the platform's value that holds instead. null: there is no such key. */
+export function toLimit(view: View, key: string): SettingMessage | null {
+  const known = limitKey(key);
+  if (known === null) return null;
+  const settings = view.cluster?.settings ?? defaultSettings();
+  const platform = toSetting(known.base, settings);
+  const ignored = ignoredLimits(view.cluster, view.nodes.values()).find((one) => one.key === key)?.why ?? "";
+  return {
+    ...platform,
+    key,
+    value: String(view.cluster?.limits?.[key] ?? settings[known.base]),
+    defaultValue: platform.value ?? "",
+    about: `For ${known.kind}: ${platform.about ?? ""}`,
+    ignored,
   };
 }
 

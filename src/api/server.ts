@@ -12,6 +12,7 @@ import type { CallContext, ServerContext } from "./context.ts";
 import { benchService } from "./services/bench.ts";
 import { clusterService } from "./services/cluster.ts";
 import { doctorService } from "./services/doctor.ts";
+import { limitService } from "./services/limit.ts";
 import { nodeService } from "./services/node.ts";
 import { policyService } from "./services/policy.ts";
 import { poolService } from "./services/pool.ts";
@@ -46,6 +47,7 @@ const SERVICES = [
   [services.v1.PolicyService.service, policyService],
   [services.v1.SchedulerService.service, schedulerService],
   [services.v1.TaskService.service, taskService],
+  [services.v1.LimitService.service, limitService],
   [services.v1.DoctorService.service, doctorService],
   [services.v1.Bench.service, benchService],
 ] as const;

@@ -6,8 +6,11 @@ import { FINISHED } from "../model/task.ts";
 import type { Job, JobName, Task, TaskAction } from "../model/task.ts";
 import { JOBS } from "../model/task-definitions.ts";
 import { isStart, mayStart, mayUndo } from "../model/task-flow.ts";
+import { isReachable, targetOf } from "../model/task-target.ts";
 import type { View } from "../model/view.ts";
 import type { Vm } from "../model/vm.ts";
+import { poolsOf } from "../tasks/queue-view.ts";
+import type { PoolView } from "../tasks/queue-view.ts";
 import { nodeName } from "./convert.ts";
 
 export interface Wait {
@@ -47,6 +50,12 @@ const UNDONE: Partial<Record<JobName, string>> = {
   pause: "it runs again",
   unpause: "it is paused again",
 };
+
+/** Where a job that was never sent would go. */
+function nodeOf(view: View, task: Task, job: Job): string | null {
+  const vm = vmOf(view, task);
+  return vm === undefined ? null : (targetOf(vm, task, job)?.nodeId ?? null);
+}
 
 /** `node:ID` with the node's name in place of its id. */
 export function actorName(view: View, actor: string): string {
@@ -88,7 +97,9 @@ function waitOf(view: View, task: Task, job: Job, nowMs: number): Wait[] {
       if (job.name === "place") return placeWait(vmOf(view, task), view, wait, nowMs);
       if (job.retryAtMs > nowMs)
         return wait("back-off", `it is tried again${job.error === null ? "" : ` after: ${job.error.message}`}`, { untilMs: job.retryAtMs });
-      return wait("worker", "it is about to be sent");
+      return (
+        silentTarget(view, task, job, wait, nowMs) ?? slotWait(view, task, job, wait, nowMs) ?? wait("worker", "it is about to be sent")
+      );
     }
     case "undo-waiting":
       if (!mayUndo(task, job)) return [];
@@ -96,7 +107,8 @@ function waitOf(view: View, task: Task, job: Job, nowMs: number): Wait[] {
         return wait("back-off", `its undo failed and is tried again${job.error === null ? "" : `: ${job.error.message}`}`, {
           untilMs: job.retryAtMs,
         });
-      return silent ? silentWait(node, job, wait, nowMs) : wait("worker", "its undo is about to be sent");
+      if (silent) return silentWait(node, job, wait, nowMs);
+      return slotWait(view, task, job, wait, nowMs) ?? wait("worker", "its undo is about to be sent");
     case "sent":
     case "undo-sent": {
       if (silent) return silentWait(node, job, wait, nowMs);
@@ -126,6 +138,42 @@ function placeWait(vm: Vm | undefined, view: View, wait: MakeWait, nowMs: number
   if (vm.pendingReasons.length === 0) return wait("scheduler", "the scheduler is about to choose a node");
   const reasons = vm.pendingReasons.map(({ nodes, code, detail }) => `${nodes} ${nodes === 1 ? "node" : "nodes"}: ${code} (${detail})`);
   return wait("scheduler", `no node takes it: ${reasons.join("; ")}`);
+}
+
+function slotWait(view: View, task: Task, job: Job, wait: MakeWait, nowMs: number): Wait[] | null {
+  if (JOBS[job.name].takes === "none") return null;
+  const same = (one: { taskId: string; path: string }): boolean => one.taskId === task.id && one.path === job.path;
+  for (const pool of poolsAt(view, nowMs)) {
+    const at = pool.waiting.findIndex(same);
+    if (at < 0) continue;
+    // The first while a slot is free waits for nobody.
+    if (at === 0 && pool.holders.length < pool.limit) return null;
+    const share = pool.vdc === "" ? "" : `, vdc ${pool.vdc}`;
+    const text = `place ${at + 1} of ${pool.waiting.length} for a slot of ${pool.connection}${share}: ${pool.holders.length} of ${pool.limit} taken`;
+    return wait("slot", text, { pool: pool.key, place: at + 1 });
+  }
+  return null;
+}
+
+/** A job that is not sent, because the node that it would go to does not answer. */
+function silentTarget(view: View, task: Task, job: Job, wait: MakeWait, nowMs: number): Wait[] | null {
+  const vm = vmOf(view, task);
+  const target = vm === undefined ? null : targetOf(vm, task, job);
+  const node = target === null ? undefined : view.nodes.get(target.nodeId);
+  if (node === undefined || isReachable(node)) return null;
+  return wait(
+    "node",
+    `${node.name} is ${node.state} since ${formatDuration(Math.max(0, nowMs - node.stateSinceMs))}: it is sent when ${node.name} answers`,
+  );
+}
+
+/** Of one moment: many tasks are told together. */
+let poolsNow: { view: View; index: number; atMs: number; pools: PoolView[] } | null = null;
+
+function poolsAt(view: View, atMs: number): PoolView[] {
+  if (poolsNow?.view !== view || poolsNow.index !== view.index || poolsNow.atMs !== atMs)
+    poolsNow = { view, index: view.index, atMs, pools: poolsOf(view, atMs) };
+  return poolsNow.pools;
 }
 
 function silentWait(node: Node, job: Job, wait: MakeWait, nowMs: number): Wait[] {
@@ -218,7 +266,7 @@ function adviceOf(view: View, task: Task, waits: readonly Wait[], followedBy: st
   }
   for (const wait of waits) {
     const job = task.jobs.find(({ path }) => path === wait.path);
-    const node = job === undefined ? "" : nodeName(view, job.nodeId);
+    const node = job === undefined ? "" : nodeName(view, job.nodeId ?? nodeOf(view, task, job));
     if (wait.kind === "node") add(`bring ${node} back; or, if you have made sure that it is off: roost node fence ${node} --confirmed`);
     if (wait.kind === "slot") add(`roost limits explain ${task.id} names who is before it; openSession says how many slots there are`);
     if (wait.kind === "scheduler") add(`roost explain ${name} --why-not all says what would have to change`);

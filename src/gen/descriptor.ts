@@ -616,6 +616,10 @@ const json: unknown = {
          "keyType": "string",
          "type": "string",
          "id": 6
+        },
+        "ignored": {
+         "type": "string",
+         "id": 7
         }
        }
       },

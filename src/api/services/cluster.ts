@@ -9,15 +9,18 @@ import type { Cluster } from "../../model/cluster.ts";
 import { didYouMean } from "../../base/suggest.ts";
 import { isName, labelFaults, NAME_RULE } from "../../model/definition.ts";
 import { defaultSettings, parseSetting, SETTING_KEYS, SETTING_RULES, settingsConflict, vdcSettingFault } from "../../model/settings.ts";
+import { limitKey, parseLimit } from "../../model/limit-settings.ts";
 import type { SettingKey } from "../../model/settings.ts";
 import { clusterLevel } from "../../state/levels.ts";
 import type { View } from "../../model/view.ts";
 import type { JoinRequest__Output } from "../../gen/types/roost/v1/JoinRequest.ts";
 import type { Command } from "../../state/commands.ts";
 import { actorOf } from "../auth.ts";
+import type { Setting as SettingMessage } from "../../gen/types/roost/v1/Setting.ts";
+import type { UpdateSettingRequest__Output } from "../../gen/types/roost/v1/UpdateSettingRequest.ts";
 import { propose, readState } from "../context.ts";
 import type { CallContext } from "../context.ts";
-import { toEvent, toFailover, toSetting, toToken } from "../convert.ts";
+import { toEvent, toFailover, toLimit, toSetting, toToken } from "../convert.ts";
 import { eventsFrom } from "../watch.ts";
 import { QUORUM_SILENCE_MS, alarmsOf, levelHeldBackBy, stateMethods } from "./state.ts";
 
@@ -50,6 +53,23 @@ function apiAddresses(view: View, nodeId: string): string[] {
   const nodes = [...view.nodes.values()].filter((node) => node.state !== "removed" && (node.state !== "joining" || node.id === nodeId));
   nodes.sort((a, b) => Number(b.id === nodeId) - Number(a.id === nodeId) || a.peerId - b.peerId);
   return nodes.slice(0, 16).map((node) => node.apiAddress);
+}
+
+/** A concurrency limit of one kind of driver (LIM-2). */
+async function updateLimit(request: UpdateSettingRequest__Output, context: CallContext): Promise<{ setting: SettingMessage | null }> {
+  const { key } = request;
+  if (request.vdc !== "")
+    throw invalid(
+      "vdc",
+      `${key} is the cluster's alone; ${key.replace(/\.(byvdc|faststatechanges)$/, "")}.byvdc makes it hold for each vdc`,
+    );
+  const parsed = parseLimit(key, request.value);
+  if (!request.reset && parsed?.ok !== true)
+    throw invalid("value", `expected ${parsed?.expected ?? "a limit"} for ${key}, not ${JSON.stringify(request.value)}`);
+  const command: Command =
+    request.reset || parsed?.ok !== true ? { type: "setting.reset", key, vdc: "" } : { type: "setting.update", key, value: parsed.value };
+  await propose(context, command, request.requestId);
+  return { setting: toLimit(context.store.view(), key) };
 }
 
 export const clusterService: ServiceMethods<"ClusterService", CallContext> = {
@@ -188,11 +208,18 @@ export const clusterService: ServiceMethods<"ClusterService", CallContext> = {
   async ListSettings(_request, context) {
     const { view } = await readState(context, "CONSISTENCY_LINEARIZABLE");
     const settings = view.cluster?.settings ?? defaultSettings();
-    return { settings: SETTING_KEYS.map((key) => toSetting(key, settings, view.cluster?.vdcSettings)) };
+    const limits = Object.keys(view.cluster?.limits ?? {}).toSorted();
+    return {
+      settings: [
+        ...SETTING_KEYS.map((key) => toSetting(key, settings, view.cluster?.vdcSettings)),
+        ...limits.flatMap((key) => toLimit(view, key) ?? []),
+      ],
+    };
   },
 
   async UpdateSetting(request, context) {
     const { vdc } = request;
+    if (limitKey(request.key) !== null) return await updateLimit(request, context);
     if (request.reset && vdc === "") throw invalid("vdc", "expected the vdc that is to have the cluster's value again");
     const resets = request.reset && SETTING_KEYS.some((key) => key === request.key);
     const parsed = resets

@@ -244,7 +244,7 @@ export function addSettingsCommands(program: Command, io: Io): void {
             { header: "VDCS", cell: vdcText, wide: true },
             { header: "DEFAULT", cell: (row) => row.defaultValue },
             { header: "EXPECTED", cell: (row) => row.expected, wide: true },
-            { header: "ABOUT", cell: (row) => row.about },
+            { header: "ABOUT", cell: (row) => (row.ignored === "" ? row.about : paint(io, "yellow", `without effect: ${row.ignored}`)) },
           ],
           (row) => ({ ...row }),
         ),
@@ -264,6 +264,8 @@ export function addSettingsCommands(program: Command, io: Io): void {
         ? (setting?.value ?? "")
         : `${setting?.vdcs[wish.vdc] ?? `${setting?.value ?? ""} (the cluster's)`} in vdc ${wish.vdc}`;
     io.out(`${key}: ${now}\n`);
+    if (setting !== null && setting.ignored !== "")
+      io.err(`${paint(io, "yellow", "warning:", "err")} it has no effect: ${setting.ignored}\n`);
   };
   settings
     .command("set <key> <value>")
@@ -274,10 +276,10 @@ export function addSettingsCommands(program: Command, io: Io): void {
     );
   settings
     .command("reset <key>")
-    .description("let a vdc have the cluster's value again")
-    .requiredOption("--vdc <vdc>", "which vdc")
-    .action((key: string, options: { vdc: string }, command: Command) =>
-      withSession(io, command, (session) => update(session, key, { vdc: options.vdc, reset: true })),
+    .description("let a vdc have the cluster's value again, or a kind of driver the platform's limit")
+    .option("--vdc <vdc>", "which vdc")
+    .action((key: string, options: { vdc?: string }, command: Command) =>
+      withSession(io, command, (session) => update(session, key, { vdc: options.vdc ?? "", reset: true })),
     );
   settings
     .command("explain <key>")
@@ -304,6 +306,7 @@ export function addSettingsCommands(program: Command, io: Io): void {
             ["Default", row.defaultValue],
             ["Expected", row.expected],
             ["VDCs", vdcText(row)],
+            ["No effect", row.ignored],
           ])}`,
         );
       }),

@@ -14,6 +14,10 @@ export interface Setting {
    * Values of vdcs that have one of their own.
    */
   'vdcs'?: ({[key: string]: string}) | undefined;
+  /**
+   * Why it is set and has no effect; empty if it has.
+   */
+  'ignored'?: (string) | undefined;
 }
 
 export interface Setting__Output {
@@ -29,4 +33,8 @@ export interface Setting__Output {
    * Values of vdcs that have one of their own.
    */
   'vdcs': ({[key: string]: string});
+  /**
+   * Why it is set and has no effect; empty if it has.
+   */
+  'ignored': (string);
 }

@@ -10,7 +10,7 @@ export interface UpdateSettingRequest {
    */
   'vdc'?: (string) | undefined;
   /**
-   * With `vdc`: it has the cluster's value again.
+   * With `vdc`: it has the cluster's value again. For a limit of one kind of driver: it has the platform's again.
    */
   'reset'?: (boolean) | undefined;
 }
@@ -24,7 +24,7 @@ export interface UpdateSettingRequest__Output {
    */
   'vdc': (string);
   /**
-   * With `vdc`: it has the cluster's value again.
+   * With `vdc`: it has the cluster's value again. For a limit of one kind of driver: it has the platform's again.
    */
   'reset': (boolean);
 }
