@@ -210,7 +210,7 @@ export function toLimit(view: View, key: string): SettingMessage | null {
 }
 
 export function toEvent(event: Event): EventMessage {
-  return { ...event };
+  return { ...event, objectId: event.objectId ?? "" };
 }
 
 export function toFailover(view: View, vm: Vm, settings: Settings): FailoverMessage | null {

@@ -280,7 +280,7 @@ function adviceOf(view: View, task: Task, waits: readonly Wait[], followedBy: st
       add(
         followedBy === ""
           ? `when the cause is mended: ${again}`
-          : `nothing: it goes on by itself as ${followedBy}; roost task cancel ${followedBy} stops that`,
+          : `it goes on by itself as ${followedBy}; roost task cancel ${followedBy} stops that`,
       );
       break;
     case "unknown":

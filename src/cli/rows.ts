@@ -91,7 +91,7 @@ export function tokenRow(token: Token__Output): object {
 }
 
 export function eventRow(event: Event__Output): object {
-  return { ...event, nodeId: orNull(event.nodeId) };
+  return { ...event, nodeId: orNull(event.nodeId), objectId: orNull(event.objectId) };
 }
 
 /** Moments that have not come are null, not 0. */

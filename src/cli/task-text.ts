@@ -101,7 +101,6 @@ export function taskText(io: Io, task: Task__Output): string {
     text += "\nWaits:\n";
     for (const wait of task.waits) text += `  ${waitText(io, task, wait)}\n`;
   }
-  if (task.followedBy !== "") text += `\nGoes on as ${task.followedBy}: roost task show ${task.followedBy}\n`;
   if (task.advice.length > 0) text += `\nWhat to do:\n${task.advice.map((line) => `  ${line}\n`).join("")}`;
   return text;
 }

@@ -754,6 +754,10 @@ const json: unknown = {
         "position": {
          "type": "int32",
          "id": 9
+        },
+        "objectId": {
+         "type": "string",
+         "id": 10
         }
        }
       },

@@ -234,7 +234,7 @@ COMP_WORDS=(${words.map((word) => `'${word}'`).join(" ")}); COMP_CWORD=${words.l
       .filter((word) => word !== "");
   };
   t.same(complete(["roost", "vm", "st"]), ["start"]);
-  t.same(complete(["roost", "-o", "json", "vm", "force"]), ["force-shutdown"]);
+  t.same(complete(["roost", "-o", "json", "vm", "force"]), ["force-shutdown", "force-restart"]);
   t.same(complete(["roost", "vm", "show", ""]), ["web", "db"]);
   t.same(complete(["roost", "vm", "list", "-o", "w"]), ["wide"]);
   t.same(complete(["roost", "vm", "create", "--st"]), ["--stopped", "--stale"]);

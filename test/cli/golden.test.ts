@@ -4,7 +4,7 @@ import { join } from "node:path";
 import t from "tap";
 import { placingService } from "../../src/placing/loop.ts";
 import { cliHost, playAgents } from "../support/cli.ts";
-import type { CliHost } from "../support/cli.ts";
+import type { Answers, CliHost } from "../support/cli.ts";
 
 const GOLDEN = join(import.meta.dirname, "..", "golden", "cli");
 
@@ -128,37 +128,40 @@ t.test("errors teach", async (t) => {
   golden(
     t,
     "errors",
-    await transcript(host, [
-      "vm create -f bad.yaml",
-      "vm create -f broken.yaml",
-      "vm create -f empty.yaml",
-      "vm create -f missing.yaml",
-      "vm create -f dup.yaml",
-      "vm create -f web.yaml --stopped",
-      "vm create -f web.yaml",
-      "vm create -f web.yaml --plan",
-      "vm create -f web.yaml --node n9",
-      "vm show nobody",
-      "vm show aa",
-      "vm start a nobody b",
-      "vm shutdown nobody --wait",
-      "vm list -o xml",
-      "vm list --timeout soon",
-      "vm lst",
-      "vm create",
-      "node fence n1",
-      "node show m1",
-      "settings set ha.claimMs 5",
-      "settings set ha.claimMs 1500",
-      "settings set ha.claim 5000",
-      "settings explain ha.claim",
-      "pool create Bad --path srv/../x",
-      "pool delete none",
-      "token revoke 1234",
-      "config explain lisen",
-      "help vm-fil",
-      "completion powershell",
-    ]),
+    // Started side by side: either may be the first.
+    (
+      await transcript(host, [
+        "vm create -f bad.yaml",
+        "vm create -f broken.yaml",
+        "vm create -f empty.yaml",
+        "vm create -f missing.yaml",
+        "vm create -f dup.yaml",
+        "vm create -f web.yaml --stopped",
+        "vm create -f web.yaml",
+        "vm create -f web.yaml --plan",
+        "vm create -f web.yaml --node n9",
+        "vm show nobody",
+        "vm show aa",
+        "vm start a nobody b",
+        "vm shutdown nobody --wait",
+        "vm list -o xml",
+        "vm list --timeout soon",
+        "vm lst",
+        "vm create",
+        "node fence n1",
+        "node show m1",
+        "settings set ha.claimMs 5",
+        "settings set ha.claimMs 1500",
+        "settings set ha.claim 5000",
+        "settings explain ha.claim",
+        "pool create Bad --path srv/../x",
+        "pool delete none",
+        "token revoke 1234",
+        "config explain lisen",
+        "help vm-fil",
+        "completion powershell",
+      ])
+    ).replaceAll(/\(t\d\)/g, "(t<n>)"),
   );
 });
 
@@ -203,6 +206,107 @@ cpus: 1
 memory: 64MiB
 requirements: probe.GPUS > 0 & label.disk = "ssd"
 `;
+
+const BIG = `name: big
+cpus: 1
+memory: 512MiB
+vdc: blue
+`;
+
+t.test("tasks in trouble", async (t) => {
+  const host = await cliHost(2);
+  t.teardown(() => host.close());
+  const { store, nodeIds, inspections } = host.cluster;
+  const [n1 = "", n2 = ""] = nodeIds;
+  host.files.set("-", WEB);
+  host.files.set("two.yaml", TWO);
+  host.files.set("big.yaml", BIG);
+  const full = { code: "exhausted", message: "pool images: no space left on device", hint: "free space in pool images (roost pool list)" };
+  const busy = { code: "conflict", message: "volume vda is open: qemu-img (pid 4711) reads it", hint: "" };
+  let answers: Answers = () => ({ ok: true });
+  t.teardown(playAgents(host.cluster, n2, (task, job) => answers(task, job)));
+  const quiet = (): Promise<void> => new Promise((resolve) => void setTimeout(resolve, 20));
+  const later = async (ms: number): Promise<void> => {
+    store.nowMs += ms;
+    // A change of anything makes the players look.
+    await store.propose({ type: "setting.update", key: "ha.suspectMs", value: 1_500 + (store.nowMs % 7) }, { actor: "test" });
+    await quiet();
+  };
+  let text = await transcript(host, [
+    "pool create images --path /srv/images --shared",
+    "vm create -f - --wait",
+    "task list",
+    "task show t1",
+    "vm pause web --wait",
+    "vm unpause web --wait",
+    "vm restart web --wait",
+    "vm tasks web",
+    "task show t1 -o json",
+  ]);
+  // Nobody knows whether it was reset; the same is asked for again by hand only.
+  answers = (_task, job) =>
+    job.name === "reset"
+      ? { ok: false, error: { code: "unknown", message: "the agent of n2 ended after it began", hint: "" } }
+      : { ok: true };
+  text += await transcript(host, ["vm force-restart web --wait", "task show t5"]);
+  // A disk cannot be made: undone, and tried again after a while.
+  answers = (_task, job) => (job.name === "configure" && job.state === "sent" ? { ok: false, error: full } : { ok: true });
+  text += await transcript(host, ["vm create -f big.yaml"]);
+  await quiet();
+  text += await transcript(host, [
+    "task list --vm big",
+    "task show t6",
+    "task show t7",
+    "vm show big",
+    "task cancel t8 --wait",
+    "task show t8",
+    "task cancel t8",
+  ]);
+  const web = [...store.view().vms.values()].find((vm) => vm.definition.name === "web");
+  const images = [...store.view().pools.keys()][0] ?? "";
+  const volume = (vmId: string) => ({ poolId: images, name: `vm-${vmId}-vda.qcow2`, vmId, allocatedBytes: 196_608 });
+  const empty = { hypervisorProblem: "", registrations: [], keeperProblem: "", missingPools: [], sessions: 0 };
+  const running = { vmId: web?.id ?? "", generation: web?.generation ?? 0, name: "web", state: "running" };
+  inspections.set(n2, { nodeId: n2, domains: [running], volumes: [volume(running.vmId)], ...empty });
+  // A start fails, and so does its undo, again and again.
+  answers = (_task, job) => {
+    if (job.name === "power-on" && job.state === "sent")
+      return { ok: false, error: { code: "internal", message: "the hypervisor could not start it: no such machine type", hint: "" } };
+    return job.state === "undo-sent" && job.name === "configure" ? { ok: false, error: busy } : { ok: true };
+  };
+  text += await transcript(host, ["vm start big"]);
+  await later(5_000);
+  await later(5_000);
+  text += await transcript(host, ["task show t9", "doctor"]);
+  answers = () => ({ ok: true });
+  await later(60_000);
+  await later(600_000);
+  // More than there are slots for: two of one vdc hold them, two of another wait.
+  answers = (_task, job) => (job.name === "configure" ? null : { ok: true });
+  text += await transcript(host, ["settings set openSession 1", "vm create -f two.yaml"]);
+  await quiet();
+  text += await transcript(host, [
+    "limits",
+    "limits --all -o wide",
+    "limits explain t12",
+    "task show t12",
+    "settings set simulated.openSession 2",
+    "settings set simulated.openSession.byvdc true",
+    "settings list",
+    "settings reset simulated.openSession",
+    "settings set openSessions 2",
+    "settings set vcd.openSession many",
+  ]);
+  // The node that has the job falls silent.
+  store.origin = n1;
+  await store.propose({ type: "node.suspect", nodeId: n2, silentMs: 1_600 }, { actor: "leader", term: store.term });
+  text += await transcript(host, ["task show t11", "task list --open", "task list --state sleeping", "task show t99", "task show web"]);
+  const stray = "00000099-0000-4000-8000-000000000000";
+  const registrations = [{ vmId: stray, generation: 1, phase: "live" }];
+  inspections.set(n1, { nodeId: n1, domains: [running], volumes: [volume(stray)], ...empty, registrations, sessions: 2 });
+  text += await transcript(host, ["doctor"]);
+  golden(t, "tasks", text);
+});
 
 t.test("policies, zones, labels, expressions", async (t) => {
   const host = await cliHost(3);

@@ -6,6 +6,10 @@ import { startApi } from "../../src/api/server.ts";
 import type { Handlers } from "../../src/cli/handlers.ts";
 import type { Io } from "../../src/cli/io.ts";
 import { runProgram } from "../../src/cli/program.ts";
+import { isSent, type Job, type Task } from "../../src/model/task.ts";
+import { JOBS } from "../../src/model/task-definitions.ts";
+import type { Command, TaskAnswer } from "../../src/state/commands.ts";
+import { orchestrate, Turns } from "../../src/tasks/orchestrate.ts";
 import { testCluster } from "./api.ts";
 import type { TestCluster } from "./api.ts";
 
@@ -40,6 +44,9 @@ export async function cliHost(nodes = 1): Promise<CliHost> {
   const cluster = await testCluster(nodes, countingIds());
   const folder = await mkdtemp(join(tmpdir(), "roost-cli-"));
   const socket = join(folder, "roost.sock");
+  // Waits and durations are told against the same clock that made the rows.
+  const { store } = cluster;
+  cluster.server.nowMs = () => store.nowMs;
   const api = await startApi(cluster.server, { socketPath: socket, tls: null });
   const handled: unknown[][] = [];
   const files = new Map<string, string>();
@@ -99,7 +106,7 @@ export async function cliHost(nodes = 1): Promise<CliHost> {
     env: { ROOST_SOCKET: socket },
     isTerminal: false,
     isErrTerminal: false,
-    nowMs: () => LATER_MS,
+    nowMs: () => store.nowMs + LATER_MS - 1_000_000,
     newId: () => `cli-${++requests}@000001000000`,
     readFile: async (path) => files.get(path) ?? (await readFile(path, "utf8")),
     writeFile: async (path, text) => void files.set(path, text),
@@ -139,9 +146,17 @@ export async function cliHost(nodes = 1): Promise<CliHost> {
   };
 }
 
-/** Plays scheduler and agent: what is pending and not held starts on a node, what shall stop stops. */
-export function playAgents(cluster: TestCluster, nodeId = cluster.nodeIds[0] ?? ""): () => void {
+/** What agents answer; null leaves the job sent. */
+export type Answers = (task: Task, job: Job) => TaskAnswer["outcome"] | null;
+
+/** Plays scheduler, orchestrator and agents: what waits is placed and sent, what is sent is done, or as `answers` says. */
+export function playAgents(cluster: TestCluster, nodeId = cluster.nodeIds[0] ?? "", answers: Answers = () => ({ ok: true })): () => void {
   const { store } = cluster;
+  const turns = new Turns();
+  const as = async (origin: string, command: Command): Promise<void> => {
+    store.origin = origin;
+    await store.propose(command, { actor: `node:${origin}`, term: store.term });
+  };
   const act = async (): Promise<void> => {
     for (const node of store.view().nodes.values()) {
       const pools = [...store.view().pools.keys()].map((poolId) => ({
@@ -152,38 +167,52 @@ export function playAgents(cluster: TestCluster, nodeId = cluster.nodeIds[0] ?? 
         freeBytes: 2 ** 33,
       }));
       if (node.info === null || pools.length === node.info.pools.length) continue;
-      store.origin = node.id;
-      await store.propose({ type: "node.info", nodeId: node.id, info: { ...node.info, pools } }, { actor: `node:${node.id}` });
+      await as(node.id, { type: "node.info", nodeId: node.id, info: { ...node.info, pools } });
     }
     for (const vm of store.view().vms.values()) {
-      store.origin = nodeId;
-      const report = (observed: Parameters<typeof store.propose>[0] & { type: "vm.report" }): Promise<unknown> =>
-        store.propose(observed, { actor: `node:${nodeId}` });
-      const base = { type: "vm.report", vmId: vm.id, nodeId, generation: vm.generation } as const;
-      if (vm.state === "pending" && !vm.desired.hold) {
-        await store.propose(
-          { type: "vm.place", placements: [{ vmId: vm.id, nodeId, generation: vm.generation }], rejections: [] },
-          { actor: "leader" },
-        );
-        const generation = store.view().vms.get(vm.id)?.generation ?? 0;
-        for (const kind of ["preparing", "starting", "running"] as const) await report({ ...base, generation, observed: { kind } });
-      } else if (vm.state === "shutdown") {
-        await report({ ...base, observed: { kind: "gone", cause: "shutdown", detail: "" } });
-      } else if (vm.state === "epilog") {
-        await report({ ...base, observed: { kind: "cleaned" } });
+      if ((vm.state !== "pending" && vm.state !== "recovering") || vm.desired.hold || vm.retryAtMs > store.nowMs) continue;
+      await as(nodeId, { type: "vm.place", placements: [{ vmId: vm.id, nodeId, generation: vm.generation }], rejections: [] });
+    }
+    const sends = orchestrate(store.view(), { inFlight: [], turns, atMs: store.nowMs, max: 100 });
+    if (sends.length > 0) await as(nodeId, { type: "task.dispatch", sends });
+    for (const ids of store.view().tasksByNode.values()) {
+      for (const task of [...ids].flatMap((id) => store.view().tasks.get(id) ?? [])) {
+        for (const job of task.jobs) {
+          const outcome = isSent(job) ? answers(task, job) : null;
+          if (outcome === null || job.nodeId === null) continue;
+          const key = { taskId: task.id, path: job.path, attempt: job.attempt };
+          if (!JOBS[job.name].repeatable) await as(job.nodeId, { type: "task.begin", ...key, nodeId: job.nodeId, run: "run-1" });
+          const steps = outcome.ok && job.state === "sent" ? stepsOf(job, store.nowMs) : [];
+          await as(job.nodeId, { type: "task.answer", ...key, nodeId: job.nodeId, generation: job.generation, outcome, steps });
+        }
       }
     }
   };
   let queue = Promise.resolve();
   let busy = false;
-  const stop = store.subscribe(() => {
-    if (busy) return;
+  let again = false;
+  const wake = (): void => {
+    if (busy) {
+      again = true;
+      return;
+    }
     busy = true;
     // After the call that made the change, as a real agent would.
     queue = queue
       .then(() => new Promise<void>((resolve) => void setImmediate(resolve)))
       .then(act)
-      .finally(() => (busy = false));
-  });
+      .finally(() => {
+        busy = false;
+        if (again) wake();
+        again = false;
+      });
+  };
+  const stop = store.subscribe(wake);
+  wake();
   return stop;
+}
+
+function stepsOf({ name }: Job, atMs: number): { atMs: number; name: string; detail: string }[] {
+  if (name === "configure") return [{ atMs, name: "disk made", detail: "images" }];
+  return name === "power-on" ? [{ atMs, name: "CPUs resumed", detail: "" }] : [];
 }

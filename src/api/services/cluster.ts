@@ -271,7 +271,8 @@ export const clusterService: ServiceMethods<"ClusterService", CallContext> = {
     const wanted = new Set(request.subjectIds);
     for await (const told of eventsFrom(context.store, request.fromRevision, !request.noFollow, context.signal)) {
       if ("upTo" in told) yield { bookmark: told.upTo };
-      else if (wanted.size === 0 || wanted.has(told.event.subjectId)) yield { event: toEvent(told.event) };
+      else if (wanted.size === 0 || wanted.has(told.event.subjectId) || wanted.has(told.event.objectId ?? ""))
+        yield { event: toEvent(told.event) };
     }
   },
 

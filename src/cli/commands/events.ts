@@ -82,7 +82,9 @@ async function followEvents(session: Session, fromRevision: number, tell: (event
 }
 
 function line(io: Io, event: Event__Output): string {
-  const subject = event.subjectName === "" ? event.subjectId : event.subjectName;
+  const name = event.subjectName === "" ? event.subjectId : event.subjectName;
+  // A task's events are told with the name of what it is on.
+  const subject = /^(?:task|job)\./.test(event.kind) ? `${name} ${event.subjectId}` : name;
   // Raft's own entries carry nobody's time.
   const time = event.atMs === 0 ? "-".padEnd(19) : timeText(event.atMs);
   return `${time}  ${paint(io, "cyan", event.kind)}  ${subject}  ${event.message}  ${paint(io, "dim", `[${event.actor} @${event.revision}]`)}\n`;

@@ -20,6 +20,10 @@ export interface Event {
    * Among the events of its revision, from 0: with the revision it tells an event from all others.
    */
   'position'?: (number) | undefined;
+  /**
+   * Of a task's event: the object that the task is on; empty for others.
+   */
+  'objectId'?: (string) | undefined;
 }
 
 export interface Event__Output {
@@ -41,4 +45,8 @@ export interface Event__Output {
    * Among the events of its revision, from 0: with the revision it tells an event from all others.
    */
   'position': (number);
+  /**
+   * Of a task's event: the object that the task is on; empty for others.
+   */
+  'objectId': (string);
 }
