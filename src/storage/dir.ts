@@ -14,7 +14,7 @@ import { dropTemp, makeTemp, publish, sweepTemps, syncPath, unlinkIfThere } from
 import { type ImageHeader, rawHeader, readImageHeader } from "./image.ts";
 import { refuseIfUsed, type Users } from "./locks.ts";
 import { checkMarker, writeMarker } from "./marker.ts";
-import { addMark, checkMark, isMarkName, recordVolumes, removeMarks } from "./marks.ts";
+import { addMark, checkMark, isMarkName, lookAtMark, recordVolumes, removeMarks } from "./marks.ts";
 import { checkFileName, checkVolumeName } from "./names.ts";
 import type { OpenOptions, PoolLimits } from "./open.ts";
 import {
@@ -28,6 +28,7 @@ import {
   type VolumeFormat,
   type VolumeInfo,
   type VolumeLocation,
+  type VolumeRecord,
 } from "./pool.ts";
 
 interface DirOptions extends OpenOptions {
@@ -217,6 +218,7 @@ export class DirPool implements StoragePool {
     }
     await this.#refuseIfUsed(source.path, "writers", work, options);
     return await this.#make(name, work, options, async (temp) => {
+      const watching = this.#watchCopy(temp, from.allocatedBytes, options);
       // `cp` shares blocks where the file system can (XFS, btrfs, NFS 4.2) and keeps holes; only another format needs qemu-img.
       if (source.format === want.format)
         await this.#tool(work, "cp", ["--reflink=auto", "--sparse=always", "--", source.path, temp], options, this.#limits.copyMs);
@@ -327,9 +329,14 @@ export class DirPool implements StoragePool {
     await this.#in(`checking generation ${generation} of ${owner}`, () => checkMark(this.#marks(), owner, generation, need));
   }
 
-  async recordVolumes(owner: string, generation: number, volumes: readonly string[]): Promise<void> {
+  async readMark(owner: string, generation: number): Promise<Mark | null> {
     checkVolumeName(owner);
-    await this.#in(`recording volumes of ${owner}`, () => recordVolumes(this.#marks(), owner, generation, volumes));
+    return await this.#in(`reading the mark of ${owner}`, () => lookAtMark(this.#marks(), owner, generation));
+  }
+
+  async recordVolumes(owner: string, generation: number, record: VolumeRecord): Promise<void> {
+    checkVolumeName(owner);
+    await this.#in(`recording volumes of ${owner}`, () => recordVolumes(this.#marks(), owner, generation, record));
   }
 
   async unmark(owner: string, generation: number): Promise<void> {

@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { RoostError } from "../base/errors.ts";
 import { dropTemp, makeTemp, syncPath, unlinkIfThere, writeNew } from "./files.ts";
 import { errorCode } from "./faults.ts";
-import type { Mark } from "./pool.ts";
+import type { Mark, VolumeRecord } from "./pool.ts";
 
 export interface MarkFolder {
   folder: string;
@@ -19,6 +19,7 @@ export interface MarkFolder {
 interface MarkFile {
   nodeId: string;
   volumes: string[];
+  making: string[];
 }
 
 /** Adds this node's mark; throws `conflict` if the node is stale. Keeps one generation back, for messages. */
@@ -27,7 +28,7 @@ export async function addMark(at: MarkFolder, owner: string, generation: number)
   refuseIfStale(at, owner, generation, before);
   const below = before.at(-1);
   const last = below === undefined ? null : await readMark(at, owner, below);
-  const fresh: MarkFile = { nodeId: at.nodeId, volumes: last?.volumes ?? [] };
+  const fresh: MarkFile = { nodeId: at.nodeId, volumes: last?.volumes ?? [], making: [] };
   await writeNew(at.folder, markName(owner, generation), JSON.stringify(fresh), at.nodeId);
 
   const all = await generations(at, owner);
@@ -43,7 +44,8 @@ export async function addMark(at: MarkFolder, owner: string, generation: number)
     owner,
     generation,
     nodeId: at.nodeId,
-    volumes: [...new Set([...own.volumes, ...(last?.volumes ?? [])])],
+    volumes: own.volumes,
+    making: own.making,
     previous: below === undefined || last === null ? null : { generation: below, nodeId: last.nodeId },
   };
 }
@@ -56,16 +58,30 @@ export async function checkMark(at: MarkFolder, owner: string, generation: numbe
     throw stale(`generation ${generation} of ${owner} is no longer marked in pool ${JSON.stringify(at.poolName)}`);
 }
 
-/** Replaces the volume list in this node's own mark; nobody else writes that file. */
-export async function recordVolumes(at: MarkFolder, owner: string, generation: number, volumes: readonly string[]): Promise<void> {
+/** The mark as it stands; null if there is none. */
+export async function lookAtMark(at: MarkFolder, owner: string, generation: number): Promise<Mark | null> {
+  const own = await readMark(at, owner, generation);
+  if (own === null) return null;
+  const below = (await generations(at, owner)).findLast((n) => n < generation);
+  const last = below === undefined ? null : await readMark(at, owner, below);
+  return { owner, generation, ...own, previous: below === undefined || last === null ? null : { generation: below, nodeId: last.nodeId } };
+}
+
+/** Replaces the lists in this node's own mark; nobody else writes that file. */
+export async function recordVolumes(
+  at: MarkFolder,
+  owner: string,
+  generation: number,
+  { volumes, making }: VolumeRecord,
+): Promise<void> {
   await checkMark(at, owner, generation, "own");
   const now = await readMark(at, owner, generation);
-  if (now !== null && sameList(now.volumes, volumes)) return;
+  if (now !== null && sameList(now.volumes, volumes) && sameList(now.making, making)) return;
   const temp = await makeTemp(at.folder, at.nodeId);
   try {
     const handle = await open(temp, "r+");
     try {
-      await handle.writeFile(JSON.stringify({ nodeId: at.nodeId, volumes: [...volumes] } satisfies MarkFile));
+      await handle.writeFile(JSON.stringify({ nodeId: at.nodeId, volumes: [...volumes], making: [...making] } satisfies MarkFile));
       await handle.sync();
     } finally {
       await handle.close();
@@ -128,10 +144,13 @@ function parseMark(text: string): MarkFile | null {
   } catch {
     return null;
   }
-  if (typeof value !== "object" || value === null || !("nodeId" in value) || !("volumes" in value)) return null;
-  const { nodeId, volumes } = value;
-  if (typeof nodeId !== "string" || !Array.isArray(volumes)) return null;
-  return volumes.every((volume) => typeof volume === "string") ? { nodeId, volumes } : null;
+  if (typeof value !== "object" || value === null || !("nodeId" in value) || !("volumes" in value) || !("making" in value)) return null;
+  const { nodeId, volumes, making } = value;
+  return typeof nodeId === "string" && areNames(volumes) && areNames(making) ? { nodeId, volumes, making } : null;
+}
+
+function areNames(value: unknown): value is string[] {
+  return Array.isArray(value) && value.every((name) => typeof name === "string");
 }
 
 function refuseIfStale(at: MarkFolder, owner: string, generation: number, all: readonly number[]): void {

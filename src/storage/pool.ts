@@ -54,8 +54,10 @@ export interface StoragePool {
   mark(owner: string, generation: number): Promise<Mark>;
   /** Throws `conflict` if a generation above this one is marked; with `own` also if this one is not marked (any more). */
   checkMark(owner: string, generation: number, need: "own" | "none above"): Promise<void>;
-  /** Writes down which volumes the owner has, so that a lost one is noticed instead of made anew. */
-  recordVolumes(owner: string, generation: number, volumes: readonly string[]): Promise<void>;
+  /** The mark of this generation as it stands, without adding or checking one; null if there is none. */
+  readMark(owner: string, generation: number): Promise<Mark | null>;
+  /** Writes down in this node's own mark which volumes the owner has, and which it sets out to make. Throws `conflict` if it is stale. */
+  recordVolumes(owner: string, generation: number, record: VolumeRecord): Promise<void>;
   /** Forgets the owner. Throws `conflict` if a generation above this one is marked. */
   unmark(owner: string, generation: number): Promise<void>;
 
@@ -98,16 +100,23 @@ export interface CallOptions {
 }
 
 export interface MakeOptions extends CallOptions {
+  /** Told now and then while a copy runs; the total is what the source takes. */
+  progress?: ((doneBytes: number, totalBytes: number) => void) | undefined;
   /** Asked when the volume is complete, just before it appears under its name; what it throws stops it. */
   confirm?: (() => Promise<void>) | undefined;
 }
 
-export interface Mark {
+export interface VolumeRecord {
+  /** Volumes the owner is known to have, from this and older generations: a lost one is noticed instead of made anew. */
+  volumes: readonly string[];
+  /** Written before each is made: what this generation may have made, and so may take back. */
+  making: readonly string[];
+}
+
+export interface Mark extends VolumeRecord {
   owner: string;
   generation: number;
   nodeId: string;
-  /** Volumes the owner is known to have, from this and older generations. */
-  volumes: string[];
   /** The generation before, for messages about who may still hold a disk. */
   previous: { generation: number; nodeId: string } | null;
 }

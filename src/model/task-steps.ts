@@ -1,0 +1,23 @@
+/** Names of the steps in a job's course: the same whatever the driver (TSK-8). */
+export const STEPS = {
+  copyStarted: "disk copy started",
+  copyFinished: "disk copy finished",
+  diskMade: "disk made",
+  disksReady: "disks ready",
+  diskDeleted: "disk deleted",
+  disksDeleted: "disks deleted",
+  registered: "registered with the keeper",
+  begun: "begun",
+  defined: "domain defined",
+  startedPaused: "domain started paused",
+  confirmed: "claim confirmed",
+  resumed: "CPUs resumed",
+  paused: "CPUs stopped",
+  askedToPowerOff: "guest asked to power off",
+  askedToReboot: "guest asked to reboot",
+  reset: "domain reset",
+  ended: "domain ended",
+  undefined: "domain forgotten",
+  unregistered: "unregistered at the keeper",
+  waits: "waits",
+} as const;
