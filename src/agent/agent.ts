@@ -11,19 +11,24 @@ import type { DomainEvent, DomainStatus, Driver } from "../hypervisor/driver.ts"
 import type { Node, NodeInfo } from "../model/node.ts";
 import type { View } from "../model/view.ts";
 import type { Vm } from "../model/vm.ts";
-import type { VmObservation } from "../state/commands.ts";
+import { isTaskId } from "../model/task.ts";
+import type { Command } from "../state/commands.ts";
 import { Confiner } from "./confiner.ts";
 import { Executor } from "./executor.ts";
-import type { Volumes } from "./executor.ts";
 import type { Keeper } from "./keeper/client.ts";
 import type { KeeperStatus } from "./keeper/protocol.ts";
-import { planCancel, reconcile, SHUTDOWN_AGAIN_MS } from "./reconcile.ts";
-import type { Plan } from "./reconcile.ts";
+import { Memory } from "./memory.ts";
+import type { Telling, Volumes } from "./operations.ts";
+import { jobId, planBlind, planCancel, reconcile, SHUTDOWN_AGAIN_MS } from "./reconcile.ts";
+import type { Plan, SentJob } from "./reconcile.ts";
+import { sentJobs } from "./sent-jobs.ts";
 
 export interface AgentOptions {
   nodeId: string;
   apiAddress: string;
   peerAddress: string;
+  /** Names this run of the agent: what it began and did not answer, no later one repeats (TSK-4). */
+  run: string;
   /** Plans carried out at once. */
   parallel: number;
   /** Look at everything at least this often, should events be lost (VM-10). */
@@ -65,9 +70,9 @@ export class Agent {
   /** VMs whose plan ended during the present look: what it saw of them may be old. */
   readonly #endedMeanwhile = new Set<string>();
   readonly #missingSince = new Map<string, number>();
-  /** `VM generation` in prolog → since when looks fail; emptied by one that does not. */
-  readonly #stuckSince = new Map<string, number>();
+  readonly #memory: Memory;
   readonly #cancels = new Set<() => void>();
+  #cancelDue = (): void => {};
   #status: { keeper: KeeperStatus; atMs: number } | null = null;
   #greeted = "";
   #restoring: Promise<void> | null = null;
@@ -83,6 +88,7 @@ export class Agent {
     this.#options = options;
     this.#deps = deps;
     this.#log = deps.log.child("agent");
+    this.#memory = new Memory(deps.clock);
     this.#confiner = new Confiner({ nodeId: options.nodeId, driver: deps.driver, log: this.#log });
     this.ready = new Promise((resolve) => {
       this.#resolveReady = resolve;
@@ -154,10 +160,10 @@ export class Agent {
       this.#wanted = false;
       try {
         await this.#lookOnce();
-        this.#stuckSince.clear();
       } catch (error) {
-        this.#log.warn("the node could not be looked at; trying again", { reason: asRoostError(error).message });
-        await this.#giveUpStuck(asRoostError(error).message);
+        const reason = asRoostError(error).message;
+        this.#log.warn("the node could not be looked at; trying again", { reason });
+        this.#workBlindly(reason);
         this.#lookIn(RETRY_MS);
         return;
       }
@@ -177,74 +183,90 @@ export class Agent {
     const nowMs = clock.monotonicMs();
     const registered = new Map(status.vms.map((vm) => [vm.vmId, vm]));
     const vms = this.#relevant(view, domains, registered);
-    const { nodeId } = this.#options;
-    const shutdownTimeoutMs = cluster.settings["vm.shutdownTimeoutMs"];
-    const plans = reconcile({
-      clusterId: cluster.id,
-      nodeId,
-      fresh: this.#fresh,
-      nowMs,
-      vms,
-      domains,
-      registered,
-      memory: executor.memory,
-      shutdownTimeoutMs,
-    });
+    const { nodeId, run } = this.#options;
+    const jobs = this.#noteJobs(view, executor);
+    const memory = this.#memory;
+    const input = { clusterId: cluster.id, nodeId, run, fresh: this.#fresh, nowMs, vms, jobs, domains, registered, memory: memory.vms };
+    const plans = reconcile(input);
     const known = (domain: DomainStatus): boolean => {
       const claim = vms.get(domain.vmId)?.claim;
       const kept = registered.get(domain.vmId);
       return claim?.nodeId === nodeId && claim.generation === domain.generation && kept?.generation === domain.generation;
     };
     // A start under way may bring up what this look has not seen.
-    const starting = [...busyBefore.values()].some((goal) => goal === "start" || goal === "adopt");
+    const starting = [...busyBefore.values()].some(({ goal, job }) => goal === "adopt" || (job?.name === "power-on" && !job.undo));
     const clean = !starting && domains.every((domain) => domain.clusterId !== cluster.id || known(domain));
     for (const plan of plans) {
       if (busyBefore.has(plan.vmId) || this.#endedMeanwhile.has(plan.vmId)) continue;
-      if (!this.#waitsForEvent(plan, vms, executor, nowMs)) executor.submit(plan);
+      if (!this.#waitsForEvent(plan, vms, nowMs)) executor.submit(plan);
     }
-    for (const [vmId, goal] of executor.busy) {
-      const vm = vms.get(vmId);
-      const cancel = goal === "start" && vm !== undefined && this.#fresh ? planCancel(vm, nodeId) : null;
-      if (cancel !== null) executor.submit(cancel);
-    }
-    for (const { notBeforeMs, shutdownAsked } of executor.memory.values()) {
-      if (notBeforeMs > nowMs) this.#lookIn(notBeforeMs - nowMs + 5);
-      else if (shutdownAsked !== null)
-        this.#lookIn(Math.min(shutdownAsked.lastMs + SHUTDOWN_AGAIN_MS, shutdownAsked.firstMs + shutdownTimeoutMs) - nowMs + 5);
-    }
+    this.#lookWhenDue(jobs, nowMs);
     this.#confiner.follow(view);
     const listed = new Set([...domains.map((domain) => domain.vmId), ...registered.keys()]);
-    executor.forget((vmId, generation) => view.vms.get(vmId)?.claim?.generation === generation || listed.has(vmId));
+    memory.forget((vmId, generation) => {
+      const claim = view.vms.get(vmId)?.claim ?? null;
+      return claim?.generation === generation || jobs.get(vmId)?.generation === generation || listed.has(vmId) || executor.busy.has(vmId);
+    });
     for (const vmId of this.#missingSince.keys()) if (!vms.has(vmId)) this.#missingSince.delete(vmId);
     if (clean && this.#endedMeanwhile.size === 0) await this.#whenClean(status, view.nodes.get(nodeId));
     else if (this.#endedMeanwhile.size > 0) this.#wanted = true;
   }
 
-  /**
-   * The hypervisor does not answer: what still is in prolog here is given back, so that it is placed elsewhere. `starting` is committed
-   * before any start, so no domain of the generation has ever been; and what is noted as gone is not started any more.
-   */
-  async #giveUpStuck(reason: string): Promise<void> {
-    const { store, clock } = this.#deps;
-    const view = store.view();
-    const executor = this.#executor;
-    if (!this.#fresh || executor === null || view.cluster === null) return;
-    const limitMs = view.cluster.settings["vm.bootTimeoutMs"];
+  /** Looks at the jobs: time runs for those that wait for a guest, the cancelled are ended, and so are plans whose claim has gone. */
+  #noteJobs(view: View, executor: Executor): Map<string, SentJob> {
     const { nodeId } = this.#options;
+    const jobs = sentJobs(view, nodeId);
+    if (!this.#fresh) return jobs;
+    for (const [vmId, job] of jobs) {
+      const ref = { vmId, generation: job.generation };
+      if (job.name === "wait-for-power-off") this.#memory.job(ref, job);
+    }
     for (const vmId of view.claimsByNode.get(nodeId) ?? []) {
       const vm = view.vms.get(vmId);
-      const generation = vm?.claim?.generation;
-      if (vm?.state !== "prolog" || generation === undefined || executor.busy.has(vmId)) continue;
-      const key = `${vmId} ${generation}`;
-      const sinceMs = this.#stuckSince.get(key) ?? clock.monotonicMs();
-      this.#stuckSince.set(key, sinceMs);
-      if (clock.monotonicMs() - sinceMs < limitMs) continue;
-      const observed = executor.noteNeverStarted({ vmId, generation }, `the hypervisor does not answer: ${reason}`);
-      try {
-        await within(this.#report(vmId, generation, observed), LIST_LIMIT_MS, "giving a VM back");
-      } catch (error) {
-        this.#log.warn("a VM could not be given back; trying again", { vmId, reason: asRoostError(error).message });
-      }
+      // Power-on was not sent yet, so no domain of this generation has ever been.
+      if (vm?.state === "prolog" && vm.claim !== null) this.#memory.of({ vmId, generation: vm.claim.generation }).untouched = true;
+    }
+    for (const [vmId, plan] of executor.busy) {
+      const job = jobs.get(vmId);
+      const mine = plan.job !== null && job !== undefined && jobId(job.key) === jobId(plan.job.key);
+      const cancel = mine && plan.goal === "job" ? planCancel(vmId, job) : null;
+      if (cancel !== null) executor.submit(cancel);
+      const claim = view.vms.get(vmId)?.claim ?? null;
+      const held = claim?.nodeId === nodeId && claim.generation === plan.generation;
+      if (plan.goal === "job" && !mine && !held) executor.drop(vmId, "its claim has ended");
+    }
+    return jobs;
+  }
+
+  /** Nothing else tells that time has passed. */
+  #lookWhenDue(jobs: ReadonlyMap<string, SentJob>, nowMs: number): void {
+    let dueMs = Infinity;
+    for (const [vmId, memory] of this.#memory.vms) {
+      if (memory.notBeforeMs > nowMs) dueMs = Math.min(dueMs, memory.notBeforeMs);
+      const job = jobs.get(vmId);
+      if (job === undefined || memory.job?.id !== jobId(job.key)) continue;
+      dueMs = Math.min(dueMs, memory.job.sinceMs + job.limitMs);
+      if (job.name === "wait-for-power-off") dueMs = Math.min(dueMs, (memory.shutdownAskedMs ?? nowMs) + SHUTDOWN_AGAIN_MS);
+    }
+    this.#cancelDue();
+    this.#cancelDue = dueMs === Infinity ? () => {} : this.#lookIn(dueMs - nowMs + 5);
+  }
+
+  /** The hypervisor does not say what runs: disks are worked on all the same, and starts that never began are given up in time. */
+  #workBlindly(reason: string): void {
+    const { store, clock } = this.#deps;
+    const executor = this.#executor;
+    const view = store.view();
+    if (!this.#fresh || executor === null || view.cluster === null) return;
+    const { nodeId } = this.#options;
+    for (const [vmId, job] of this.#noteJobs(view, executor)) {
+      const vm = view.vms.get(vmId);
+      const ref = { vmId, generation: job.generation };
+      if (vm?.claim?.nodeId !== nodeId || vm.claim.generation !== job.generation || executor.busy.has(vmId)) continue;
+      this.#memory.job(ref, job).lastProblem = `the hypervisor does not answer: ${reason}`;
+      const memory = this.#memory.vms.get(vmId) ?? null;
+      const plan = planBlind(vm, job, memory, this.#memory.isUntouched(ref), clock.monotonicMs());
+      if (plan !== null) executor.submit(plan);
     }
   }
 
@@ -278,9 +300,9 @@ export class Agent {
   }
 
   /** True if a missing domain should be given a moment, for the event that says why. */
-  #waitsForEvent(plan: Plan, vms: ReadonlyMap<string, Vm>, executor: Executor, nowMs: number): boolean {
+  #waitsForEvent(plan: Plan, vms: ReadonlyMap<string, Vm>, nowMs: number): boolean {
     const state = vms.get(plan.vmId)?.state;
-    const memory = executor.memory.get(plan.vmId);
+    const memory = this.#memory.vms.get(plan.vmId);
     const crashed = plan.actions.some(
       (action) => action.op === "report" && action.observed.kind === "gone" && action.observed.cause === "crashed",
     );
@@ -305,35 +327,35 @@ export class Agent {
     for (const vmId of view.claimsByNode.get(nodeId) ?? []) add(vmId);
     for (const domain of domains) add(domain.vmId);
     for (const vmId of registered.keys()) add(vmId);
-    for (const vm of view.vms.values()) if (vm.state === "epilog" && vm.homeNodeId === nodeId) vms.set(vm.id, vm);
+    for (const taskId of view.tasksByNode.get(nodeId) ?? []) add(view.tasks.get(taskId)?.object.id ?? "");
     return vms;
   }
 
   async #listDomains(): Promise<DomainStatus[]> {
-    const session = await within(this.#deps.driver.login(), LIST_LIMIT_MS, "logging in to the hypervisor");
+    const session = await this.#within(this.#deps.driver.login(), LIST_LIMIT_MS, "logging in to the hypervisor");
     try {
-      return await within(session.list(), LIST_LIMIT_MS, "listing domains");
+      return await this.#within(session.list(), LIST_LIMIT_MS, "listing domains");
     } finally {
-      await within(session.logout(), LIST_LIMIT_MS, "logging out of the hypervisor");
+      await this.#within(session.logout(), LIST_LIMIT_MS, "logging out of the hypervisor");
     }
   }
 
   #newExecutor(clusterId: string): Executor {
     const { store, driver, keeper, volumes, clock } = this.#deps;
-    const settings = (): number => store.view().cluster?.settings["vm.bootTimeoutMs"] ?? 120_000;
     return new Executor(
-      { parallel: this.#options.parallel, bootTimeoutMs: settings },
+      { parallel: this.#options.parallel },
       {
         clusterId,
         nodeId: this.#options.nodeId,
         driver,
         keeper,
         volumes,
+        memory: this.#memory,
+        tell: this.#telling(),
         serialLogPath: (vm) => this.#deps.serialLogPath(vm),
         clock,
         log: this.#log,
         view: () => store.view(),
-        report: (vmId, generation, observed) => this.#report(vmId, generation, observed),
         ended: (vmId) => {
           this.#endedMeanwhile.add(vmId);
           this.look();
@@ -342,32 +364,53 @@ export class Agent {
     );
   }
 
-  async #report(vmId: string, generation: number, observed: VmObservation): Promise<void> {
-    try {
-      await this.#deps.store.propose(
-        { type: "vm.report", vmId, nodeId: this.#options.nodeId, generation, observed },
-        { actor: this.#actor },
-      );
-    } catch (error) {
-      // The row has moved on (claim ended, VM deleted): there is nobody left to tell.
-      const { fault } = asRoostError(error);
-      if (fault.kind !== "precondition" && fault.kind !== "not-found") throw error;
-      if (observed.kind !== "gone" && observed.kind !== "cleaned") throw error;
-      this.#log.debug("a report came too late", { vmId, generation, observed: observed.kind });
-    }
+  #telling(): Telling {
+    const { nodeId, run } = this.#options;
+    const propose = async (command: Command): Promise<void> => void (await this.#deps.store.propose(command, { actor: this.#actor }));
+    /** The row has moved on (claim ended, task finished): there is nobody left to tell. */
+    const unlessLate = async (what: string, command: Command): Promise<void> => {
+      try {
+        await propose(command);
+      } catch (error) {
+        const { fault } = asRoostError(error);
+        if (fault.kind !== "precondition" && fault.kind !== "not-found") throw error;
+        this.#log.debug(`${what} came too late`, { reason: asRoostError(error).message });
+      }
+    };
+    return {
+      report: (vmId, generation, observed) => unlessLate("a report", { type: "vm.report", vmId, nodeId, generation, observed }),
+      begin: ({ key }) => propose({ type: "task.begin", ...key, nodeId, run }),
+      answer: ({ key, generation }, error, steps) =>
+        unlessLate("an answer", {
+          type: "task.answer",
+          ...key,
+          nodeId,
+          generation,
+          outcome: error === null ? { ok: true } : { ok: false, error },
+          steps: [...steps],
+        }),
+      progress: ({ key }, steps, progress) => unlessLate("a job's progress", { type: "task.progress", ...key, nodeId, steps, progress }),
+    };
   }
 
   #onChange(change: Change): void {
     const { nodeId } = this.#options;
     if (change.changedIds.has(nodeId)) return this.look();
     for (const id of change.changedIds) {
+      const task = isTaskId(id) ? change.view.tasks.get(id) : undefined;
+      if (task?.jobs.some((job) => job.nodeId === nodeId) === true) return this.look();
       const vm = change.view.vms.get(id);
       if (vm === undefined || vm.claim?.nodeId === nodeId || vm.homeNodeId === nodeId) return this.look();
     }
   }
 
   #onEvent(event: DomainEvent): void {
-    if (event.kind === "gone") this.#executor?.noteGone(event, event.cause);
+    if (event.kind === "gone") {
+      const { vmId, generation } = event;
+      const cause = event.cause === "unknown" ? "crashed" : event.cause;
+      const detail = event.cause === "crashed" ? "the hypervisor's process ended" : "";
+      this.#memory.gone({ vmId, generation }, { kind: "gone", cause, detail });
+    }
     if (event.kind === "disconnected") this.#log.warn("the hypervisor is not reachable", { reason: event.reason });
     else this.look();
   }
@@ -442,9 +485,9 @@ export class Agent {
     );
     if (domains.length === 0) return;
     this.#log.error("the deadline passed without a keeper: ending its VMs", { vms: domains.length });
-    const session = await within(this.#deps.driver.login(), LIST_LIMIT_MS, "logging in to the hypervisor");
-    const ends = await Promise.allSettled(domains.map((domain) => within(session.destroy(domain), LIST_LIMIT_MS, "ending a domain")));
-    await within(session.logout(), LIST_LIMIT_MS, "logging out of the hypervisor");
+    const session = await this.#within(this.#deps.driver.login(), LIST_LIMIT_MS, "logging in to the hypervisor");
+    const ends = await Promise.allSettled(domains.map((domain) => this.#within(session.destroy(domain), LIST_LIMIT_MS, "ending a domain")));
+    await this.#within(session.logout(), LIST_LIMIT_MS, "logging out of the hypervisor");
     for (const end of ends)
       if (end.status === "rejected") this.#log.error("a domain could not be ended", { reason: asRoostError(end.reason).message });
   }
@@ -465,13 +508,22 @@ export class Agent {
     });
   }
 
-  #lookIn(delayMs: number): void {
-    if (!this.#running) return;
+  /** Returns the way to call it off. */
+  #lookIn(delayMs: number): () => void {
+    if (!this.#running) return () => {};
     const cancel = this.#deps.clock.after(Math.max(1, delayMs), () => {
       this.#cancels.delete(cancel);
       this.look();
     });
     this.#cancels.add(cancel);
+    return () => {
+      this.#cancels.delete(cancel);
+      cancel();
+    };
+  }
+
+  async #within<T>(work: Promise<T>, afterMs: number, what: string): Promise<T> {
+    return await within(work, afterMs, what, this.#deps.clock);
   }
 
   #every(periodMs: number, run: () => void): void {

@@ -1,13 +1,13 @@
 /**
  * Keeps VMs without CPUs of their own off those that belong to others, also where they run already when a pinned VM comes, and
- * lets them back when it goes. What starts beside a pinned VM is confined from its start (executor.ts).
+ * lets them back when it goes. What starts beside a pinned VM is confined from its start (operations.ts).
  */
 import { asRoostError } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
 import { within } from "../base/time-limit.ts";
 import type { Driver } from "../hypervisor/driver.ts";
 import type { View } from "../model/view.ts";
-import { cpuPlacementOf } from "./executor.ts";
+import { cpuPlacementOf } from "./cpu-placement.ts";
 
 const LIMIT_MS = 15_000;
 

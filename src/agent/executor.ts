@@ -1,36 +1,17 @@
 /**
- * Does what reconcile planned: the actions of one VM one after the other, VMs side by side up to a limit (VM-11), each
- * action with a time limit. It knows nothing of why.
+ * Does what reconcile planned: the operations of one VM one after the other, VMs side by side up to a limit (VM-11). What
+ * fails for a passing reason is planned again from what is found then; what fails for good is the job's answer.
  */
-import { asRoostError, RoostError } from "../base/errors.ts";
+import { asRoostError, isRetryable, RoostError } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
-import type { Clock } from "../base/clock.ts";
-import type { CpuPlacement, DirectBoot, DiskAttachment, DomainRef, DomainSpec, Driver, Session } from "../hypervisor/driver.ts";
-import type { View } from "../model/view.ts";
-import type { Vm } from "../model/vm.ts";
+import { STEPS } from "../model/task-steps.ts";
+import type { TaskError } from "../model/task.ts";
 import type { VmObservation } from "../state/commands.ts";
-import type { Keeper, KeeperReply } from "./keeper/client.ts";
-import type { Action, Goal, Plan, VmMemory } from "./reconcile.ts";
+import { ClaimLost, JobOverdue, type OperationDeps, Operations, Refused } from "./operations.ts";
+import { type Action, NOBODY_KNOWS, overdue, type Plan, type SentJob } from "./reconcile.ts";
+import { DiskHeld } from "./volumes.ts";
 
-/** Where a VM's disks come from; implemented on the pools. Both are idempotent. */
-export interface Volumes {
-  prepare(vm: Vm, signal: AbortSignal): Promise<{ boot: DirectBoot | null; disks: DiskAttachment[] }>;
-  /** Deletes clones and swap; never a disk that was not made for the VM. */
-  clean(vm: Vm, signal: AbortSignal): Promise<void>;
-}
-
-export interface ExecutorDeps {
-  clusterId: string;
-  nodeId: string;
-  driver: Driver;
-  keeper: Keeper;
-  volumes: Volumes;
-  /** The newest local state. */
-  view(): View;
-  report(vmId: string, generation: number, observed: VmObservation): Promise<void>;
-  /** Where the serial console is written; null for nowhere. */
-  serialLogPath(vm: Vm): string | null;
-  clock: Clock;
+export interface ExecutorDeps extends OperationDeps {
   log: Logger;
   /** A plan ended: look at the VM again. */
   ended(vmId: string): void;
@@ -39,14 +20,10 @@ export interface ExecutorDeps {
 export interface ExecutorOptions {
   /** Plans carried out at once. */
   parallel: number;
-  /** Time limit of preparing disks and of a start. */
-  bootTimeoutMs(): number;
 }
 
-/** Time limit of an action that should be quick. */
-const QUICK_MS = 15_000;
-/** After a passing failure. */
-const RETRY_MS = 500;
+/** A job that takes longer is told about while it runs, and no more often than this. */
+const TELL_MS = 1_000;
 
 interface Work {
   plan: Plan;
@@ -55,22 +32,12 @@ interface Work {
   next: Plan | null;
 }
 
-/** A refusal of the keeper, with what it means for the VM. */
-class Refused extends Error {
-  readonly reply: KeeperReply & { ok: false };
-  constructor(reply: KeeperReply & { ok: false }) {
-    super(`the keeper refused: ${reply.detail}`);
-    this.reply = reply;
-  }
-}
-
 export class Executor {
   readonly #deps: ExecutorDeps;
   readonly #options: ExecutorOptions;
   readonly #working = new Map<string, Work>();
   /** Waiting for a free place; one plan a VM, so it is no longer than the VMs are many. */
   readonly #waiting = new Map<string, Plan>();
-  readonly #memory = new Map<string, VmMemory>();
   #stopped = false;
   #idle: (() => void)[] = [];
 
@@ -79,26 +46,21 @@ export class Executor {
     this.#deps = deps;
   }
 
-  get memory(): ReadonlyMap<string, VmMemory> {
-    return this.#memory;
+  /** What is under way or waiting, by VM. */
+  get busy(): ReadonlyMap<string, Plan> {
+    const plans = new Map(this.#waiting);
+    for (const [vmId, work] of this.#working) plans.set(vmId, work.next ?? work.plan);
+    return plans;
   }
 
-  /** VMs that have a plan under way or waiting, and its goal. */
-  get busy(): ReadonlyMap<string, Goal> {
-    const goals = new Map<string, Goal>();
-    for (const [vmId, plan] of this.#waiting) goals.set(vmId, plan.goal);
-    for (const [vmId, work] of this.#working) goals.set(vmId, work.next?.goal ?? work.plan.goal);
-    return goals;
-  }
-
-  /** Takes a plan; the same goal for a VM already being worked on changes nothing. */
+  /** Takes a plan; the same for a VM already being worked on changes nothing. */
   submit(plan: Plan): void {
     if (this.#stopped) return;
     const work = this.#working.get(plan.vmId);
     if (work !== undefined) {
       if (work.plan.goal === plan.goal && work.plan.generation === plan.generation) return;
-      const overtakes = plan.goal === "end" || plan.goal === "leftover" || (plan.goal === "shutdown" && work.plan.goal === "start");
-      if (!overtakes) return; // it is looked at again when the present plan ends
+      // Anything else is looked at again when the present plan ends.
+      if (plan.goal !== "end" && plan.goal !== "leftover" && plan.goal !== "cancel") return;
       work.next = plan;
       work.abort.abort(new RoostError({ kind: "conflict", reason: `overtaken: ${plan.goal}` }));
       return;
@@ -107,26 +69,10 @@ export class Executor {
     this.#fill();
   }
 
-  /** How a domain ended, from the driver's event. */
-  noteGone(ref: DomainRef, cause: "shutdown" | "destroyed" | "crashed" | "unknown"): void {
-    const memory = this.#remember(ref.vmId, ref.generation);
-    memory.gone ??= {
-      kind: "gone",
-      cause: cause === "unknown" ? "crashed" : cause,
-      detail: cause === "crashed" ? "the hypervisor's process ended" : "",
-    };
-  }
-
-  /** It will not be started any more, only reported, again and again if need be. For a VM without a plan under way. */
-  noteNeverStarted(ref: DomainRef, detail: string): VmObservation & { kind: "gone" } {
-    const memory = this.#remember(ref.vmId, ref.generation);
-    memory.gone ??= { kind: "gone", cause: "never-started", detail };
-    return memory.gone;
-  }
-
-  /** Forgets what concerns no claim and no work any more. */
-  forget(keep: (vmId: string, generation: number) => boolean): void {
-    for (const [vmId, memory] of this.#memory) if (!keep(vmId, memory.generation) && !this.#working.has(vmId)) this.#memory.delete(vmId);
+  /** The plan has lost its ground: what is left is found by the next look. */
+  drop(vmId: string, why: string): void {
+    if (this.#waiting.delete(vmId)) this.#deps.ended(vmId);
+    this.#working.get(vmId)?.abort.abort(new ClaimLost({ kind: "conflict", reason: why }));
   }
 
   /** Takes no more plans, aborts those under way and waits for them. VMs are left as they are. */
@@ -138,20 +84,6 @@ export class Executor {
       work.abort.abort(new RoostError({ kind: "unavailable", reason: "the agent stops" }));
     }
     if (this.#working.size > 0) await new Promise<void>((resolve) => this.#idle.push(resolve));
-  }
-
-  #remember(vmId: string, generation: number): VmMemory {
-    const known = this.#memory.get(vmId);
-    if (known?.generation === generation) return known;
-    const memory: VmMemory = { generation, gone: null, shutdownAsked: null, notBeforeMs: 0 };
-    this.#memory.set(vmId, memory);
-    return memory;
-  }
-
-  #noteShutdown(ref: DomainRef): void {
-    const memory = this.#remember(ref.vmId, ref.generation);
-    const nowMs = this.#deps.clock.monotonicMs();
-    memory.shutdownAsked = { firstMs: memory.shutdownAsked?.firstMs ?? nowMs, lastMs: nowMs };
   }
 
   #fill(): void {
@@ -166,21 +98,32 @@ export class Executor {
 
   async #work(work: Work): Promise<void> {
     const { plan } = work;
-    const log = this.#deps.log.child("executor", { vmId: plan.vmId, generation: plan.generation, goal: plan.goal });
-    let session: Session | null = null;
+    const { memory } = this.#deps;
+    const log = this.#deps.log.child("executor", {
+      vmId: plan.vmId,
+      generation: plan.generation,
+      goal: plan.goal,
+      ...(plan.job === null ? {} : { job: plan.job.name, undo: plan.job.undo, task: plan.job.key.taskId }),
+    });
+    const operations = new Operations(plan, this.#deps, work.abort.signal);
+    if (plan.job !== null) memory.job(plan, plan.job);
+    const stopTelling = plan.job === null ? (): void => {} : this.#tellWhile(plan, plan.job, log);
     try {
-      session = await limited("logging in to the hypervisor", QUICK_MS, null, () => this.#deps.driver.login());
-      await this.#carryOut(work, session, log);
+      await this.#carryOut(work, operations, log);
+      memory.of(plan).failures = 0;
+      if (plan.goal === "end") memory.delete(plan.vmId);
     } catch (error) {
-      log.warn("a plan failed", { reason: asRoostError(error).message });
-      this.#remember(plan.vmId, plan.generation).notBeforeMs = this.#deps.clock.monotonicMs() + RETRY_MS;
+      const reason = asRoostError(error).message;
+      log.warn("a plan failed", { reason });
+      if (plan.job !== null && !work.abort.signal.aborted) {
+        memory.job(plan, plan.job).lastProblem = reason;
+        memory.step(plan, plan.job, STEPS.waits, reason);
+        void this.#tellProgress(plan, plan.job, log);
+      }
+      if (work.next === null) memory.retryLater(plan);
     }
-    const open = session;
-    if (open !== null) {
-      await limited("logging out of the hypervisor", QUICK_MS, null, () => open.logout()).catch((error: unknown) =>
-        log.warn("logging out failed", { reason: asRoostError(error).message }),
-      );
-    }
+    stopTelling();
+    await operations.close().catch((error: unknown) => log.warn("logging out failed", { reason: asRoostError(error).message }));
     this.#working.delete(plan.vmId);
     if (work.next !== null && !this.#stopped) this.#waiting.set(plan.vmId, work.next);
     this.#fill();
@@ -188,178 +131,133 @@ export class Executor {
     if (!this.#stopped && work.next === null) this.#deps.ended(plan.vmId);
   }
 
-  async #carryOut(work: Work, session: Session, log: Logger): Promise<void> {
+  async #carryOut(work: Work, operations: Operations, log: Logger): Promise<void> {
     const { plan } = work;
-    const context: Context = { plan, session, signal: work.abort.signal, attachments: null };
     const last = plan.actions.at(-1);
     for (const action of plan.actions) {
       try {
         work.abort.signal.throwIfAborted();
         // The keeper forgets why it ended: if the report fails, the next look makes it again from here.
         if (action.op === "unregister" && last?.op === "report" && last.observed.kind === "gone")
-          this.#remember(plan.vmId, plan.generation).gone = last.observed;
-        await this.#do(action, context);
+          this.#deps.memory.of(plan).gone = last.observed;
+        await operations.do(action);
       } catch (error) {
-        if (plan.goal !== "start" && plan.goal !== "adopt") throw error;
         // Overtaken or stopping: the next plan, or the next agent, finds things as they are.
-        if (work.abort.signal.aborted) throw error;
-        await this.#undo(action, context, error, log);
+        if (work.abort.signal.aborted && !(error instanceof ClaimLost)) throw error;
+        log.warn("could not be done", { op: action.op, reason: asRoostError(error).message });
+        await this.#failed(plan, action, operations, error);
         return;
       }
     }
-    if (plan.goal === "end") this.#memory.delete(plan.vmId);
   }
 
-  /** A start or adoption failed: nothing of it may stay, and the cluster is told, unless it only has to wait. */
-  async #undo(action: Action, context: Context, error: unknown, log: Logger): Promise<void> {
-    const { plan } = context;
-    const refusal = error instanceof Refused ? error.reply : null;
-    log.warn("could not be done", { op: action.op, reason: asRoostError(error).message });
-    if (refusal === null && plan.goal === "adopt") throw error; // the keeper did not answer; the domain runs on until its guardian's deadline
-    if (action.op === "report" && action.observed.kind === "running") throw error; // it runs; the next look reports again
-    const undo: Context = { ...context, signal: new AbortController().signal };
-    await this.#do({ op: "destroy" }, undo);
-    await this.#do({ op: "undefine" }, undo);
-    await this.#do({ op: "unregister" }, undo);
-    const waits =
-      refusal !== null && plan.goal === "start" && refusal.reason !== "dead" && refusal.reason !== "limit" && action.op === "register";
-    if (waits) throw error;
-    const fenced = refusal !== null && refusal.reason !== "limit";
-    const observed: VmObservation & { kind: "gone" } = {
-      kind: "gone",
-      cause: fenced ? "fenced" : "failed",
-      detail: asRoostError(error).message,
-    };
+  /** Decides what a failure means; throws it again if the plan is to be tried again from what is found then. */
+  async #failed(plan: Plan, action: Action, operations: Operations, error: unknown): Promise<void> {
+    const { job, goal } = plan;
+    if (goal !== "job" && goal !== "adopt") throw error;
+    // What has no right to run here any more is ended at once, and not only by the next look.
+    if (error instanceof ClaimLost && job?.name === "power-on") await this.#end(operations);
+    if (error instanceof Refused && isFatal(error, action, goal)) {
+      const cause = error.reply.reason === "limit" ? "failed" : "fenced";
+      return await this.#gone(plan, operations, { kind: "gone", cause, detail: error.message });
+    }
+    if (job === null) throw error;
+    const { acted } = this.#deps.memory.job(plan, job);
+    if (isPassing(action, error, acted)) throw error;
+    const failure = errorOf(job, error, acted);
+    this.#deps.memory.fail(plan, job, failure);
+    await operations.do({ op: "answer", error: failure });
+  }
+
+  /** Nothing of it may stay, and the cluster is told. */
+  async #gone(plan: Plan, operations: Operations, observed: VmObservation & { kind: "gone" }): Promise<void> {
+    const { memory } = this.#deps;
+    await this.#end(operations);
     // Kept until the cluster has it: if this report fails, the next look makes it again.
-    this.#remember(plan.vmId, plan.generation).gone = observed;
-    await this.#do({ op: "report", observed }, undo);
-    this.#memory.delete(plan.vmId);
+    memory.of(plan).gone = observed;
+    await operations.do({ op: "report", observed }, true);
+    memory.delete(plan.vmId);
   }
 
-  async #do(action: Action, context: Context): Promise<void> {
-    const { plan, session, signal } = context;
-    const { keeper, driver, volumes } = this.#deps;
-    const ref: DomainRef = { vmId: plan.vmId, generation: plan.generation };
-    const quick = (what: string, run: () => Promise<void>): Promise<void> => limited(what, QUICK_MS, signal, run);
-    switch (action.op) {
-      case "prepare-disks":
-        context.attachments = await limited("preparing disks", this.#options.bootTimeoutMs(), signal, () =>
-          volumes.prepare(this.#row(ref), signal),
-        );
-        return;
-      case "register": {
-        const vm = this.#row(ref);
-        const node = this.#deps.view().nodes.get(this.#deps.nodeId);
-        // At least 1: a keeper that knows no claim set yet (revision 0) takes the agent's word until the first one comes.
-        const revision = Math.max(1, node?.claimRevision ?? 0);
-        return await this.#ask(keeper.register({ ...ref, revision, deadline: vm.claim?.deadline ?? true, recipe: driver.killRecipe(ref) }));
-      }
-      case "define": {
-        const vm = this.#row(ref);
-        return await quick("defining the domain", () => session.define(this.#spec(vm, ref, context)));
-      }
-      case "start-paused":
-        return await limited("starting the domain", this.#options.bootTimeoutMs(), signal, () => session.start(ref, { paused: true }));
-      case "confirm":
-        this.#row(ref);
-        return await this.#ask(keeper.confirm(ref));
-      case "resume":
-        return await quick("resuming the domain", () => session.resume(ref));
-      case "shutdown":
-        this.#noteShutdown(ref);
-        return await quick("asking the guest to shut down", () => session.shutdown(ref));
-      case "destroy":
-        return await limited("ending the domain", QUICK_MS, null, () => session.destroy(ref));
-      case "undefine":
-        return await quick("forgetting the domain", () => session.undefine(ref));
-      case "unregister":
-        return await this.#ask(keeper.unregister(ref));
-      case "clean-disks": {
-        const vm = this.#deps.view().vms.get(plan.vmId);
-        if (vm === undefined) return;
-        return await limited("deleting disks", this.#options.bootTimeoutMs(), signal, () => volumes.clean(vm, signal));
-      }
-      case "report":
-        await limited("reporting", QUICK_MS, null, () => this.#deps.report(ref.vmId, ref.generation, action.observed));
-        // The next request to shut down counts from its own beginning.
-        if (action.observed.kind === "shutdown-ignored") this.#remember(ref.vmId, ref.generation).shutdownAsked = null;
-        return;
-    }
+  async #end(operations: Operations): Promise<void> {
+    await operations.do({ op: "destroy" }, true);
+    await operations.do({ op: "undefine" }, true);
+    await operations.do({ op: "unregister" }, true);
   }
 
-  async #ask(asked: Promise<KeeperReply>): Promise<void> {
-    const reply = await asked;
-    if (!reply.ok) throw new Refused(reply);
-  }
-
-  /** The VM's row, if this node still holds the claim of this generation. */
-  #row(ref: DomainRef): Vm {
-    const vm = this.#deps.view().vms.get(ref.vmId);
-    if (vm?.claim?.nodeId !== this.#deps.nodeId || vm.claim.generation !== ref.generation) {
-      throw new RoostError({ kind: "conflict", reason: `generation ${ref.generation} is no longer claimed by this node` });
-    }
-    return vm;
-  }
-
-  #spec(vm: Vm, ref: DomainRef, context: Context): DomainSpec {
-    if (context.attachments === null)
-      throw new RoostError({ kind: "internal", reason: "a domain is defined before its disks are prepared" });
-    const { name, cpus, memoryMib, nics } = vm.definition;
-    return {
-      ...ref,
-      clusterId: this.#deps.clusterId,
-      name,
-      cpus,
-      cpu: vm.definition.cpu ?? null,
-      cpuPlacement: cpuPlacementOf(this.#deps.view(), vm, this.#deps.nodeId),
-      memoryMib,
-      ...context.attachments,
-      nics: nics.map(({ mac, bridge, model }) => ({
-        mac,
-        bridge,
-        model,
-      })),
-      serialLogPath: this.#deps.serialLogPath(vm),
+  /** Tells how a job is getting on, while it takes long; returns the way to stop. */
+  #tellWhile(plan: Plan, job: SentJob, log: Logger): () => void {
+    const { clock } = this.#deps;
+    let stopped = false;
+    let cancel = (): void => {};
+    const again = (): void => {
+      if (!stopped) cancel = clock.after(TELL_MS, () => void this.#tellProgress(plan, job, log).then(again));
+    };
+    again();
+    return () => {
+      stopped = true;
+      cancel();
     };
   }
-}
 
-/** A pinned VM has its CPUs; the others share what is left, so that exclusive means it. Null where every CPU is anybody's. */
-export function cpuPlacementOf(view: Pick<View, "vms" | "nodes" | "claimsByNode">, vm: Vm, nodeId: string): CpuPlacement | null {
-  const numa = view.nodes.get(nodeId)?.info?.cpuTopology?.numa ?? [];
-  const own = vm.claim?.cpus;
-  if (own !== undefined) {
-    const home = numa.find((node) => own.every((cpu) => node.cpus.includes(cpu)));
-    return { kind: "pinned", cpus: own, numaNode: vm.definition.cpuPinning?.numa === "one" ? (home?.id ?? null) : null };
+  /** Only news; that it could not be told harms nothing. */
+  async #tellProgress(plan: Plan, job: SentJob, log: Logger): Promise<void> {
+    const { memory, tell } = this.#deps;
+    const record = memory.job(plan, job);
+    const news = JSON.stringify([record.steps.length, record.progress]);
+    if (record.told === news) return;
+    record.told = news;
+    try {
+      await tell.progress(job, [...record.steps], record.progress);
+    } catch (error) {
+      log.debug("how a job is getting on could not be told", { reason: asRoostError(error).message });
+    }
   }
-  const taken = new Set<number>();
-  for (const id of view.claimsByNode.get(nodeId) ?? []) for (const cpu of view.vms.get(id)?.claim?.cpus ?? []) taken.add(cpu);
-  const left = numa.flatMap((node) => node.cpus).filter((cpu) => !taken.has(cpu));
-  return taken.size === 0 || left.length === 0 ? null : { kind: "shared", cpus: left.toSorted((a, b) => a - b) };
 }
 
-interface Context {
-  plan: Plan;
-  session: Session;
-  signal: AbortSignal;
-  attachments: { boot: DirectBoot | null; disks: DiskAttachment[] } | null;
+/** The keeper will not have it, now or later: this generation's time is over, or there is no room. */
+function isFatal({ reply }: Refused, action: Action, goal: Plan["goal"]): boolean {
+  if (action.op === "confirm" || goal === "adopt") return true;
+  return action.op === "register" && (reply.reason === "dead" || reply.reason === "limit");
 }
 
-/** Waits no longer than the limit, and not past an abort. The work itself may go on: what it does later is found by the next look. */
-async function limited<T>(what: string, afterMs: number, signal: AbortSignal | null, run: () => Promise<T>): Promise<T> {
-  let onAbort = (): void => {};
-  let timer: NodeJS.Timeout | undefined;
-  const guard = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new RoostError({ kind: "timeout", what, afterMs })), afterMs);
-    onAbort = (): void => reject(asRoostError(signal?.reason));
-    signal?.addEventListener("abort", onAbort, { once: true });
-  });
-  try {
-    const work = run();
-    work.catch(() => {}); // if the guard wins, the late failure is of no interest
-    return await Promise.race([work, guard]);
-  } finally {
-    clearTimeout(timer);
-    signal?.removeEventListener("abort", onAbort);
+/** True if the same may succeed in a moment: neither the cluster, nor the keeper, nor the hypervisor's daemon could be asked. */
+function isPassing(action: Action, error: unknown, acted: boolean): boolean {
+  if (error instanceof JobOverdue || acted) return false;
+  switch (action.op) {
+    case "register":
+    case "begin":
+    case "confirm":
+    case "unregister":
+    case "report":
+    case "answer":
+      return true;
+    case "prepare-disks":
+    case "clean-made":
+    case "clean-disks":
+      return error instanceof ClaimLost;
+    case "reboot":
+    case "reset":
+    case "define":
+    case "start-paused":
+    case "resume":
+    case "pause":
+    case "shutdown":
+    case "destroy":
+    case "undefine": {
+      if (error instanceof ClaimLost) return true;
+      const { fault } = asRoostError(error);
+      return fault.kind === "unavailable" || fault.kind === "timeout";
+    }
   }
+}
+
+/** @param acted what must not be repeated was tried */
+function errorOf(job: SentJob, thrown: unknown, acted: boolean): TaskError {
+  const error = asRoostError(thrown);
+  if (acted && (error instanceof JobOverdue || isRetryable(error.fault)))
+    return { ...NOBODY_KNOWS, message: `${error.message}: nobody knows whether it happened, and it is not repeated` };
+  if (error instanceof JobOverdue) return overdue(job, error.fault.kind === "timeout" ? error.fault.what : error.message);
+  if (error instanceof DiskHeld) return { code: "disk-held", message: error.message, hint: error.hint ?? "" };
+  return { code: error.fault.kind, message: error.message, hint: error.hint ?? "" };
 }

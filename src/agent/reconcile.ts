@@ -292,6 +292,9 @@ function withoutDomain({ vm, claim, kept, memory, job, input }: At): Plan | null
       case "reboot":
       case "reset":
       case "migrate":
+      case "configure-device":
+      case "unconfigure-device":
+      case "perform-backup":
         return plan("job", [answer(unknownTo(job))]);
     }
   }
@@ -317,6 +320,9 @@ function withoutDomain({ vm, claim, kept, memory, job, input }: At): Plan | null
     case "place":
     case "unconfigure":
     case "migrate":
+    case "configure-device":
+    case "unconfigure-device":
+    case "perform-backup":
       return plan("job", [answer(unknownTo(job))]);
   }
 }
@@ -393,6 +399,9 @@ function withDomain({ vm, claim, kept, memory, job, input }: At, domain: "runnin
     case "place":
     case "unconfigure":
     case "migrate":
+    case "configure-device":
+    case "unconfigure-device":
+    case "perform-backup":
       return plan("job", [answer(unknownTo(job))]);
   }
 }

@@ -1,13 +1,16 @@
 /**
- * A VM's volumes on this node: made before it starts (prolog), deleted with it (epilog). Both are idempotent and survive a
- * crash at any point; both refuse to touch anything once a higher generation of the VM has been here (HA-6).
+ * A VM's volumes on this node: made before it starts (configure), taken back if that start fails, deleted with it (unconfigure). All are idempotent
+ * and survive a crash at any point; all refuse to touch anything once a higher generation of the VM has been here (HA-6).
  */
 import { invalid, RoostError, type Violation } from "../base/errors.ts";
+import { formatBytes, formatGeneration } from "../base/units.ts";
 import type { DirectBoot, DiskAttachment } from "../hypervisor/driver.ts";
 import { volumeNameOf } from "../model/doctor.ts";
 import type { DiskDefinition, Vm } from "../model/vm.ts";
+import { STEPS } from "../model/task-steps.ts";
+import type { JobProgress } from "../model/task.ts";
 import { parseVolumeReference } from "../storage/names.ts";
-import type { CallOptions, Mark, StoragePool, VolumeLocation } from "../storage/pool.ts";
+import type { CallOptions, MakeOptions, Mark, StoragePool, VolumeLocation } from "../storage/pool.ts";
 
 /** Opened pools by name. */
 export type Pools = ReadonlyMap<string, StoragePool>;
@@ -16,6 +19,15 @@ export interface Prepared {
   boot: DirectBoot | null;
   disks: DiskAttachment[];
 }
+
+export interface VolumeCall extends CallOptions {
+  /** What was done, in the words of model/task-steps.ts. */
+  step?: ((name: string, detail: string) => void) | undefined;
+  progress?: ((progress: JobProgress) => void) | undefined;
+}
+
+/** A disk is open elsewhere: shown, never broken by force (HA-6). */
+export class DiskHeld extends RoostError {}
 
 /** One disk with everything it refers to looked up. */
 interface Plan {
@@ -39,7 +51,7 @@ export function volumeName(vmId: string, disk: DiskDefinition): string {
  * a recovered VM finds its disks. Throws `invalid` with all wrong fields before anything is made; `conflict` if this node's
  * generation is stale or a disk is still open elsewhere (retry later); `damaged` if a volume that was made once is gone.
  */
-export async function prepare(vm: Vm, pools: Pools, options?: CallOptions): Promise<Prepared> {
+export async function prepare(vm: Vm, pools: Pools, options?: VolumeCall): Promise<Prepared> {
   const generation = generationOf(vm);
   if (vm.claim === null)
     throw new RoostError({ kind: "precondition", reason: `VM ${vm.definition.name} has no claim: its disks are not ours to prepare` });
@@ -47,27 +59,61 @@ export async function prepare(vm: Vm, pools: Pools, options?: CallOptions): Prom
 
   const marks = new Map<StoragePool, Mark>();
   for (const pool of markedPools(plans)) marks.set(pool, await pool.mark(ownerOf(vm.id), generation));
+  const missing = new Set<Plan>();
+  for (const step of plans) if (step.own && (await step.pool.stat(step.name)) === null) missing.add(step);
+  // Before anything is made, so that whoever takes it back knows it from what was there, wherever this stops.
+  for (const [pool, mark] of marks) {
+    const names = [...missing].filter((step) => step.pool === pool).map((step) => step.name);
+    const making = [...new Set([...mark.making, ...names])];
+    await pool.recordVolumes(ownerOf(vm.id), generation, { volumes: mark.volumes, making });
+    marks.set(pool, { ...mark, making });
+  }
 
   const disks: DiskAttachment[] = [];
   for (const step of plans) {
     const mark = marks.get(step.pool);
-    if (step.own && (await step.pool.stat(step.name)) === null) await make(vm, step, generation, mark, options);
+    if (missing.has(step)) await make(vm, step, generation, mark, options);
     const source = await attach(step, mark, options);
     const { target, bus, device, readonly, cache } = step.disk;
     disks.push({ source, target, bus, device, readonly, cache });
   }
   for (const [pool, mark] of marks) {
     const made = plans.filter((step) => step.own && step.pool === pool).map((step) => step.name);
-    await pool.recordVolumes(ownerOf(vm.id), generation, [...new Set([...mark.volumes, ...made])]);
+    await pool.recordVolumes(ownerOf(vm.id), generation, { volumes: [...new Set([...mark.volumes, ...made])], making: mark.making });
   }
   return { boot, disks };
+}
+
+/**
+ * Takes back what `prepare` did under the VM's present generation: deletes the volumes that it made, and its mark where that is
+ * the only one. What older generations made stays. Throws `conflict` if a higher generation has been here, or a disk is still open.
+ */
+export async function takeBack(vm: Vm, pools: Pools, options?: VolumeCall): Promise<void> {
+  const generation = generationOf(vm);
+  const owner = ownerOf(vm.id);
+  for (const pool of new Set(vm.definition.disks.map((disk) => pools.get(poolNameOf(disk))))) {
+    const mark = (await pool?.readMark(owner, generation)) ?? null;
+    if (pool === undefined || mark === null) continue;
+    const volumes = mark.volumes.filter((name) => !mark.making.includes(name));
+    // First no longer the VM's, then gone: the other way round a volume that is missed would look lost.
+    await pool.recordVolumes(owner, generation, { volumes, making: mark.making });
+    for (const name of mark.making) await remove(pool, name, options);
+    if (volumes.length === 0 && mark.previous === null) await pool.unmark(owner, generation);
+    else await pool.recordVolumes(owner, generation, { volumes, making: [] });
+  }
+}
+
+async function remove(pool: StoragePool, name: string, options: VolumeCall | undefined): Promise<void> {
+  const info = await pool.stat(name);
+  await pool.delete(name, options);
+  if (info !== null) options?.step?.(STEPS.diskDeleted, `${pool.pool.name}/${name}`);
 }
 
 /**
  * Deletes the volumes that `prepare` made for the VM and its marks; sources used in place stay. Throws `conflict` if a higher
  * generation has been here, or a disk is still open.
  */
-export async function clean(vm: Vm, pools: Pools, options?: CallOptions): Promise<void> {
+export async function clean(vm: Vm, pools: Pools, options?: VolumeCall): Promise<void> {
   const generation = generationOf(vm);
   const owner = ownerOf(vm.id);
   // A source used in place may be gone by now, and its pool too: nothing of ours but perhaps a mark is there.
@@ -77,7 +123,7 @@ export async function clean(vm: Vm, pools: Pools, options?: CallOptions): Promis
     .map((disk) => ({ disk, pool: poolNamed(pools, disk.pool, `VM ${vm.definition.name}, disk ${disk.target}`) }));
   const marked = new Set([...own.map((step) => step.pool), ...inPlace.filter((pool) => pool !== undefined)]);
   for (const pool of marked) await pool.checkMark(owner, generation, "none above");
-  for (const { disk, pool } of own) await pool.delete(volumeName(vm.id, disk), options);
+  for (const { disk, pool } of own) await remove(pool, volumeName(vm.id, disk), options);
   // Marks last: after a crash in between they still tell a stale node to keep off.
   for (const pool of marked) await pool.unmark(owner, generation);
 }
@@ -142,8 +188,9 @@ async function planDisk(vm: Vm, disk: DiskDefinition, field: string, pools: Pool
   return { disk, field, pool, name, own: true, source };
 }
 
-async function make(vm: Vm, step: Plan, generation: number, mark: Mark | undefined, options: CallOptions | undefined): Promise<void> {
+async function make(vm: Vm, step: Plan, generation: number, mark: Mark | undefined, options: VolumeCall | undefined): Promise<void> {
   const { disk, pool, name } = step;
+  const at = `${pool.pool.name}/${name}`;
   if (mark?.volumes.includes(name) === true) {
     throw new RoostError(
       {
@@ -156,10 +203,20 @@ async function make(vm: Vm, step: Plan, generation: number, mark: Mark | undefin
   if (disk.source !== null && step.source === null) {
     throw new RoostError({ kind: "conflict", reason: `volume ${name} went away while it was being prepared` }, "it is tried again");
   }
-  const making = { ...options, confirm: () => pool.checkMark(ownerOf(vm.id), generation, "own") };
+  const making: MakeOptions = {
+    signal: options?.signal,
+    confirm: () => pool.checkMark(ownerOf(vm.id), generation, "own"),
+    progress: (done, total) => options?.progress?.({ what: `copy of ${disk.source ?? ""} to ${at}`, done, total, unit: "bytes" }),
+  };
   try {
-    if (step.source !== null) await pool.clone(step.source, name, { format: disk.format, sizeBytes: disk.sizeBytes }, making);
-    else if (disk.sizeBytes !== null) await pool.create(name, { format: disk.format, sizeBytes: disk.sizeBytes }, making);
+    if (step.source !== null) {
+      options?.step?.(STEPS.copyStarted, `${disk.source ?? ""} to ${at}`);
+      const { allocatedBytes } = await pool.clone(step.source, name, { format: disk.format, sizeBytes: disk.sizeBytes }, making);
+      options?.step?.(STEPS.copyFinished, `${at}, ${formatBytes(allocatedBytes)}`);
+    } else if (disk.sizeBytes !== null) {
+      await pool.create(name, { format: disk.format, sizeBytes: disk.sizeBytes }, making);
+      options?.step?.(STEPS.diskMade, `${at}, ${formatBytes(disk.sizeBytes)}`);
+    }
   } catch (error) {
     // Another run of this same step was faster: its volume is as good.
     if (error instanceof RoostError && error.fault.kind === "exists") return;
@@ -175,14 +232,11 @@ async function attach(step: Plan, mark: Mark | undefined, options: CallOptions |
   try {
     return await pool.attach(name, { format: disk.format, exclusive: !disk.readonly }, options);
   } catch (error) {
-    // HA-6: shown, never broken by force. The generation before is where to look.
-    if (!(error instanceof RoostError) || error.fault.kind !== "conflict" || mark === undefined || mark.previous === null) throw error;
-    const { generation, nodeId } = mark.previous;
-    throw new RoostError(
-      { kind: "conflict", reason: `${error.message}; before, node ${nodeId} had it (generation ${generation})` },
-      error.hint,
-      { cause: error },
-    );
+    if (!(error instanceof RoostError) || error.fault.kind !== "conflict") throw error;
+    // The generation before is where to look.
+    const before = mark?.previous ?? null;
+    const who = before === null ? "" : `; before, node ${before.nodeId} had it (generation ${formatGeneration(before.generation)})`;
+    throw new DiskHeld({ kind: "conflict", reason: `${error.message}${who}` }, error.hint, { cause: error });
   }
 }
 

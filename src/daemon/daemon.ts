@@ -14,7 +14,7 @@ import { openBootClock } from "../agent/keeper/boot-clock.ts";
 import { LoadMeter } from "../agent/load.ts";
 import { Probes } from "../agent/probes.ts";
 import { inspectNode } from "../agent/inspect.ts";
-import { clean, prepare } from "../agent/volumes.ts";
+import { clean, prepare, takeBack } from "../agent/volumes.ts";
 import { startApi } from "../api/server.ts";
 import { systemClock } from "../base/clock.ts";
 import { type NodeConfig, socketPath } from "../base/config.ts";
@@ -171,20 +171,24 @@ export async function startDaemon(config: NodeConfig, identity: Identity, effect
         .catch((thrown: unknown) => log.warn("could not report what the probes say", { reason: asRoostError(thrown).message })),
   });
   const agent = new Agent(
-    { nodeId, apiAddress: identity.apiAddress, peerAddress: identity.peerAddress, parallel: PLANS_AT_ONCE },
+    { nodeId, apiAddress: identity.apiAddress, peerAddress: identity.peerAddress, run: newId(), parallel: PLANS_AT_ONCE },
     {
       store: replica,
       driver,
       keeper,
       ensureKeeper: startKeeper,
       volumes: {
-        prepare: async (vm, signal) => {
+        prepare: async (vm, call) => {
           await pools.refresh();
-          return await prepare(vm, pools.byName, { signal });
+          return await prepare(vm, pools.byName, call);
         },
-        clean: async (vm, signal) => {
+        takeBack: async (vm, call) => {
           await pools.refresh();
-          await clean(vm, pools.byName, { signal });
+          await takeBack(vm, pools.byName, call);
+        },
+        clean: async (vm, call) => {
+          await pools.refresh();
+          await clean(vm, pools.byName, call);
         },
       },
       nodeInfo: async () => ({

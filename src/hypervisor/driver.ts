@@ -47,6 +47,9 @@ export interface Session {
   destroy(ref: DomainRef): Promise<void>;
   /** From now on its vCPUs, `vcpus` of them, and the hypervisor's threads for it run on these logical CPUs only. */
   confine(ref: DomainRef, to: { vcpus: number; cpus: readonly number[] }): Promise<void>;
+  /** Asks the guest to reboot and returns at once. Not to be repeated without need: it would reboot again. */
+  reboot(ref: DomainRef): Promise<void>;
+  /** As the reset button: the guest begins anew. Not to be repeated without need. */
   reset(ref: DomainRef): Promise<void>;
   pause(ref: DomainRef): Promise<void>;
   resume(ref: DomainRef): Promise<void>;
@@ -137,6 +140,7 @@ export type DriverAction =
   | "start"
   | "shutdown"
   | "destroy"
+  | "reboot"
   | "reset"
   | "pause"
   | "resume"

@@ -58,13 +58,21 @@ export type Operation = Exclude<keyof Session, "logout"> | "login";
 export interface OrderedFault {
   operation: Operation;
   vmId?: string;
+  /**
+   * `before`, the default: nothing happens. `during`: the call fails, and what it asked for happens all the same, later.
+   * `after`: it has happened, and only the answer is lost.
+   */
+  at?: "before" | "during" | "after";
   /** Default 1; Infinity for always. */
   times?: number;
   delayMs?: number;
   fail?: RoostError;
 }
 
-const ALL_ACTIONS: DriverAction[] = ["start", "shutdown", "destroy", "reset", "pause", "resume", "stats"];
+/** How long after a call that failed its effect still comes. */
+const LATE_MS = 20;
+
+const ALL_ACTIONS: DriverAction[] = ["start", "shutdown", "destroy", "reboot", "reset", "pause", "resume", "stats"];
 
 export class SimulatedDriver implements Driver {
   readonly kind = "simulated";
@@ -76,6 +84,8 @@ export class SimulatedDriver implements Driver {
   private readonly defined = new Map<string, DomainSpec>();
   /** Logical CPUs by VM, of the domains that were confined; for tests to look at. */
   readonly confined = new Map<string, readonly number[]>();
+  /** How often each operation changed something, by `OPERATION VM`. */
+  private readonly effects = new Map<string, number>();
   private readonly listeners = new Set<(event: DomainEvent) => void>();
   private readonly faults: (OrderedFault & { left: number })[] = [];
   /** What the listeners believe to run; the difference to the store becomes events. */
@@ -100,7 +110,10 @@ export class SimulatedDriver implements Driver {
   async login(): Promise<Session> {
     const release = this.counter.take();
     try {
-      await this.gate("login", null);
+      const fault = this.nextFault("login", null);
+      await this.delay(fault);
+      if (fault?.fail !== undefined) throw fault.fail;
+      this.requireDaemon();
       await this.begin();
     } catch (error) {
       release();
@@ -171,6 +184,13 @@ export class SimulatedDriver implements Driver {
     this.faults.push({ ...fault, left: fault.times ?? 1 });
   }
 
+  /** How often an operation had an effect, on one VM or on all: a repetition that found it done already does not count. */
+  effectsOf(operation: Operation, vmId?: string): number {
+    let sum = 0;
+    for (const [key, count] of this.effects) if (key.startsWith(`${operation} ${vmId ?? ""}`)) sum += count;
+    return sum;
+  }
+
   /** The domain ends by itself: its guest powers off (`shutdown`) or its process dies (`crashed`). */
   end(ref: DomainRef, cause: "shutdown" | "crashed"): Promise<void> {
     return this.exclusive(async () => {
@@ -198,8 +218,22 @@ export class SimulatedDriver implements Driver {
       if (action !== null && !(this.options.actions ?? ALL_ACTIONS).includes(action)) {
         throw new RoostError({ kind: "unsupported", what: `${action} by this simulated hypervisor` });
       }
-      await this.gate(operation, ref);
-      return this.exclusive(body);
+      const fault = this.nextFault(operation, ref);
+      await this.delay(fault);
+      const { fail, at = "before" } = fault ?? {};
+      if (fail !== undefined && at === "before") throw fail;
+      this.requireDaemon();
+      if (fail !== undefined && at === "during") {
+        this.clock.after(LATE_MS, () => void this.exclusive(body).catch(() => {})); // nobody waits for it any more
+        throw fail;
+      }
+      const result = await this.exclusive(body);
+      if (fail !== undefined) throw fail;
+      return result;
+    };
+    const count = (operation: Operation, { vmId }: DomainRef): void => {
+      const key = `${operation} ${vmId}`;
+      this.effects.set(key, (this.effects.get(key) ?? 0) + 1);
     };
     return {
       list: () => run("list", null, null, () => this.list()),
@@ -216,21 +250,46 @@ export class SimulatedDriver implements Driver {
           }
           this.defined.delete(refKey(ref));
         }),
-      start: (ref, options) => run("start", ref, "start", () => this.start(ref, options.paused)),
-      shutdown: (ref) => run("shutdown", ref, "shutdown", () => this.shutdown(ref)),
+      start: (ref, options) =>
+        run("start", ref, "start", async () => {
+          await this.start(ref, options.paused);
+          count("start", ref);
+        }),
+      shutdown: (ref) =>
+        run("shutdown", ref, "shutdown", async () => {
+          await this.shutdown(ref);
+          count("shutdown", ref);
+        }),
       destroy: (ref) =>
         run("destroy", ref, "destroy", async () => {
           const domain = await this.find(ref);
-          if (domain !== null) await this.remove(domain, "destroyed");
+          if (domain === null) return;
+          await this.remove(domain, "destroyed");
+          count("destroy", ref);
         }),
       confine: (ref, { cpus }) =>
         run("confine", ref, null, async () => {
           const { vmId } = await this.require(ref);
           this.confined.set(vmId, [...cpus]);
         }),
-      reset: (ref) => run("reset", ref, "reset", async () => void (await this.require(ref))),
-      pause: (ref) => run("pause", ref, "pause", () => this.change(ref, "paused")),
-      resume: (ref) => run("resume", ref, "resume", () => this.change(ref, "running")),
+      reboot: (ref) =>
+        run("reboot", ref, "reboot", async () => {
+          await this.require(ref);
+          count("reboot", ref);
+        }),
+      reset: (ref) =>
+        run("reset", ref, "reset", async () => {
+          await this.require(ref);
+          count("reset", ref);
+        }),
+      pause: (ref) =>
+        run("pause", ref, "pause", async () => {
+          if (await this.change(ref, "paused")) count("pause", ref);
+        }),
+      resume: (ref) =>
+        run("resume", ref, "resume", async () => {
+          if (await this.change(ref, "running")) count("resume", ref);
+        }),
       state: (ref) => run("state", ref, null, () => this.state(ref)),
       stats: (ref) => run("stats", ref, "stats", () => this.stats(ref)),
       logout: () => {
@@ -241,17 +300,22 @@ export class SimulatedDriver implements Driver {
     };
   }
 
-  private async gate(operation: Operation, ref: DomainRef | null): Promise<void> {
-    if (this.closed) throw new RoostError({ kind: "unavailable", reason: "the simulated hypervisor driver is closed" });
+  private nextFault(operation: Operation, ref: DomainRef | null): OrderedFault | undefined {
     const at = this.faults.findIndex((fault) => fault.operation === operation && (fault.vmId === undefined || fault.vmId === ref?.vmId));
     const fault = this.faults[at];
-    if (fault !== undefined) {
-      fault.left--;
-      if (fault.left <= 0) this.faults.splice(at, 1);
-      const { delayMs } = fault;
-      if (delayMs !== undefined) await new Promise<void>((resolve) => this.clock.after(delayMs, resolve));
-      if (fault.fail !== undefined) throw fault.fail;
-    }
+    if (fault === undefined) return undefined;
+    fault.left--;
+    if (fault.left <= 0) this.faults.splice(at, 1);
+    return fault;
+  }
+
+  private async delay(fault: OrderedFault | undefined): Promise<void> {
+    const delayMs = fault?.delayMs;
+    if (delayMs !== undefined) await new Promise<void>((resolve) => this.clock.after(delayMs, resolve));
+  }
+
+  private requireDaemon(): void {
+    if (this.closed) throw new RoostError({ kind: "unavailable", reason: "the simulated hypervisor driver is closed" });
     if (!this.connected) throw new RoostError({ kind: "unavailable", reason: "the simulated hypervisor is disconnected" });
   }
 
@@ -297,15 +361,17 @@ export class SimulatedDriver implements Driver {
     this.powerOffs.set(domain.vmId, cancel);
   }
 
-  private async change(ref: DomainRef, state: StoredDomain["state"]): Promise<void> {
+  /** False if it is so already. */
+  private async change(ref: DomainRef, state: StoredDomain["state"]): Promise<boolean> {
     const domain = await this.require(ref);
-    if (domain.state === state || (domain.state === "shutting-down" && state === "running")) return;
+    if (domain.state === state || (domain.state === "shutting-down" && state === "running")) return false;
     const changed = { ...domain, state };
     if (!(await this.store.update(changed))) throw noSuchDomain(ref);
     this.seen.set(domain.vmId, changed);
     const { vmId, generation } = domain;
     if (state === "paused") this.emit({ kind: "paused", vmId, generation });
     if (state === "running") this.emit({ kind: "resumed", vmId, generation });
+    return true;
   }
 
   private async state(ref: DomainRef): Promise<DomainStatus | null> {

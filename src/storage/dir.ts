@@ -31,6 +31,9 @@ import {
   type VolumeRecord,
 } from "./pool.ts";
 
+/** How often a copy's progress is looked at. */
+const COPY_LOOK_MS = 500;
+
 interface DirOptions extends OpenOptions {
   limits: PoolLimits;
 }
@@ -218,20 +221,32 @@ export class DirPool implements StoragePool {
     }
     await this.#refuseIfUsed(source.path, "writers", work, options);
     return await this.#make(name, work, options, async (temp) => {
-      const watching = this.#watchCopy(temp, from.allocatedBytes, options);
       // `cp` shares blocks where the file system can (XFS, btrfs, NFS 4.2) and keeps holes; only another format needs qemu-img.
-      if (source.format === want.format)
-        await this.#tool(work, "cp", ["--reflink=auto", "--sparse=always", "--", source.path, temp], options, this.#limits.copyMs);
-      else
-        await this.#tool(
-          work,
-          "qemu-img",
-          ["convert", "-q", "-f", source.format, "-O", want.format, source.path, temp],
-          options,
-          this.#limits.copyMs,
-        );
+      const [tool, ...args]: [string, ...string[]] =
+        source.format === want.format
+          ? ["cp", "--reflink=auto", "--sparse=always", "--", source.path, temp]
+          : ["qemu-img", "convert", "-q", "-f", source.format, "-O", want.format, source.path, temp];
+      const stopWatching = this.#watchCopy(temp, from.allocatedBytes, options);
+      await this.#tool(work, tool, args, options, this.#limits.copyMs).finally(stopWatching);
       if (want.sizeBytes !== null && want.sizeBytes > usable.sizeBytes) await this.#grow(temp, want.format, want.sizeBytes, work, options);
     });
+  }
+
+  /** Tells how far a copy is, by what it takes so far; returns the way to stop. */
+  #watchCopy(temp: string, totalBytes: number, options: MakeOptions | undefined): () => void {
+    const tell = options?.progress;
+    if (tell === undefined) return () => {};
+    let asking = false;
+    const timer = setInterval(() => {
+      if (asking) return;
+      asking = true;
+      this.#guard
+        .run("looking at a copy", () => stat(temp))
+        .then(({ blocks }) => tell(Math.min(blocks * 512, totalBytes), totalBytes))
+        .catch(() => {}) // the copy itself fails, too, or goes on: only this look is lost
+        .finally(() => (asking = false));
+    }, COPY_LOOK_MS);
+    return () => clearInterval(timer);
   }
 
   /** Fills a temporary file and then gives it its name; whatever stops it on the way, the name never stands for half a volume. */

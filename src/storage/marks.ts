@@ -44,7 +44,7 @@ export async function addMark(at: MarkFolder, owner: string, generation: number)
     owner,
     generation,
     nodeId: at.nodeId,
-    volumes: own.volumes,
+    volumes: [...new Set([...own.volumes, ...(last?.volumes ?? [])])],
     making: own.making,
     previous: below === undefined || last === null ? null : { generation: below, nodeId: last.nodeId },
   };
@@ -68,12 +68,7 @@ export async function lookAtMark(at: MarkFolder, owner: string, generation: numb
 }
 
 /** Replaces the lists in this node's own mark; nobody else writes that file. */
-export async function recordVolumes(
-  at: MarkFolder,
-  owner: string,
-  generation: number,
-  { volumes, making }: VolumeRecord,
-): Promise<void> {
+export async function recordVolumes(at: MarkFolder, owner: string, generation: number, { volumes, making }: VolumeRecord): Promise<void> {
   await checkMark(at, owner, generation, "own");
   const now = await readMark(at, owner, generation);
   if (now !== null && sameList(now.volumes, volumes) && sameList(now.making, making)) return;

@@ -1,7 +1,7 @@
 /** Where a VM's vCPUs may run: the pinned ones on their own, the others on what is left. */
 import t from "tap";
 import { Confiner } from "../../src/agent/confiner.ts";
-import { cpuPlacementOf } from "../../src/agent/executor.ts";
+import { cpuPlacementOf } from "../../src/agent/cpu-placement.ts";
 import { systemClock } from "../../src/base/clock.ts";
 import { RoostError } from "../../src/base/errors.ts";
 import { silentLogger } from "../../src/base/log.ts";

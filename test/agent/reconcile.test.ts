@@ -1,12 +1,14 @@
 import t from "tap";
-import { planCancel, reconcile } from "../../src/agent/reconcile.ts";
-import type { Action, ReconcileInput, VmMemory } from "../../src/agent/reconcile.ts";
+import { planBlind, planCancel, reconcile } from "../../src/agent/reconcile.ts";
+import type { Action, JobMemory, ReconcileInput, SentJob, VmMemory } from "../../src/agent/reconcile.ts";
 import type { RegisteredVm } from "../../src/agent/keeper/protocol.ts";
 import type { DomainState, DomainStatus } from "../../src/hypervisor/driver.ts";
+import type { JobName } from "../../src/model/task.ts";
 import type { Vm, VmState } from "../../src/model/vm.ts";
 import { testVm } from "../support/world.ts";
 
 const ME = "me";
+const NOW = 100_000;
 const domain = (state: DomainState, generation = 1, clusterId = "c"): DomainStatus => ({
   vmId: "v",
   generation,
@@ -21,43 +23,83 @@ const kept = (phase: RegisteredVm["phase"] = "live", generation = 1, why: Regist
   phase,
   why: phase === "live" ? "" : why,
 });
-const claimed = (state: VmState, wish: Partial<Vm["desired"]> = {}): Vm => {
-  const vm = testVm("v", {}, { claim: ME, state });
-  return { ...vm, desired: { ...vm.desired, ...wish } };
-};
-const memory = (wish: Partial<VmMemory>): VmMemory => ({ generation: 1, gone: null, shutdownAsked: null, notBeforeMs: 0, ...wish });
+const claimed = (state: VmState): Vm => testVm("v", {}, { claim: ME, state });
+const memory = (wish: Partial<VmMemory>): VmMemory => ({
+  generation: 1,
+  gone: null,
+  shutdownAskedMs: null,
+  resumed: false,
+  job: null,
+  notBeforeMs: 0,
+  ...wish,
+});
+const job = (name: JobName, wish: Partial<SentJob> = {}): SentJob => ({
+  key: { taskId: "t1", path: "0", attempt: 1 },
+  name,
+  undo: false,
+  generation: 1,
+  begunBy: null,
+  cancel: false,
+  limitMs: 60_000,
+  setting: "vm.someTimeoutMs",
+  ...wish,
+});
+/** As it is remembered of the job above. */
+const worked = (wish: Partial<JobMemory> = {}): VmMemory =>
+  memory({ job: { id: "t1 0 1", sinceMs: NOW - 1_000, acted: false, failed: null, lastProblem: "", ...wish } });
+const OVERDUE = worked({ sinceMs: NOW - 60_000 });
 
 interface World {
   vm?: Vm | null;
+  job?: SentJob;
   domain?: DomainStatus;
   kept?: RegisteredVm;
   memory?: VmMemory;
   fresh?: boolean;
-  nowMs?: number;
 }
 function text(action: Action): string {
+  if (action.op === "answer") return `answer ${action.error?.code ?? "ok"}`;
   if (action.op !== "report") return action.op;
   return action.observed.kind === "gone" ? `report gone:${action.observed.cause}` : `report ${action.observed.kind}`;
 }
+const one = <T>(value: T | null | undefined): [string, T][] => (value === undefined || value === null ? [] : [["v", value]]);
 /** `goal: actions` of the one plan, or "nothing". */
 function plan(world: World): string {
   const input: ReconcileInput = {
     clusterId: "c",
     nodeId: ME,
+    run: "this run",
     fresh: world.fresh ?? true,
-    nowMs: world.nowMs ?? 1e5,
-    shutdownTimeoutMs: 60_000,
-    vms: new Map(world.vm === undefined || world.vm === null ? [] : [["v", world.vm]]),
+    nowMs: NOW,
+    vms: new Map(one(world.vm)),
+    jobs: new Map(one(world.job)),
     domains: world.domain === undefined ? [] : [world.domain],
-    registered: new Map(world.kept === undefined ? [] : [["v", world.kept]]),
-    memory: new Map(world.memory === undefined ? [] : [["v", world.memory]]),
+    registered: new Map(one(world.kept)),
+    memory: new Map(one(world.memory)),
   };
   const plans = reconcile(input);
   t.ok(plans.length <= 1);
   return plans.map(({ goal, actions }) => `${goal}: ${actions.map(text).join(", ")}`)[0] ?? "nothing";
 }
 const UNDO = "destroy, undefine, unregister";
-const START = "start: prepare-disks, register, report starting, define, start-paused, confirm, resume, report running";
+const START = "job: prepare-disks, register, begin, define, start-paused, confirm, resume, answer ok";
+const START_AGAIN = START.replace(" begin,", "");
+const ALL_STATES: VmState[] = [
+  "pending",
+  "prolog",
+  "boot",
+  "running",
+  "paused",
+  "suspended",
+  "shutdown",
+  "epilog",
+  "stopped",
+  "migrating",
+  "recovering",
+  "failed",
+  "unknown",
+  "deleted",
+];
 
 t.test("domains without a matching claim are destroyed, others' never", async (t) => {
   t.equal(plan({ domain: domain("running") }), `leftover: ${UNDO}`, "unknown VM");
@@ -71,116 +113,238 @@ t.test("domains without a matching claim are destroyed, others' never", async (t
     "not taken for ours",
   );
   t.equal(plan({ kept: kept("gone", 0), vm: claimed("prolog") }), `leftover: ${UNDO}`, "registered only");
+  t.equal(plan({ vm: claimed("boot"), job: job("power-on"), domain: domain("running", 0) }), `leftover: ${UNDO}`, "before any job");
 });
 
 t.test("before the claims were read for certain only what matches is registered", async (t) => {
   t.equal(plan({ fresh: false, domain: domain("running") }), "nothing");
-  t.equal(plan({ fresh: false, vm: claimed("prolog") }), "nothing");
+  t.equal(plan({ fresh: false, vm: claimed("boot"), job: job("power-on") }), "nothing");
   t.equal(plan({ fresh: false, vm: claimed("running") }), "nothing");
   t.equal(plan({ fresh: false, vm: claimed("running"), domain: domain("running") }), "adopt: register");
-  t.equal(plan({ fresh: false, vm: claimed("boot"), domain: domain("running"), kept: kept() }), "nothing");
+  t.equal(plan({ fresh: false, vm: claimed("boot"), job: job("power-on"), domain: domain("running"), kept: kept() }), "nothing");
+  const epilog = { ...testVm("v", {}, { home: ME, state: "epilog" }), claim: null };
+  t.equal(plan({ fresh: false, vm: epilog, job: job("unconfigure") }), "nothing");
 });
 
-t.test("a claim without a domain, state by state", async (t) => {
-  const expected: Record<VmState, string> = {
-    prolog: START,
-    boot: `end: ${UNDO}, report gone:failed`,
-    shutdown: `end: ${UNDO}, report gone:shutdown`,
-    ...Object.fromEntries(
-      (
-        [
-          "pending",
-          "running",
-          "paused",
-          "suspended",
-          "epilog",
-          "stopped",
-          "migrating",
-          "recovering",
-          "failed",
-          "unknown",
-          "deleted",
-        ] as const
-      ).map((state) => [state, `end: ${UNDO}, report gone:crashed`]),
-    ),
-  } as Record<VmState, string>;
-  for (const state of Object.keys(expected) as VmState[]) {
-    t.equal(plan({ vm: claimed(state) }), expected[state], state);
-    if (state !== "prolog") t.equal(plan({ vm: claimed(state), domain: domain("defined") }), expected[state], `${state}, defined`);
+t.test("without a job: a claim without a domain, state by state", async (t) => {
+  for (const state of ALL_STATES) {
+    const expected =
+      state === "prolog" || state === "boot" ? "nothing" : `end: ${UNDO}, report gone:${state === "shutdown" ? "shutdown" : "crashed"}`;
+    t.equal(plan({ vm: claimed(state) }), expected, state);
+    t.equal(plan({ vm: claimed(state), domain: domain("defined") }), expected, `${state}, defined`);
+    t.equal(plan({ vm: claimed(state), kept: kept("gone") }), `end: ${UNDO}, report gone:fenced`, `${state}, ended by the keeper`);
   }
-  t.equal(plan({ vm: claimed("prolog", { power: "off" }) }), `end: ${UNDO}, report gone:never-started`);
-  t.equal(plan({ vm: claimed("prolog", { deleted: true }) }), `end: ${UNDO}, report gone:never-started`);
-  t.equal(plan({ vm: claimed("running"), kept: kept("gone") }), `end: ${UNDO}, report gone:fenced`);
+  const destroyed = memory({ gone: { kind: "gone", cause: "destroyed", detail: "" } });
+  t.equal(plan({ vm: claimed("running"), memory: destroyed }), `end: ${UNDO}, report gone:destroyed`, "the driver said how");
+  t.equal(plan({ vm: claimed("boot"), memory: destroyed }), "nothing", "its undo comes");
   t.equal(
-    plan({ vm: claimed("running"), memory: memory({ gone: { kind: "gone", cause: "shutdown", detail: "" } }) }),
-    `end: ${UNDO}, report gone:shutdown`,
-  );
-  t.equal(
-    plan({ vm: claimed("prolog"), memory: memory({ generation: 0, gone: { kind: "gone", cause: "shutdown", detail: "" } }) }),
-    START,
+    plan({ vm: claimed("running"), memory: { ...destroyed, generation: 0 } }),
+    `end: ${UNDO}, report gone:crashed`,
     "an older generation's end",
   );
+  t.equal(
+    plan({ vm: claimed("running"), job: job("pause", { generation: 0 }) }),
+    `end: ${UNDO}, report gone:crashed`,
+    "another claim's job",
+  );
 });
 
-t.test("a claim with its domain, wanted on", async (t) => {
+t.test("without a job: a claim with its domain", async (t) => {
   t.equal(plan({ vm: claimed("running"), domain: domain("running") }), "adopt: register", "agent or keeper are new");
-  const states: VmState[] = ["prolog", "boot", "running", "paused", "shutdown", "unknown"];
-  const running = states.map((state) => plan({ vm: claimed(state), domain: domain("running"), kept: kept() }));
-  t.strictSame(running, [
-    "settle: report running",
-    "settle: report running",
-    "nothing",
-    "settle: report running",
-    "nothing",
-    "settle: report running",
-  ]);
-  const resume = "start: confirm, resume, report running";
-  const paused = states.map((state) => plan({ vm: claimed(state), domain: domain("paused"), kept: kept() }));
-  t.strictSame(paused, [resume, resume, "settle: report paused", "nothing", "settle: report paused", resume]);
+  t.equal(plan({ vm: claimed("running"), domain: domain("running"), kept: kept("live", 0) }), "adopt: register");
+  const seen = (at: DomainState): Partial<Record<VmState, string>> =>
+    Object.fromEntries(
+      ALL_STATES.map((state) => [state, plan({ vm: claimed(state), domain: domain(at), kept: kept() })]).filter(
+        ([, did]) => did !== "nothing",
+      ),
+    );
+  t.strictSame(seen("running"), { paused: "settle: report running", unknown: "settle: report running" });
+  t.strictSame(seen("paused"), { running: "settle: report paused", unknown: "settle: report paused" });
+  t.strictSame(seen("shutting-down"), {});
   t.equal(plan({ vm: claimed("running"), domain: domain("running"), kept: kept("dying") }), "end: destroy");
-  t.equal(plan({ vm: claimed("running"), domain: domain("shutting-down"), kept: kept() }), "nothing");
 });
 
-t.test("a claim with its domain, wanted off", async (t) => {
-  const off = (state: VmState, wish: Partial<Vm["desired"]>, at: DomainState, past?: VmMemory): string =>
+t.test("jobs without a domain", async (t) => {
+  const none = (name: JobName, state: VmState, wish: Partial<SentJob> = {}, past?: VmMemory): string =>
+    plan({ vm: claimed(state), job: job(name, wish), ...(past === undefined ? {} : { memory: past }) });
+  t.equal(none("configure", "prolog"), "job: prepare-disks, answer ok");
+  t.equal(none("configure", "prolog", { undo: true }), "job: clean-made, answer ok");
+  t.equal(none("power-on", "boot"), START);
+  t.equal(none("power-on", "unknown"), START, "its node was away in between");
+  t.equal(none("power-on", "boot", { begunBy: "this run" }), START_AGAIN, "nothing of it ran: once more");
+  const interrupted = `end: ${UNDO}, report gone:failed`;
+  t.equal(none("power-on", "boot", { begunBy: "another run" }), interrupted, "it may have run: not twice under one generation");
+  t.equal(none("power-on", "boot", { begunBy: "this run" }, memory({ resumed: true })), interrupted);
+  const crashed = memory({ resumed: true, gone: { kind: "gone", cause: "crashed", detail: "" } });
+  t.equal(none("power-on", "boot", { begunBy: "this run" }, crashed), `end: ${UNDO}, report gone:crashed`);
+  t.equal(none("power-on", "boot", { undo: true }), `job: ${UNDO}, answer ok`);
+  for (const name of ["shutdown", "wait-for-power-off", "power-off"] as const) {
+    t.equal(none(name, "shutdown"), `job: ${UNDO}, answer ok`, name);
+    t.equal(none(name, "shutdown", {}, OVERDUE), `job: ${UNDO}, answer ok`, `${name}, late but so`);
+  }
+  for (const name of ["pause", "unpause", "reboot", "reset"] as const)
+    t.equal(none(name, "running"), `end: ${UNDO}, report gone:crashed`, name);
+  for (const name of ["pause", "unpause"] as const)
+    t.equal(none(name, "running", { undo: true }), `end: ${UNDO}, report gone:crashed`, `undo of ${name}`);
+  for (const name of ["migrate", "place", "unconfigure", "configure-device"] as const)
+    t.equal(none(name, "running"), "job: answer unsupported");
+  t.equal(plan({ vm: claimed("boot"), job: job("power-on"), kept: kept("gone") }), `end: ${UNDO}, report gone:fenced`);
+});
+
+t.test("jobs with their domain", async (t) => {
+  const on = (name: JobName, at: DomainState, wish: Partial<SentJob> = {}, past?: VmMemory): string =>
     plan({
-      vm: claimed(state, { power: "off", ...wish }),
+      vm: claimed("running"),
+      job: job(name, wish),
       domain: domain(at),
       kept: kept(),
       ...(past === undefined ? {} : { memory: past }),
     });
-  t.equal(off("shutdown", {}, "running"), "shutdown: shutdown");
-  t.equal(off("unknown", {}, "running"), "shutdown: report stopping, shutdown");
-  t.equal(off("shutdown", {}, "running", memory({ shutdownAsked: { firstMs: 85_001, lastMs: 85_001 } })), "nothing", "14.999 s ago");
-  t.equal(
-    off("shutdown", {}, "running", memory({ shutdownAsked: { firstMs: 85_000, lastMs: 85_000 } })),
-    "shutdown: shutdown",
-    "15 s ago: asked again",
-  );
-  t.equal(off("shutdown", {}, "shutting-down"), "nothing");
-  const since = (firstMs: number): VmMemory => memory({ shutdownAsked: { firstMs, lastMs: 99_000 } });
-  t.equal(off("shutdown", {}, "running", since(40_001)), "nothing", "59.999 s of 60");
-  t.equal(off("shutdown", {}, "running", since(40_000)), "settle: report shutdown-ignored", "60 s: given up");
-  t.equal(off("shutdown", {}, "shutting-down", since(40_000)), "settle: report shutdown-ignored");
-  t.equal(off("shutdown", {}, "paused"), `end: ${UNDO}, report gone:destroyed`, "a paused guest cannot shut down");
-  t.equal(off("shutdown", { how: "force" }, "shutting-down"), `end: ${UNDO}, report gone:destroyed`);
-  t.equal(off("shutdown", { how: "graceful", deleted: true }, "running"), `end: ${UNDO}, report gone:destroyed`);
-  t.equal(planCancel(claimed("prolog"), ME), null);
-  t.equal(planCancel(claimed("prolog", { power: "off" }), "other"), null);
-  t.match(planCancel(claimed("boot", { power: "off" }), ME), { goal: "end" });
+  const rows: [JobName, Partial<SentJob>, running: string, paused: string, shuttingDown: string][] = [
+    ["configure", {}, "answer ok", "answer ok", "answer ok"],
+    ["configure", { undo: true }, ...same(`${UNDO}, clean-made, answer ok`)],
+    ["power-on", {}, "answer ok", "confirm, resume, answer ok", "answer ok"],
+    ["power-on", { undo: true }, ...same(`${UNDO}, answer ok`)],
+    ["power-off", {}, ...same(`${UNDO}, answer ok`)],
+    ["shutdown", {}, "shutdown, answer ok", "answer precondition", "answer ok"],
+    ["pause", {}, "pause, answer ok", "answer ok", "answer precondition"],
+    ["pause", { undo: true }, "answer ok", "confirm, resume, answer ok", "answer ok"],
+    ["unpause", {}, "answer ok", "confirm, resume, answer ok", "answer ok"],
+    ["unpause", { undo: true }, "pause, answer ok", "answer ok", "answer precondition"],
+    ["reboot", {}, ...same("begin, reboot, answer ok")],
+    ["reset", {}, ...same("begin, reset, answer ok")],
+    ["reset", { begunBy: "this run" }, ...same("reset, answer ok")],
+    ["reset", { begunBy: "another run" }, ...same("answer unknown")],
+    ["migrate", {}, ...same("answer unsupported")],
+  ];
+  for (const [name, wish, running, paused, shuttingDown] of rows) {
+    const label = `${wish.undo === true ? "undo of " : ""}${name}`;
+    t.equal(on(name, "running", wish), `job: ${running}`, `${label}, running`);
+    t.equal(on(name, "paused", wish), `job: ${paused}`, `${label}, paused`);
+    t.equal(on(name, "shutting-down", wish), `job: ${shuttingDown}`, `${label}, shutting down`);
+    t.equal(
+      plan({ vm: claimed("running"), job: job(name, wish), domain: domain("running") }),
+      "adopt: register",
+      `${label}, not registered`,
+    );
+    t.equal(
+      plan({ vm: claimed("running"), job: job(name, wish), domain: domain("running"), kept: kept("dying") }),
+      "end: destroy",
+      `${label}, ended by the keeper`,
+    );
+  }
+  t.equal(on("reset", "running", { begunBy: "this run" }, worked({ acted: true })), "job: answer unknown", "whether it reset nobody knows");
 });
 
-t.test("disks are cleaned by the home node when nobody holds the VM", async (t) => {
+function same(actions: string): [string, string, string] {
+  return [actions, actions, actions];
+}
+
+t.test("a guest is asked to power off until its time is up", async (t) => {
+  const wait = (at: DomainState, past: Partial<VmMemory>, wish: Partial<SentJob> = {}): string =>
+    plan({
+      vm: claimed("shutdown"),
+      job: job("wait-for-power-off", wish),
+      domain: domain(at),
+      kept: kept(),
+      memory: { ...worked(), ...past },
+    });
+  t.equal(wait("running", {}), "job: shutdown", "nobody knows whether it was asked");
+  t.equal(wait("running", { shutdownAskedMs: 85_001 }), "nothing", "14.999 s ago");
+  t.equal(wait("running", { shutdownAskedMs: 85_000 }), "job: shutdown", "15 s ago: asked again");
+  t.equal(wait("shutting-down", { shutdownAskedMs: 85_000 }), "nothing");
+  t.equal(wait("running", OVERDUE), "job: answer timeout", "60 s of 60");
+  t.equal(wait("shutting-down", OVERDUE), "job: answer timeout");
+  t.equal(wait("running", { shutdownAskedMs: 99_000 }, { cancel: true }), "job: answer cancelled");
+});
+
+t.test("what failed for good is only answered, what took too long names its setting", async (t) => {
+  const failed = worked({ failed: { code: "internal", message: "no", hint: "" } });
+  t.equal(plan({ vm: claimed("boot"), job: job("power-on"), memory: failed }), "job: answer internal");
+  t.equal(
+    plan({ vm: claimed("boot"), job: job("power-on"), domain: domain("paused"), kept: kept(), memory: failed }),
+    "job: answer internal",
+    "nothing is resumed any more",
+  );
+  t.equal(
+    plan({ vm: claimed("prolog"), job: job("configure", { key: { taskId: "t2", path: "1", attempt: 1 } }), memory: failed }),
+    "job: prepare-disks, answer ok",
+    "another job's",
+  );
+  const answerOf = (past: VmMemory): Action | undefined =>
+    reconcile({
+      clusterId: "c",
+      nodeId: ME,
+      run: "this run",
+      fresh: true,
+      nowMs: NOW,
+      vms: new Map([["v", claimed("boot")]]),
+      jobs: new Map([["v", job("power-on", { setting: "vm.bootTimeoutMs" })]]),
+      domains: [],
+      registered: new Map(),
+      memory: new Map([["v", past]]),
+    })[0]?.actions[0];
+  t.match(answerOf(worked({ sinceMs: NOW - 60_000, lastProblem: "libvirt is away" })), {
+    op: "answer",
+    error: { code: "timeout", message: "power-on took longer than 60000 ms (setting vm.bootTimeoutMs); at last: libvirt is away" },
+  });
+  t.match(answerOf(worked({ sinceMs: NOW - 59_999 })), { op: "prepare-disks" });
+});
+
+t.test("a cancelled job ends where it stands, if it has a way back", async (t) => {
+  t.equal(plan({ vm: claimed("prolog"), job: job("configure", { cancel: true }) }), "job: answer cancelled");
+  t.equal(
+    plan({ vm: claimed("prolog"), job: job("configure", { cancel: true, undo: true }) }),
+    "job: clean-made, answer ok",
+    "its undo goes on",
+  );
+  t.equal(
+    plan({ vm: claimed("boot"), job: job("power-on", { cancel: true }), domain: domain("paused"), kept: kept() }),
+    "job: answer cancelled",
+  );
+  t.equal(
+    plan({ vm: claimed("boot"), job: job("power-on", { cancel: true }), domain: domain("running"), kept: kept() }),
+    "job: answer ok",
+    "it runs already",
+  );
+  t.equal(
+    plan({ vm: claimed("running"), job: job("power-off", { cancel: true }), domain: domain("running"), kept: kept() }),
+    `job: ${UNDO}, answer ok`,
+  );
+  t.match(planCancel("v", job("power-on", { cancel: true })), { goal: "cancel", generation: 1 });
+  t.equal(planCancel("v", job("power-on")), null);
+  for (const name of ["power-off", "unconfigure", "reset", "reboot"] as const)
+    t.equal(planCancel("v", job(name, { cancel: true })), null, name);
+});
+
+t.test("disks are cleaned by the node that was told to, when nobody holds the VM", async (t) => {
   const vm = { ...testVm("v", {}, { home: ME, state: "epilog" }), claim: null };
-  t.equal(plan({ vm }), "clean: clean-disks, report cleaned");
-  t.equal(plan({ vm: { ...vm, homeNodeId: "other" } }), "nothing");
-  t.equal(plan({ vm: { ...vm, state: "stopped" } }), "nothing");
-  t.equal(plan({ vm, domain: domain("running") }), `leftover: ${UNDO}`, "first its leftovers");
+  t.equal(plan({ vm }), "nothing");
+  t.equal(plan({ vm, job: job("unconfigure") }), "job: clean-disks, answer ok");
+  t.equal(plan({ vm, job: job("unconfigure", { generation: 0 }) }), "nothing");
+  t.equal(plan({ vm: testVm("v", {}, { claim: "other", state: "running" }), job: job("unconfigure") }), "nothing");
+  t.equal(plan({ vm, job: job("unconfigure"), domain: domain("running") }), `leftover: ${UNDO}`, "first its leftovers");
+  t.equal(plan({ vm, job: job("unconfigure"), memory: OVERDUE }), "job: answer timeout");
 });
 
 t.test("after a passing failure a VM is left alone for a moment", async (t) => {
-  t.equal(plan({ vm: claimed("prolog"), memory: memory({ notBeforeMs: 100_001 }) }), "nothing");
-  t.equal(plan({ vm: claimed("prolog"), memory: memory({ notBeforeMs: 100_000 }) }), START);
+  t.equal(plan({ vm: claimed("boot"), job: job("power-on"), memory: memory({ notBeforeMs: NOW + 1 }) }), "nothing");
+  t.equal(plan({ vm: claimed("boot"), job: job("power-on"), memory: memory({ notBeforeMs: NOW }) }), START);
+});
+
+t.test("where the hypervisor does not answer, only what needs no look at it is done", async (t) => {
+  const blind = (state: VmState, sent: SentJob, untouched = true, past: VmMemory | null = null): string =>
+    planBlind(claimed(state), sent, past, untouched, NOW)?.actions.map(text).join(", ") ?? "nothing";
+  t.equal(blind("prolog", job("configure")), "prepare-disks, answer ok");
+  t.equal(blind("boot", job("configure", { undo: true })), "clean-made, answer ok", "power-on is undone by then");
+  t.equal(blind("boot", job("configure")), "nothing");
+  t.equal(blind("boot", job("power-on")), "nothing");
+  t.equal(blind("boot", job("power-on"), true, OVERDUE), "answer timeout");
+  t.equal(blind("boot", job("power-on", { undo: true })), "answer ok", "nothing of it was ever started");
+  t.equal(blind("boot", job("power-on", { undo: true }), false), "nothing", "something may run");
+  for (const name of ["power-off", "shutdown", "wait-for-power-off", "pause", "reset"] as const)
+    t.equal(blind("running", job(name)), "nothing");
+  t.equal(blind("prolog", job("configure"), true, memory({ notBeforeMs: NOW + 1 })), "nothing");
 });
 
 t.test("a definition does not hide what runs, in whatever order they are listed", async (t) => {
@@ -191,10 +355,11 @@ t.test("a definition does not hide what runs, in whatever order they are listed"
     const plans = reconcile({
       clusterId: "c",
       nodeId: ME,
+      run: "this run",
       fresh: true,
-      nowMs: 1e5,
-      shutdownTimeoutMs: 60_000,
+      nowMs: NOW,
       vms: new Map([["v", claimed("running")]]),
+      jobs: new Map(),
       domains,
       registered: new Map([["v", kept()]]),
       memory: new Map(),

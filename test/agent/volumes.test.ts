@@ -2,7 +2,7 @@
 import { mkdir, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import t, { type Test } from "tap";
-import { clean, type Pools, prepare, volumeName } from "../../src/agent/volumes.ts";
+import { clean, DiskHeld, type Pools, prepare, takeBack, volumeName } from "../../src/agent/volumes.ts";
 import { RoostError } from "../../src/base/errors.ts";
 import type { BootDefinition, DiskDefinition, Vm } from "../../src/model/vm.ts";
 import { openPool } from "../../src/storage/open.ts";
@@ -235,7 +235,8 @@ await t.test("a disk that is still open elsewhere is told with who had it", asyn
     }),
   );
   const error = await errorOf(prepare(vm(2, [disk()]), held));
-  t.match(error.fault, { kind: "conflict", reason: `vm-${ID}-vda.raw is held; before, node a had it (generation 1)` });
+  t.ok(error instanceof DiskHeld, "told apart from other conflicts: it is no failure of the VM");
+  t.match(error.fault, { kind: "conflict", reason: `vm-${ID}-vda.raw is held; before, node a had it (generation 0.1)` });
   t.equal(error.hint, "wait");
   await prepare(vm(2, [disk()]), b);
 });
@@ -304,6 +305,86 @@ await t.test("a pool that is not there is a matter of time, not of the definitio
   t.match(await faultOf(clean(vm(1, [disk()]), a)), { kind: "unavailable" });
   t.match(await faultOf(prepare({ ...vm(1, []), claim: null }, a)), { kind: "precondition" });
   t.same(await prepare(vm(1, []), new Map()), { boot: null, disks: [] }, "a VM without disks needs no pool");
+});
+
+await t.test("what a start made is taken back, what was there before stays", async (t) => {
+  const { folder, other, a, b } = await twoNodes(t);
+  const raw = `vm-${ID}-vda.raw`;
+  const second = disk({ target: "vdb", source: null, sizeBytes: 8 * KIB, pool: "q" });
+  const steps: string[] = [];
+  const step = (name: string, detail: string): void => void steps.push(`${name}: ${detail}`);
+
+  await prepare(vm(1, [disk(), second]), a, { step });
+  await takeBack(vm(1, [disk(), second]), a, { step });
+  t.same(await ours(folder), []);
+  t.same(await ours(other), []);
+  t.same(steps, [
+    `disk copy started: p/base.raw to p/${raw}`,
+    `disk copy finished: p/${raw}, 4KiB`,
+    `disk made: q/vm-${ID}-vdb.raw, 8KiB`,
+    `disk deleted: p/${raw}`,
+    `disk deleted: q/vm-${ID}-vdb.raw`,
+  ]);
+  await takeBack(vm(1, [disk(), second]), a);
+
+  await prepare(vm(2, [disk()]), a);
+  await writeFile(join(folder, raw), Buffer.alloc(4 * KIB, "w"));
+  await prepare(vm(3, [disk(), second]), b);
+  await takeBack(vm(3, [disk(), second]), b);
+  t.equal(await readFile(join(folder, raw), "utf8"), "w".repeat(4 * KIB), "an older generation's");
+  t.same(await ours(other), [], "its own");
+  t.match(await faultOf(takeBack(vm(2, [disk()]), a)), { kind: "conflict" }, "a stale node takes nothing back");
+  t.equal((await stat(join(folder, raw))).size, 4 * KIB);
+  t.match(await prepare(vm(4, [disk(), second]), b), { disks: [{ target: "vda" }, { target: "vdb" }] }, "and it can be tried again");
+});
+
+await t.test("a crash at any moment of making and taking back leaves what can be taken back", async (t) => {
+  const raw = `vm-${ID}-vda.raw`;
+  const broken = new RoostError({ kind: "unavailable", reason: "killed" });
+  /** The pool of a process that dies at its `at`th call that changes something, before or after it. */
+  const dying = (pool: StoragePool, at: number, after: boolean): StoragePool => {
+    let calls = 0;
+    return new Proxy(pool, {
+      get: (target, key) => {
+        const value: unknown = Reflect.get(target, key, target);
+        if (typeof value !== "function") return value;
+        const changes = ["mark", "recordVolumes", "clone", "delete", "unmark"].includes(String(key));
+        return async (...args: unknown[]): Promise<unknown> => {
+          const now = changes ? ++calls : 0;
+          if (now === at && !after) throw broken;
+          const result: unknown = await value.apply(target, args);
+          if (now === at && after) throw broken;
+          return result;
+        };
+      },
+    });
+  };
+  for (const first of ["prepare", "takeBack"] as const) {
+    for (const after of [false, true]) {
+      for (let at = 1; ; at++) {
+        const { folder, a } = await twoNodes(t);
+        const pool = a.get("p");
+        if (pool === undefined) return t.fail("no pool");
+        const before = at % 2 === 0;
+        // With a generation before, which has the disk; or without.
+        if (before) {
+          await prepare(vm(1, [disk()]), a);
+          await writeFile(join(folder, raw), Buffer.alloc(4 * KIB, "w"));
+        }
+        if (first === "takeBack") await prepare(vm(2, [disk()]), a);
+        const broke = await (first === "prepare" ? prepare : takeBack)(vm(2, [disk()]), new Map(a).set("p", dying(pool, at, after))).then(
+          () => false,
+          (error: unknown) => error === broken,
+        );
+        await takeBack(vm(2, [disk()]), a);
+        const label = `${first} died ${after ? "after" : "before"} change ${at}`;
+        t.equal((await ours(folder)).includes(raw), before, `${label}: only an older generation's disk is left`);
+        await prepare(vm(3, [disk()]), a);
+        t.equal(await readFile(join(folder, raw), "utf8"), (before ? "w" : "b").repeat(4 * KIB), `${label}: the next start finds it`);
+        if (!broke && at > 8) break;
+      }
+    }
+  }
 });
 
 await t.test("runs at the same time end with one volume", async (t) => {

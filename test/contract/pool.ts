@@ -166,18 +166,22 @@ export async function poolContract(t: Test, under: PoolUnderTest): Promise<void>
     const { a, b } = await under.open(t);
     t.match(await a.mark("vm-1", 5), { owner: "vm-1", generation: 5, volumes: [], previous: null });
     t.match(await a.mark("vm-1", 5), { generation: 5, previous: null }, "twice is once");
-    await a.recordVolumes("vm-1", 5, ["vm-1-vda.raw"]);
+    await a.recordVolumes("vm-1", 5, { volumes: ["vm-1-vda.raw"], making: ["vm-1-vda.raw"] });
+    t.match(await a.mark("vm-1", 5), { volumes: ["vm-1-vda.raw"], making: ["vm-1-vda.raw"] }, "what it set out to make is not forgotten");
     t.match(
       await b.mark("vm-1", 6),
-      { generation: 6, volumes: ["vm-1-vda.raw"], previous: { generation: 5 } },
-      "a higher one takes over with the volumes",
+      { generation: 6, volumes: ["vm-1-vda.raw"], making: [], previous: { generation: 5 } },
+      "a higher one takes over with the volumes, and made none of them",
     );
+    t.match(await b.readMark("vm-1", 6), { generation: 6, volumes: ["vm-1-vda.raw"], making: [], previous: { generation: 5 } });
+    t.equal(await b.readMark("vm-1", 7), null, "reading adds none");
+    await b.checkMark("vm-1", 6, "none above");
 
     const stale = { kind: "conflict", reason: /generation 6 of vm-1 is marked/ };
     t.match(await faultOf(a.mark("vm-1", 5)), stale, "the lower one is stale");
     t.match(await faultOf(a.checkMark("vm-1", 5, "own")), stale);
     t.match(await faultOf(a.checkMark("vm-1", 5, "none above")), stale);
-    t.match(await faultOf(a.recordVolumes("vm-1", 5, [])), stale);
+    t.match(await faultOf(a.recordVolumes("vm-1", 5, { volumes: [], making: [] })), stale);
     t.match(await faultOf(a.unmark("vm-1", 5)), stale);
     await b.checkMark("vm-1", 6, "own");
 

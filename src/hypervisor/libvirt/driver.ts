@@ -178,7 +178,7 @@ export class LibvirtDriver implements Driver {
       cpuTopology: readTopology(host.capabilities),
       cpuModels: guest.models,
       cpuFeatures: guest.features,
-      actions: ["start", "shutdown", "destroy", "reset", "pause", "resume", "stats"],
+      actions: ["start", "shutdown", "destroy", "reboot", "reset", "pause", "resume", "stats"],
       diskBuses: ["virtio", "sata", "scsi", "ide"],
       maxSessions: this.counter.limit,
     };

@@ -104,6 +104,12 @@ export class LibvirtSession implements Session {
     await client.call("DOMAIN_PIN_EMULATOR", { dom, cpumap, flags: 0 });
   }
 
+  async reboot(ref: DomainRef): Promise<void> {
+    const dom = await this.require(ref);
+    // Without a guest agent libvirt presses the power button, and starts the guest anew instead of ending it.
+    await this.context.client.call("DOMAIN_REBOOT", { dom, flags: 0 });
+  }
+
   async reset(ref: DomainRef): Promise<void> {
     const dom = await this.require(ref);
     await this.context.client.call("DOMAIN_RESET", { dom, flags: 0 });
