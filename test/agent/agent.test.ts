@@ -8,7 +8,10 @@ import { systemClock } from "../../src/base/clock.ts";
 import { RoostError } from "../../src/base/errors.ts";
 import { silentLogger } from "../../src/base/log.ts";
 import { MemoryStore } from "../support/memory-store.ts";
+import { startOrchestrator } from "../support/orchestrator.ts";
 import { SimulatedDriver } from "../../src/hypervisor/simulated.ts";
+import type { VmAction } from "../../src/model/lifecycle.ts";
+import type { Task } from "../../src/model/task.ts";
 import type { Vm, VmState } from "../../src/model/vm.ts";
 import { nodeInfo } from "../sim/ha-node.ts";
 
@@ -65,10 +68,12 @@ async function setUp(t: { teardown: (end: () => Promise<void>) => void }) {
   const keeper = new TestKeeper();
   keeper.renew();
   const done: string[] = [];
+  const orchestrator = startOrchestrator(store);
+  let runs = 0;
   const tuned = { skewMs: 0, prepared: Promise.resolve(), infos: 0 };
   const make = (): Agent =>
     new Agent(
-      { nodeId: "n1", apiAddress: "n1:1", peerAddress: "n1:2", parallel: 4 },
+      { nodeId: "n1", apiAddress: "n1:1", peerAddress: "n1:2", run: `run ${++runs}`, parallel: 4 },
       {
         store,
         driver,
@@ -88,6 +93,7 @@ async function setUp(t: { teardown: (end: () => Promise<void>) => void }) {
                 },
                 disks: [],
               })),
+          takeBack: (vm) => Promise.resolve(void done.push(`take back ${vm.id}`)),
           clean: (vm) => Promise.resolve(void done.push(`clean ${vm.id}`)),
         },
         nodeInfo: () => {
@@ -101,6 +107,7 @@ async function setUp(t: { teardown: (end: () => Promise<void>) => void }) {
   t.teardown(async () => {
     await agent.stop();
     await driver.close();
+    orchestrator.stop();
   });
   const until = (vmId: string, holds: (vm: Vm | undefined) => boolean): Promise<void> =>
     new Promise((resolve) => {
@@ -137,16 +144,34 @@ async function setUp(t: { teardown: (end: () => Promise<void>) => void }) {
     await store.propose({ type: "vm.create", vms: [{ id: vmId, definition, hold: false, nodeId: null, power: "on" }] }, { actor: "test" });
     await place(vmId);
   };
-  const desire = async (vmId: string, action: "shutdown" | "delete"): Promise<void> => {
-    await store.propose({ type: "vm.desire", vmId, action, nodeId: null }, { actor: "test" });
+  const desire = async (vmId: string, action: VmAction): Promise<Task> => {
+    const { taskIds } = await store.propose({ type: "vm.desire", vmId, action, nodeId: null }, { actor: "test" });
+    const task = store.view().tasks.get(taskIds?.[0] ?? "");
+    if (task === undefined) throw new Error(`${action} made no task`);
+    return task;
   };
+  /** The task as it is when that holds. */
+  const task = (id: string, holds: (task: Task) => boolean): Promise<Task> =>
+    new Promise((resolve) => {
+      const look = (): boolean => {
+        const row = store.view().tasks.get(id);
+        if (row === undefined || !holds(row)) return false;
+        resolve(row);
+        return true;
+      };
+      if (look()) return;
+      const stop = store.subscribe(() => {
+        if (look()) stop();
+      });
+    });
+  const tasksOf = (vmId: string): Task[] => [...store.view().tasks.values()].filter(({ object }) => object.id === vmId);
   const domains = async (): Promise<string[]> => {
     const session = await driver.login();
     const list = await session.list();
     await session.logout();
     return list.map(({ vmId, generation, state }) => `${vmId}/${generation % 2 ** 32} ${state}`);
   };
-  return { store, driver, keeper, agent, make, until, reaches, place, create, desire, domains, done, tuned };
+  return { store, driver, keeper, agent, make, until, reaches, place, create, desire, domains, done, tuned, orchestrator, task, tasksOf };
 }
 
 const ID = "00000000-0000-4000-8000-00000000000a";
@@ -169,7 +194,7 @@ t.test("from a claim to a running VM, to its shutdown and deletion", limits, asy
   t.equal(keeper.state.vms.size, 0);
   await desire(ID, "delete");
   await until(ID, (vm) => vm === undefined);
-  t.strictSame(done, [`prepare ${ID}`, `clean ${ID}`]);
+  t.strictSame(done, [`prepare ${ID}`, `prepare ${ID}`, `clean ${ID}`], "where disks are is asked again before the start");
   await agent.stop();
   t.equal(driver.sessions(), 0, "every session logged out");
 });
@@ -190,7 +215,7 @@ t.test("a VM that dies behind its back is reported, and its next generation star
 
 t.test("a start that fails leaves nothing and says why", limits, async (t) => {
   const { agent, create, reaches, driver, store, domains, keeper } = await setUp(t);
-  driver.order({ operation: "start", fail: new RoostError({ kind: "unavailable", reason: "no memory for it" }) });
+  driver.order({ operation: "start", fail: new RoostError({ kind: "exhausted", reason: "no memory for it" }) });
   agent.start();
   await agent.ready;
   await create(ID);
@@ -242,7 +267,7 @@ t.test("without acknowledged time nothing starts; it waits and does not count as
   await agent.ready;
   await create(ID);
   while (!keeper.asked.includes("register")) await new Promise((resolve) => setTimeout(resolve, 5));
-  t.equal(store.view().vms.get(ID)?.state, "prolog");
+  t.equal(store.view().vms.get(ID)?.state, "boot");
   t.equal(store.view().vms.get(ID)?.failures, 0);
   keeper.renew();
   await reaches(ID, "running");
@@ -255,8 +280,9 @@ t.test("a new keeper hears that all is settled only when no start is under way, 
   agent.start();
   await agent.ready;
   let prepare = (): void => {};
-  tuned.prepared = new Promise((resolve) => (prepare = resolve));
+  void reaches(ID, "boot").then(() => (tuned.prepared = new Promise((resolve) => (prepare = resolve))));
   await create(ID);
+  await reaches(ID, "boot");
   await turn();
   keeper.state = startKeeper({ bootId: "b", nonce: "n4", killLeadMs: 500, feed: null });
   keeper.renew();
@@ -301,8 +327,8 @@ t.test("why a VM ended is not forgotten when its report fails", limits, async (t
   t.strictSame(causes, ["fenced", "fenced"]);
 });
 
-t.test("a VM in prolog where the hypervisor does not answer is given back", limits, async (t) => {
-  const { agent, create, reaches, store, driver, tuned } = await setUp(t);
+t.test("where the hypervisor does not answer, a start is given up in time and all of it taken back", limits, async (t) => {
+  const { agent, create, reaches, store, driver, tuned, done, tasksOf } = await setUp(t);
   agent.start();
   await agent.ready;
   let logins = 0;
@@ -311,9 +337,20 @@ t.test("a VM in prolog where the hypervisor does not answer is given back", limi
     return Promise.reject(new RoostError({ kind: "timeout", what: "logging in", afterMs: 1 }));
   };
   await create(ID);
+  await reaches(ID, "boot");
   while (logins < 4) await turn();
-  t.equal(store.view().vms.get(ID)?.state, "prolog", "not at once");
+  t.equal(store.view().vms.get(ID)?.state, "boot", "not at once");
   tuned.skewMs = 200_000; // more than vm.bootTimeoutMs
   await reaches(ID, "pending");
-  t.match(store.view().vms.get(ID)?.reason, /the hypervisor does not answer/);
+  t.match(
+    store.view().vms.get(ID)?.reason,
+    /power-on took longer than 120000 ms \(setting vm.bootTimeoutMs\); at last: the hypervisor does not answer/,
+  );
+  t.strictSame(done, [`prepare ${ID}`, `take back ${ID}`]);
+  t.strictSame(
+    tasksOf(ID)
+      .map(({ state }) => state)
+      .slice(0, 1),
+    ["failed"],
+  );
 });

@@ -3,11 +3,14 @@ import { deadlineMs, startKeeper, step, wakeAtMs } from "../../src/agent/keeper/
 import type { Feed, KeeperInput, KeeperState } from "../../src/agent/keeper/machine.ts";
 import type { Acknowledgement } from "../../src/model/heartbeat.ts";
 import type { Beat, KeeperAnswer, KeeperRequest, RegisteredVm } from "../../src/agent/keeper/protocol.ts";
-import { planCancel, reconcile } from "../../src/agent/reconcile.ts";
-import type { Action, Plan, VmMemory } from "../../src/agent/reconcile.ts";
+import { Memory } from "../../src/agent/memory.ts";
+import { jobId, planCancel, reconcile } from "../../src/agent/reconcile.ts";
+import type { Action, Plan } from "../../src/agent/reconcile.ts";
+import { sentJobs } from "../../src/agent/sent-jobs.ts";
 import type { DomainStatus } from "../../src/hypervisor/driver.ts";
 import type { NodeInfo } from "../../src/model/node.ts";
-import type { VmObservation } from "../../src/state/commands.ts";
+import type { TaskError } from "../../src/model/task.ts";
+import type { Command } from "../../src/state/commands.ts";
 import type { Consensus, Peer } from "./ha-consensus.ts";
 import { Process } from "./ha-world.ts";
 import type { World } from "./ha-world.ts";
@@ -33,6 +36,8 @@ export interface Shared {
   mutation: Mutation;
   /** The checker: told of every resume and end of a guest. */
   started(vmId: string, generation: number, host: SimHost): void;
+  /** What must not be repeated was done for a job. */
+  acted(job: string): void;
   /** An acknowledgement on its way back is given to the node's agent. */
   sendBeat(host: SimHost, beat: Beat): void;
 }
@@ -41,7 +46,17 @@ interface Domain {
   vmId: string;
   generation: number;
   running: boolean;
+  /** It ran before. */
+  paused?: boolean;
 }
+
+interface Work {
+  plan: Plan;
+  /** What overtakes it. */
+  cancel: Plan | null;
+}
+
+type Failure = null | "claim lost" | "dead" | "refused" | "passing" | "failed";
 
 export class SimHost {
   readonly peer: Peer;
@@ -60,8 +75,10 @@ export class SimHost {
   /** Agent's own, lost with it. */
   #fresh = false;
   #needsHello = true;
-  #busy = new Map<string, { plan: Plan; cancelled: boolean }>();
-  #memory = new Map<string, VmMemory>();
+  #busy = new Map<string, Work>();
+  #memory = this.#freshMemory();
+  #runs = 0;
+  #lookComing = false;
   #keeperSilentMs = 0;
   hellos = 0;
 
@@ -117,13 +134,32 @@ export class SimHost {
     this.#fresh = false;
     this.#needsHello = true;
     this.#busy = new Map();
-    this.#memory = new Map();
+    this.#memory = this.#freshMemory();
+    this.#runs++;
     this.#keeperSilentMs = 0;
     this.#every(HEARTBEAT_MS, () => this.#beat());
     this.#every(120, () => this.#look());
+    this.#lookComing = false;
+    this.peer.onApplied = () => this.#lookSoon();
     this.#every(300, () => this.#watchKeeper());
     this.#refresh();
     this.#watchKeeper();
+  }
+
+  /** As the real agent: each change, and each plan that ends, is a reason to look. */
+  #lookSoon(): void {
+    if (this.#lookComing) return;
+    this.#lookComing = true;
+    const { world } = this.#shared;
+    world.afterIn(this.peer.process, world.between(0.2, 2), () => {
+      this.#lookComing = false;
+      this.#look();
+    });
+  }
+
+  #freshMemory(): Memory {
+    const wallMs = (): number => this.#shared.world.nowMs;
+    return new Memory({ monotonicMs: () => this.bootMs(), wallMs, after: () => () => {} });
   }
 
   killKeeper(): void {
@@ -282,26 +318,23 @@ export class SimHost {
     }));
     const nowMs = this.bootMs();
     const { nodeId } = peer;
-    const plans = reconcile({
-      clusterId,
-      nodeId,
-      fresh: this.#fresh,
-      shutdownTimeoutMs: 60_000,
-      nowMs,
-      vms: peer.state.vms,
-      domains,
-      registered,
-      memory: this.#memory,
-    });
-    for (const plan of plans) {
+    const memory = this.#memory;
+    const run = `${nodeId} ${this.#runs}`;
+    const jobs = sentJobs(peer.state, nodeId);
+    const { vms } = peer.state;
+    for (const [vmId, job] of jobs) if (job.name === "wait-for-power-off") memory.job({ vmId, generation: job.generation }, job);
+    const input = { clusterId, nodeId, run, fresh: this.#fresh, nowMs, vms, jobs, domains, registered, memory: memory.vms };
+    for (const plan of reconcile(input)) {
       if (this.#busy.has(plan.vmId)) continue;
-      const work = { plan, cancelled: false };
+      const work: Work = { plan, cancel: null };
       this.#busy.set(plan.vmId, work);
+      if (plan.job !== null) memory.job(plan, plan.job);
       this.#carryOut(work, 0);
     }
     for (const [vmId, work] of this.#busy) {
-      const vm = peer.state.vms.get(vmId);
-      if (work.plan.goal === "start" && vm !== undefined && planCancel(vm, nodeId) !== null) work.cancelled = true;
+      const job = jobs.get(vmId);
+      if (work.plan.job === null || job === undefined || jobId(job.key) !== jobId(work.plan.job.key)) continue;
+      work.cancel = planCancel(vmId, job);
     }
     const known = (domain: Domain): boolean => {
       const claim = peer.state.vms.get(domain.vmId)?.claim;
@@ -341,89 +374,150 @@ export class SimHost {
     again();
   }
 
-  #carryOut(work: { plan: Plan; cancelled: boolean }, at: number): void {
+  #carryOut(work: Work, at: number): void {
     const { world } = this.#shared;
+    if (work.cancel !== null && work.plan.goal === "job") work = this.#replace(work, work.cancel);
     const { plan } = work;
     const action = plan.actions[at];
-    if (action === undefined || (work.cancelled && plan.goal === "start")) {
+    if (action === undefined) {
+      this.#memory.of(plan).failures = 0;
       if (plan.goal === "end") this.#memory.delete(plan.vmId);
       this.#busy.delete(plan.vmId);
-      return;
+      return this.#lookSoon();
     }
     const tookMs = world.chance(0.03) ? world.between(100, 2_500) : world.between(0.2, 8);
     world.afterIn(this.peer.process, tookMs / 2, () => {
-      this.#do(action, plan, (ok) => {
+      this.#do(action, plan, (failure) => {
         world.afterIn(this.peer.process, tookMs / 2, () => {
-          if (ok) return this.#carryOut(work, at + 1);
-          this.#memory.set(plan.vmId, { generation: plan.generation, gone: null, shutdownAsked: null, notBeforeMs: this.bootMs() + 300 });
+          if (failure === null) return this.#carryOut(work, at + 1);
+          const next = this.#failed(plan, action, failure);
+          if (next !== null) return this.#carryOut(this.#replace(work, next), 0);
+          this.#memory.retryLater(plan);
           this.#busy.delete(plan.vmId);
-          if (plan.goal !== "start" && plan.goal !== "adopt") return;
-          // As the executor does: nothing of it may stay.
-          this.#destroy(plan.vmId, plan.generation);
-          this.#ask({ op: "unregister", vmId: plan.vmId, generation: plan.generation }, () => {});
         });
       });
     });
+  }
+
+  #replace({ plan: { vmId } }: Work, plan: Plan): Work {
+    const work: Work = { plan, cancel: null };
+    this.#busy.set(vmId, work);
+    return work;
+  }
+
+  /** As the executor: what follows a failure, or null for another look. */
+  #failed(plan: Plan, action: Action, failure: string): Plan | null {
+    const { job, goal } = plan;
+    if (goal !== "job" && goal !== "adopt") return null;
+    const refused = failure === "refused" && (action.op === "confirm" || goal === "adopt");
+    if (refused || (failure === "dead" && action.op === "register")) {
+      const report: Action = { op: "report", observed: { kind: "gone", cause: "fenced", detail: failure } };
+      return { ...plan, goal: "end", actions: [{ op: "destroy" }, { op: "undefine" }, { op: "unregister" }, report] };
+    }
+    if (failure === "claim lost") return { ...plan, goal: "leftover", actions: [{ op: "destroy" }, { op: "unregister" }] };
+    if (job === null || failure !== "failed") return null;
+    const error: TaskError = { code: "internal", message: failure, hint: "" };
+    this.#memory.fail(plan, job, error);
+    return { ...plan, actions: [{ op: "answer", error }] };
   }
 
   #destroy(vmId: string, generation: number): void {
     if (this.domains.get(vmId)?.generation === generation) this.domains.delete(vmId);
   }
 
-  #do(action: Action, plan: Plan, done: (ok: boolean) => void): void {
+  /** `done` is told null, or why it could not be done. */
+  #do(action: Action, plan: Plan, done: (failure: Failure) => void): void {
     const { consensus } = this.#shared;
-    const { vmId, generation } = plan;
+    const { vmId, generation, job } = plan;
+    const { nodeId } = this.peer;
     const vm = this.peer.state.vms.get(vmId);
-    const claimed = vm?.claim?.nodeId === this.peer.nodeId && vm.claim.generation === generation;
-    const replied = (answer: KeeperAnswer): void => done(answer.ok);
+    const claimed = vm?.claim?.nodeId === nodeId && vm.claim.generation === generation;
+    const replied = (answer: KeeperAnswer): void => {
+      if (answer.ok) return done(null);
+      done(answer.reason === "dead" ? "dead" : answer.reason === "invalid" ? "passing" : "refused");
+    };
+    /** Told until there is an outcome; one that comes too late is as good. */
+    const tell = (command: Command): void => {
+      let told = false;
+      this.#reliably(
+        (heard) =>
+          consensus.propose(this.peer, command, {}, () => {
+            if (!told) done(null);
+            told = true;
+            heard();
+          }),
+        () => {},
+      );
+    };
+    const domain = this.domains.get(vmId);
     switch (action.op) {
       case "register": {
-        const revision = Math.max(1, this.peer.state.nodes.get(this.peer.nodeId)?.claimRevision ?? 0);
+        if (!claimed && plan.goal === "job") return done("claim lost");
+        const revision = Math.max(1, this.peer.state.nodes.get(nodeId)?.claimRevision ?? 0);
         const recipe = { kind: "file" as const, path: "x", vmId, generation };
         return this.#ask({ op: "register", vmId, generation, revision, deadline: vm?.claim?.deadline ?? true, recipe }, replied);
       }
-      case "start-paused":
-        if (this.domains.has(vmId)) return done(false);
-        this.domains.set(vmId, { vmId, generation, running: false });
-        return done(true);
-      case "confirm":
-        if (!claimed) return done(false);
-        return this.#ask({ op: "confirm", vmId, generation }, replied);
-      case "resume": {
-        const domain = this.domains.get(vmId);
-        if (domain?.generation !== generation) return done(false);
-        if (!domain.running) this.#shared.started(vmId, generation, this);
-        domain.running = true;
-        return done(true);
+      case "begin": {
+        if (job === null) return done("failed");
+        let told = false;
+        const command = { type: "task.begin" as const, ...job.key, nodeId, run: `${nodeId} ${this.#runs}` };
+        const finish = (ok: boolean): void => {
+          if (!told) done(ok ? null : "passing");
+          told = true;
+        };
+        consensus.propose(this.peer, command, {}, (outcome) => finish(outcome.ok));
+        this.#shared.world.afterIn(this.peer.process, 2_000, () => finish(false));
+        return;
       }
+      case "start-paused":
+        if (domain !== undefined) return done("failed");
+        this.domains.set(vmId, { vmId, generation, running: false });
+        return done(null);
+      case "confirm":
+        if (!claimed) return done("claim lost");
+        return this.#ask({ op: "confirm", vmId, generation }, replied);
+      case "resume":
+        this.#memory.of(plan).resumed = true;
+        if (domain?.generation !== generation) return done("failed");
+        if (!domain.running && !domain.paused) this.#shared.started(vmId, generation, this);
+        domain.running = true;
+        domain.paused = false;
+        return done(null);
+      case "pause":
+        if (domain?.generation !== generation) return done("failed");
+        domain.paused = domain.running;
+        domain.running = false;
+        return done(null);
       case "destroy":
         this.#destroy(vmId, generation);
-        return done(true);
+        return done(null);
       case "unregister":
         return this.#ask({ op: "unregister", vmId, generation }, replied);
-      case "report": {
-        const { observed } = action;
-        const report = { type: "vm.report" as const, vmId, nodeId: this.peer.nodeId, generation, observed };
-        let told = false;
-        this.#reliably(
-          (tell) =>
-            consensus.propose(this.peer, report, {}, (outcome) => {
-              if (!told) done(outcome.ok || isLast(observed));
-              told = true;
-              tell();
-            }),
-          () => {},
-        );
-        return;
+      case "report":
+        return tell({ type: "vm.report", vmId, nodeId, generation, observed: action.observed });
+      case "answer": {
+        if (job === null) return done("failed");
+        const outcome = action.error === null ? { ok: true as const } : { ok: false as const, error: action.error };
+        return tell({ type: "task.answer", ...job.key, nodeId, generation, outcome, steps: [] });
       }
       case "prepare-disks":
       case "define":
+        return done(claimed ? null : "claim lost");
       case "undefine":
+      case "clean-made":
       case "clean-disks":
-        return done(true);
+        return done(null);
       case "shutdown":
+        this.#memory.of(plan).shutdownAskedMs = this.bootMs();
         this.#destroy(vmId, generation);
-        return done(true);
+        return done(null);
+      case "reboot":
+      case "reset": {
+        if (job === null) return done("failed");
+        this.#memory.job(plan, job).acted = true;
+        this.#shared.acted(jobId(job.key));
+        return done(null);
+      }
     }
   }
 
@@ -432,8 +526,6 @@ export class SimHost {
     return `${this.peer.nodeId} rate ${this.rate.toFixed(3)} ${feed} domains [${[...this.domains.values()].map((d) => `${d.vmId}/${d.generation % 2 ** 32}${d.running ? "" : "p"}`).join(" ")}]`;
   }
 }
-
-const isLast = (observed: VmObservation): boolean => observed.kind === "gone" || observed.kind === "cleaned";
 
 export function nodeInfo(bootId: string): NodeInfo {
   return {

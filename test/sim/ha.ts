@@ -5,6 +5,7 @@
 import { expiryOf, detect } from "../../src/ha/detector.ts";
 import type { Decision, DetectorInput, NodeBeat } from "../../src/ha/detector.ts";
 import { Waiting } from "../../src/placing/waiting.ts";
+import { orchestrate, Turns } from "../../src/tasks/orchestrate.ts";
 import type { Beat } from "../../src/agent/keeper/protocol.ts";
 import type { Command } from "../../src/state/commands.ts";
 import { ownRequestId } from "../../src/state/requests.ts";
@@ -48,6 +49,7 @@ class Leader {
   readonly #parks = new Map<string, { revision: number; sinceMs: number }>();
   readonly #busy = new Set<string>();
   #electedMs = 0;
+  #turns = new Turns();
   expiries = 0;
 
   constructor(host: SimHost, shared: Shared) {
@@ -59,6 +61,7 @@ class Leader {
     if (this.#term === this.host.peer.term) return;
     this.#term = this.host.peer.term;
     this.#electedMs = this.host.monotonicMs();
+    this.#turns = new Turns();
     for (const table of [this.#beats, this.#stopped, this.#expiring, this.#parks, this.#busy]) table.clear();
   }
 
@@ -97,6 +100,19 @@ class Leader {
     this.#enterTerm();
     for (const decision of detect(this.#input())) this.#carryOut(decision);
     this.#place();
+    this.#dispatch();
+  }
+
+  #dispatch(): void {
+    const { peer } = this.host;
+    const { world, consensus } = this.#shared;
+    if (this.#busy.has("dispatch")) return;
+    const sends = orchestrate(peer.state, { inFlight: [], turns: this.#turns, atMs: world.nowMs, max: 100 });
+    if (sends.length === 0) return;
+    this.#busy.add("dispatch");
+    const clear = (): void => void this.#busy.delete("dispatch");
+    world.afterIn(peer.process, 1_000, clear);
+    consensus.propose(peer, { type: "task.dispatch", sends }, { term: this.#term }, clear);
   }
 
   #input(): DetectorInput {
@@ -213,6 +229,7 @@ export function runHaSeed(seed: number, mutation: Mutation = null): HaResult {
   const consensus = new Consensus(world);
   const leaders: Leader[] = [];
   const everStarted = new Set<string>();
+  const acted = new Set<string>();
   let violation: string | null = null;
   let starts = 0;
   const shared: Shared = {
@@ -228,6 +245,10 @@ export function runHaSeed(seed: number, mutation: Mutation = null): HaResult {
       if (everStarted.has(`${vmId}/${generation}`))
         violation ??= `generation ${generation % 2 ** 32} of ${vmId} started a second time ${at} on ${host.describe()}`;
       everStarted.add(`${vmId}/${generation}`);
+    },
+    acted: (job) => {
+      if (acted.has(job)) violation ??= `${job} was done twice at ${Math.round(world.nowMs)} ms`;
+      acted.add(job);
     },
     sendBeat: (host, beat) => {
       for (const leader of leaders) {

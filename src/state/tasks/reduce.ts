@@ -103,8 +103,9 @@ function sent(task: Task, event: TaskEvent & { kind: "sent" }, at: At): Reduced 
 function begun(task: Task, { path, attempt, run }: TaskEvent & { kind: "begun" }): Reduced {
   const job = sentJob(task, path, attempt);
   if (typeof job === "string") return refused(job);
-  if (job.state !== "sent" || JOBS[job.name].repeatable) return refused(`${name(task, job)} is nothing that is begun`);
+  if (job.state !== "sent") return refused(`${name(task, job)} is being undone`);
   if (task.cancel !== null) return refused(`${name(task, job)} was cancelled by ${task.cancel.by}`);
+  if (job.begunBy === run) return { ok: true, task };
   if (job.begunBy !== null) return refused(`${name(task, job)} was begun already, by run ${job.begunBy}`);
   return { ok: true, task: put(task, { ...job, begunBy: run }) };
 }
