@@ -8,12 +8,14 @@ import {
   encodeCheckpointHead,
   encodeEnvelope,
 } from "../../src/state/codec.ts";
-import type { Command, Envelope } from "../../src/state/commands.ts";
+import type { Command, Envelope, TaskAnswer } from "../../src/state/commands.ts";
 import type { CommandResult, Event } from "../../src/state/outcome.ts";
 import type { Position, RowChange } from "../../src/state/state.ts";
 import { asRoostError, type Fault } from "../../src/base/errors.ts";
 import { NO_MEMBERSHIP } from "../../src/model/membership.ts";
 import type { NodeInfo } from "../../src/model/node.ts";
+import { isSent, type JobName, type Task } from "../../src/model/task.ts";
+import { candidates } from "../../src/tasks/orchestrate.ts";
 import type { Vm, VmDefinition } from "../../src/model/vm.ts";
 import { ownRequestId } from "../../src/state/requests.ts";
 import { changedObjects, State } from "../../src/state/state.ts";
@@ -136,7 +138,52 @@ export class CommandLog {
   running(id: string, nodeId: string, changes: Partial<VmDefinition> = {}): void {
     this.create(id, changes);
     this.place(id, nodeId);
-    this.report(id, { kind: "running" });
+    this.done(id, "power-on");
+  }
+
+  /** The unfinished task of the VM whose turn it is. */
+  head(vmId: string): Task {
+    const task = this.state.tasks.get(this.state.tasksByObject.get(vmId)?.[0] ?? "");
+    if (task === undefined) throw new Error(`no task of ${vmId} is unfinished`);
+    return task;
+  }
+
+  /** As the orchestrator does: the next job of the VM's task goes to its node. */
+  send(vmId: string): CommandResult {
+    const send = [...candidates(this.state, this.nowMs)].find(({ task }) => task.object.id === vmId)?.send;
+    if (send === undefined) throw new Error(`nothing of ${vmId} can be sent: ${JSON.stringify(this.state.tasksByObject.get(vmId))}`);
+    return this.ok({ type: "task.dispatch", sends: [send] }, { term: this.term, actor: "orchestrator" });
+  }
+
+  /** What the worker says of the job that was sent. */
+  answer(vmId: string, outcome: TaskAnswer["outcome"] = { ok: true }): void {
+    const task = this.head(vmId);
+    const job = task.jobs.find(isSent);
+    if (job === undefined || job.nodeId === null) throw new Error(`no job of ${task.id} is sent`);
+    const { path, attempt, nodeId, generation } = job;
+    this.ok({ type: "task.answer", taskId: task.id, path, attempt, nodeId, generation, outcome, steps: [] }, { origin: nodeId });
+  }
+
+  fails(vmId: string, code = "broken", message = "it broke"): void {
+    this.answer(vmId, { ok: false, error: { code, message, hint: "" } });
+  }
+
+  /** Jobs are sent and succeed, up to the one of that name or its undo. */
+  done(vmId: string, last: JobName): void {
+    for (let i = 0; i < 8; i++) {
+      const name = this.sent(vmId);
+      this.answer(vmId);
+      if (name === last) return;
+    }
+    throw new Error(`${last} of ${vmId} never came`);
+  }
+
+  /** The next job is sent, if none is. @returns its name. */
+  sent(vmId: string): JobName {
+    if (!this.head(vmId).jobs.some(isSent)) this.send(vmId);
+    const job = this.head(vmId).jobs.find(isSent);
+    if (job === undefined) throw new Error(`no job of ${vmId} was sent`);
+    return job.name;
   }
 
   suspect(nodeId: string): void {

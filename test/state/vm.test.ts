@@ -13,7 +13,10 @@ t.test("vm.create: all or none", (t) => {
   const log = CommandLog.withNodes(1);
   log.ok(pool("shared", true));
   log.ok(pool("local", false));
-  t.same(log.ok(create([{}, { power: "off" }, { hold: true }])), { ids: ["id0", "id1", "id2"] });
+  t.same(log.ok(create([{}, { power: "off" }, { hold: true }])), {
+    ids: ["id0", "id1", "id2"],
+    taskIds: ["t1", "t2"],
+  });
   // Cluster generation 1: 1 × 2^32.
   t.match(log.vm("id0"), {
     number: 1,
@@ -237,10 +240,11 @@ t.test("a failover's time line: proof, planned, started, running, each once (HA-
   log.expire("n2");
   log.nowMs += 10;
   log.place("v", "n1");
+  log.done("v", "configure");
   log.nowMs += 10;
-  log.report("v", { kind: "starting" });
+  log.send("v");
   log.nowMs += 10;
-  log.report("v", { kind: "running" });
+  log.answer("v");
   log.nowMs += 10;
   log.report("v", { kind: "running" });
   t.match(log.vm("v").failover, {
@@ -267,14 +271,19 @@ t.test("deleting: by the home's agent, or by another that reaches the pools when
     return log;
   };
   const remove: Command = { type: "vm.desire", vmId: "v", action: "delete", nodeId: null };
-  const cleaned = (nodeId: string): Command => ({ type: "vm.report", vmId: "v", nodeId, generation: 0, observed: { kind: "cleaned" } });
+  const cleaned = (log: CommandLog, nodeId: string): Command => {
+    log.sent("v");
+    const { id, jobs } = log.head("v");
+    const { path, attempt, generation } = jobs[1]!;
+    return { type: "task.answer", taskId: id, path, attempt, nodeId, generation, outcome: { ok: true }, steps: [] };
+  };
 
   const usual = start("shared");
   usual.ok(remove);
   usual.report("v", { kind: "gone", cause: "destroyed", detail: "" });
   t.match(usual.vm("v"), { state: "epilog", claim: null, homeNodeId: "n3" });
-  t.match(usual.refused(cleaned("n1"), { origin: "n1" }), { kind: "precondition" });
-  usual.ok(cleaned("n3"), { origin: "n3" });
+  t.match(usual.refused(cleaned(usual, "n1"), { origin: "n1" }), { kind: "precondition" });
+  usual.ok(cleaned(usual, "n3"), { origin: "n3" });
   t.notOk(usual.state.vms.has("v"));
   t.notOk(usual.state.vmIdByName.has("v"));
 
@@ -284,7 +293,9 @@ t.test("deleting: by the home's agent, or by another that reaches the pools when
   dead.suspect("n3");
   dead.ok({ type: "node.fence", nodeId: "n3", proof: { kind: "operator", nodeId: "n3", user: "root" } });
   t.match(dead.vm("v"), { state: "epilog", homeNodeId: "n2" }, "n1 does not reach the pool");
-  dead.ok(cleaned("n2"), { origin: "n2" });
+  dead.ok(cleaned(dead, "n2"), { origin: "n2" });
+  t.notOk(dead.state.vms.has("v"));
+  t.match(dead.state.tasks.get("t2"), { action: "delete", state: "done" });
 
   const local = start("local");
   local.ok(remove);
