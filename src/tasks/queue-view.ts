@@ -6,7 +6,7 @@ import { jobAt, placeOf } from "../model/task-flow.ts";
 import { targetOf } from "../model/task-target.ts";
 import { FINISHED, isSent, type Job, type Task } from "../model/task.ts";
 import type { View } from "../model/view.ts";
-import { candidates, inOrder, type Candidate } from "./orchestrate.ts";
+import { candidates, inOrder, Turns, type Candidate } from "./orchestrate.ts";
 
 export interface PoolView {
   key: string;
@@ -88,8 +88,10 @@ export function poolsOf(view: View, atMs: number): PoolView[] {
   }
   for (const [pool, list] of waiting) {
     const turns = turnsFrom(pool);
-    for (const { task, job } of inOrder(list, pool.key, turns))
+    for (const { task, job } of inOrder(list, pool.key, turns)) {
       pool.waiting.push({ ...holderOf(task, job), sinceMs: waitsSince(task, job) });
+      turns.served(pool.key, task.vdc);
+    }
   }
   for (const pool of pools.values()) pool.holders.sort((a, b) => a.sinceMs - b.sinceMs || (a.taskId < b.taskId ? -1 : 1));
   return [...pools.values()].toSorted((a, b) => (a.key < b.key ? -1 : 1));
@@ -152,10 +154,10 @@ function waitsSince(task: Task, job: Job): number {
 }
 
 /** Who was served last, as far as it can be seen: by those that hold slots now. */
-function turnsFrom(pool: PoolView): { of(pool: string, vdc: string): number } {
-  const last = new Map<string, number>();
-  for (const { vdc, sinceMs } of pool.holders) last.set(vdc, Math.max(last.get(vdc) ?? 0, sinceMs));
-  return { of: (_pool, vdc) => last.get(vdc) ?? 0 };
+function turnsFrom(pool: PoolView): Turns {
+  const turns = new Turns();
+  for (const { vdc } of pool.holders.toSorted((a, b) => a.sinceMs - b.sinceMs)) turns.served(pool.key, vdc);
+  return turns;
 }
 
 /** How long such jobs took on that node of late, ms; null: none is known. */

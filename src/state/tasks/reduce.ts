@@ -190,7 +190,7 @@ function claimEnded(task: Task, { again, error }: TaskEvent & { kind: "claim-end
   if (isEnd(task)) return alreadyOff(task, false, at);
   const jobs = task.jobs.map((job): Job => {
     const ended: Job = { ...job, slot: null, progress: null, endedAtMs: at.atMs, error: job.error ?? error };
-    if (job.state === "sent" && job.begunBy !== null) return { ...ended, state: "unknown" };
+    if (job.state === "sent" && job.begunBy !== null && !JOBS[job.name].repeatable) return { ...ended, state: "unknown" };
     if (job.state === "sent") return { ...ended, state: "failed" };
     if (job.state === "undo-sent" || job.state === "undo-waiting") return { ...ended, state: "undone" };
     return job.state === "waiting" ? { ...job, state: "skipped" } : job;
