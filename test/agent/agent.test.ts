@@ -1,184 +1,13 @@
 import t from "tap";
-import { Agent } from "../../src/agent/agent.ts";
-import type { Keeper, KeeperReply } from "../../src/agent/keeper/client.ts";
-import { startKeeper, statusOf, step } from "../../src/agent/keeper/machine.ts";
-import type { KeeperState } from "../../src/agent/keeper/machine.ts";
-import type { KeeperAnswer, KeeperRequest } from "../../src/agent/keeper/protocol.ts";
-import { systemClock } from "../../src/base/clock.ts";
+import { startKeeper } from "../../src/agent/keeper/machine.ts";
 import { RoostError } from "../../src/base/errors.ts";
-import { silentLogger } from "../../src/base/log.ts";
-import { MemoryStore } from "../support/memory-store.ts";
-import { startOrchestrator } from "../support/orchestrator.ts";
-import { SimulatedDriver } from "../../src/hypervisor/simulated.ts";
-import type { VmAction } from "../../src/model/lifecycle.ts";
-import type { Task } from "../../src/model/task.ts";
-import type { Vm, VmState } from "../../src/model/vm.ts";
-import { nodeInfo } from "../sim/ha-node.ts";
-
-/** The real machine without a process; its time is set by the test. */
-class TestKeeper implements Keeper {
-  state: KeeperState = startKeeper({ bootId: "b", nonce: "n1", killLeadMs: 500, feed: null });
-  nowMs = 1_000;
-  asked: string[] = [];
-  #ask(request: KeeperRequest): KeeperAnswer {
-    this.asked.push(request.op);
-    const result = step(this.state, { kind: "request", request }, this.nowMs);
-    this.state = result.state;
-    return result.answer ?? { ok: true };
-  }
-  #reply(request: KeeperRequest): Promise<KeeperReply> {
-    const answer = this.#ask(request);
-    return Promise.resolve(answer.ok ? { ok: true, deadlineMs: 0 } : answer);
-  }
-  renew(): void {
-    const answer = this.#ask({ op: "beat" });
-    if (!("beat" in answer)) throw new Error("no beat");
-    this.#ask({
-      op: "ack",
-      bootId: "b",
-      nonce: this.state.nonce,
-      seq: answer.beat.seq,
-      grantedMs: 600_000,
-      claimRevision: 0,
-      claims: null,
-    });
-  }
-  hello = (killLeadMs: number): Promise<KeeperReply> => this.#reply({ op: "hello", killLeadMs });
-  beat: Keeper["beat"] = () => {
-    const answer = this.#ask({ op: "beat" });
-    return "beat" in answer ? Promise.resolve(answer.beat) : Promise.reject(new Error("no beat"));
-  };
-  ack: Keeper["ack"] = (acknowledgement) => this.#reply({ op: "ack", ...acknowledgement });
-  register: Keeper["register"] = (registration) => this.#reply({ op: "register", ...registration });
-  confirm: Keeper["confirm"] = (vm) => this.#reply({ op: "confirm", ...vm });
-  unregister: Keeper["unregister"] = (vm) => this.#reply({ op: "unregister", ...vm });
-  settled: Keeper["settled"] = async () => void (await this.#reply({ op: "settled" }));
-  park: Keeper["park"] = (seq, durationMs) => this.#reply({ op: "park", seq, durationMs });
-  unpark: Keeper["unpark"] = () => this.#reply({ op: "unpark" });
-  list: Keeper["list"] = () => Promise.resolve(statusOf(this.state, this.nowMs, { pid: 1, guardian: "file" }));
-  shutdown: Keeper["shutdown"] = () => this.#reply({ op: "shutdown" });
-  close(): void {}
-}
-
-async function setUp(t: { teardown: (end: () => Promise<void>) => void }) {
-  const store = new MemoryStore("n1");
-  const joining = { id: "n1", name: "n1", zone: "", labels: {}, apiAddress: "n1:1", peerAddress: "n1:2" };
-  await store.propose({ type: "cluster.init", clusterId: "c", name: "c", caCertificate: "", caKey: "", node: joining }, { actor: "test" });
-  const driver = new SimulatedDriver({ clusterId: "c", shutdownDelayMs: 5 }, { clock: systemClock, log: silentLogger });
-  const keeper = new TestKeeper();
-  keeper.renew();
-  const done: string[] = [];
-  const orchestrator = startOrchestrator(store);
-  let runs = 0;
-  const tuned = { skewMs: 0, prepared: Promise.resolve(), infos: 0 };
-  const make = (): Agent =>
-    new Agent(
-      { nodeId: "n1", apiAddress: "n1:1", peerAddress: "n1:2", run: `run ${++runs}`, parallel: 4 },
-      {
-        store,
-        driver,
-        keeper,
-        clock: { ...systemClock, monotonicMs: () => systemClock.monotonicMs() + tuned.skewMs },
-        log: silentLogger,
-        ensureKeeper: () => Promise.resolve(),
-        volumes: {
-          prepare: (vm) =>
-            tuned.prepared
-              .then(() => void done.push(`prepare ${vm.id}`))
-              .then(() => ({
-                boot: {
-                  kernelPath: "/k",
-                  initrdPath: null,
-                  cmdline: "",
-                },
-                disks: [],
-              })),
-          takeBack: (vm) => Promise.resolve(void done.push(`take back ${vm.id}`)),
-          clean: (vm) => Promise.resolve(void done.push(`clean ${vm.id}`)),
-        },
-        nodeInfo: () => {
-          tuned.infos++;
-          return Promise.resolve(nodeInfo("b"));
-        },
-        serialLogPath: () => null,
-      },
-    );
-  const agent = make();
-  t.teardown(async () => {
-    await agent.stop();
-    await driver.close();
-    orchestrator.stop();
-  });
-  const until = (vmId: string, holds: (vm: Vm | undefined) => boolean): Promise<void> =>
-    new Promise((resolve) => {
-      const look = (): boolean => holds(store.view().vms.get(vmId));
-      if (look()) return resolve();
-      const stop = store.subscribe(() => {
-        if (!look()) return;
-        stop();
-        resolve();
-      });
-    });
-  const reaches = (vmId: string, state: VmState): Promise<void> => until(vmId, (vm) => vm?.state === state);
-  const place = async (vmId: string): Promise<void> => {
-    const generation = store.view().vms.get(vmId)?.generation ?? 0;
-    await store.propose({ type: "vm.place", placements: [{ vmId, nodeId: "n1", generation }], rejections: [] }, { actor: "test" });
-  };
-  const create = async (vmId: string, restart: "always" | "never" = "always"): Promise<void> => {
-    const definition = {
-      name: vmId,
-      cpus: 1,
-      memoryMib: 16,
-      arch: "x86_64",
-      boot: null,
-      disks: [],
-      nics: [],
-      labels: {},
-      restart,
-      ha: {
-        enabled: true,
-        priority: 0,
-        onQuorumLoss: "stop" as const,
-      },
-    };
-    await store.propose({ type: "vm.create", vms: [{ id: vmId, definition, hold: false, nodeId: null, power: "on" }] }, { actor: "test" });
-    await place(vmId);
-  };
-  const desire = async (vmId: string, action: VmAction): Promise<Task> => {
-    const { taskIds } = await store.propose({ type: "vm.desire", vmId, action, nodeId: null }, { actor: "test" });
-    const task = store.view().tasks.get(taskIds?.[0] ?? "");
-    if (task === undefined) throw new Error(`${action} made no task`);
-    return task;
-  };
-  /** The task as it is when that holds. */
-  const task = (id: string, holds: (task: Task) => boolean): Promise<Task> =>
-    new Promise((resolve) => {
-      const look = (): boolean => {
-        const row = store.view().tasks.get(id);
-        if (row === undefined || !holds(row)) return false;
-        resolve(row);
-        return true;
-      };
-      if (look()) return;
-      const stop = store.subscribe(() => {
-        if (look()) stop();
-      });
-    });
-  const tasksOf = (vmId: string): Task[] => [...store.view().tasks.values()].filter(({ object }) => object.id === vmId);
-  const domains = async (): Promise<string[]> => {
-    const session = await driver.login();
-    const list = await session.list();
-    await session.logout();
-    return list.map(({ vmId, generation, state }) => `${vmId}/${generation % 2 ** 32} ${state}`);
-  };
-  return { store, driver, keeper, agent, make, until, reaches, place, create, desire, domains, done, tuned, orchestrator, task, tasksOf };
-}
+import { oneNode } from "../support/one-node.ts";
 
 const ID = "00000000-0000-4000-8000-00000000000a";
 const limits = { timeout: 20_000 };
 
 t.test("from a claim to a running VM, to its shutdown and deletion", limits, async (t) => {
-  const { agent, create, reaches, desire, domains, done, until, keeper, driver, store } = await setUp(t);
+  const { agent, create, reaches, desire, domains, done, until, keeper, driver, store } = await oneNode(t);
   agent.start();
   await agent.ready;
   t.equal(store.view().nodes.get("n1")?.state, "ready");
@@ -200,7 +29,7 @@ t.test("from a claim to a running VM, to its shutdown and deletion", limits, asy
 });
 
 t.test("a VM that dies behind its back is reported, and its next generation starts", limits, async (t) => {
-  const { agent, create, reaches, place, driver, store, domains } = await setUp(t);
+  const { agent, create, reaches, place, driver, store, domains } = await oneNode(t);
   agent.start();
   await agent.ready;
   await create(ID);
@@ -214,7 +43,7 @@ t.test("a VM that dies behind its back is reported, and its next generation star
 });
 
 t.test("a start that fails leaves nothing and says why", limits, async (t) => {
-  const { agent, create, reaches, driver, store, domains, keeper } = await setUp(t);
+  const { agent, create, reaches, driver, store, domains, keeper } = await oneNode(t);
   driver.order({ operation: "start", fail: new RoostError({ kind: "exhausted", reason: "no memory for it" }) });
   agent.start();
   await agent.ready;
@@ -226,7 +55,7 @@ t.test("a start that fails leaves nothing and says why", limits, async (t) => {
 });
 
 t.test("a restarted agent keeps what runs and destroys what it has no claim for, before it is ready", limits, async (t) => {
-  const { agent, make, create, reaches, driver, domains, store, keeper } = await setUp(t);
+  const { agent, make, create, reaches, driver, domains, store, keeper } = await oneNode(t);
   agent.start();
   await agent.ready;
   await create(ID);
@@ -261,7 +90,7 @@ t.test("a restarted agent keeps what runs and destroys what it has no claim for,
 });
 
 t.test("without acknowledged time nothing starts; it waits and does not count as failed", limits, async (t) => {
-  const { agent, create, reaches, keeper, store } = await setUp(t);
+  const { agent, create, reaches, keeper, store } = await oneNode(t);
   keeper.state = startKeeper({ bootId: "b", nonce: "n3", killLeadMs: 500, feed: null });
   agent.start();
   await agent.ready;
@@ -276,7 +105,7 @@ t.test("without acknowledged time nothing starts; it waits and does not count as
 const turn = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 5));
 
 t.test("a new keeper hears that all is settled only when no start is under way, and the node is described anew", limits, async (t) => {
-  const { agent, create, reaches, keeper, driver, tuned } = await setUp(t);
+  const { agent, create, reaches, keeper, driver, tuned } = await oneNode(t);
   agent.start();
   await agent.ready;
   let prepare = (): void => {};
@@ -306,7 +135,7 @@ t.test("a new keeper hears that all is settled only when no start is under way, 
 });
 
 t.test("why a VM ended is not forgotten when its report fails", limits, async (t) => {
-  const { agent, create, reaches, keeper, store, driver, until } = await setUp(t);
+  const { agent, create, reaches, keeper, store, driver, until } = await oneNode(t);
   agent.start();
   await agent.ready;
   await create(ID);
@@ -328,7 +157,7 @@ t.test("why a VM ended is not forgotten when its report fails", limits, async (t
 });
 
 t.test("where the hypervisor does not answer, a start is given up in time and all of it taken back", limits, async (t) => {
-  const { agent, create, reaches, store, driver, tuned, done, tasksOf } = await setUp(t);
+  const { agent, create, reaches, store, driver, tuned, done, tasksOf } = await oneNode(t);
   agent.start();
   await agent.ready;
   let logins = 0;
