@@ -23,8 +23,8 @@ export interface Volumes {
 
 interface VolumeCall {
   signal: AbortSignal;
-  step(name: string, detail: string): void;
-  progress(progress: JobProgress): void;
+  step: (name: string, detail: string) => void;
+  progress: (progress: JobProgress) => void;
 }
 
 /** What the cluster is told; each resolves when the local state has it. */
