@@ -7,8 +7,7 @@ import { oneNode } from "../support/one-node.ts";
 
 const ID = "00000000-0000-4000-8000-00000000000a";
 const OTHER = "00000000-0000-4000-8000-00000000000b";
-const limits = { timeout: 20_000, buffered: true };
-t.jobs = 8;
+const limits = { timeout: 20_000 };
 const turn = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 5));
 const ended = ({ state }: Task): boolean => ["done", "failed", "cancelled", "unknown"].includes(state);
 const jobOf = (task: Task | undefined, name: string): Job | undefined => task?.jobs.find((job) => job.name === name);

@@ -15,6 +15,9 @@ import { nodeInfo } from "../sim/ha-node.ts";
 import { MemoryStore } from "./memory-store.ts";
 import { startOrchestrator } from "./orchestrator.ts";
 
+/** How much faster the agent's time runs, so that its pauses cost tests little. */
+const AGENT_SPEED = 8;
+
 /** The real machine without a process; its time is set by the test. */
 export class TestKeeper implements Keeper {
   state: KeeperState = startKeeper({ bootId: "b", nonce: "n1", killLeadMs: 500, feed: null });
@@ -85,7 +88,11 @@ export async function oneNode(t: { teardown: (end: () => Promise<void>) => void 
         store,
         driver,
         keeper,
-        clock: { ...systemClock, monotonicMs: () => systemClock.monotonicMs() + tuned.skewMs },
+        clock: {
+          ...systemClock,
+          monotonicMs: () => systemClock.monotonicMs() * AGENT_SPEED + tuned.skewMs,
+          after: (delayMs, run) => systemClock.after(delayMs / AGENT_SPEED, run),
+        },
         log: silentLogger,
         ensureKeeper: () => Promise.resolve(),
         volumes: {
