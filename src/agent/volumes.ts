@@ -52,8 +52,8 @@ export async function prepare(vm: Vm, pools: Pools, options?: CallOptions): Prom
     const mark = marks.get(step.pool);
     if (step.own && (await step.pool.stat(step.name)) === null) await make(vm, step, generation, mark, options);
     const source = await attach(step, mark, options);
-    const { target, bus, device, readonly, cache } = step.disk;
-    disks.push({ source, target, bus, device, readonly, cache });
+    const { target, bus, device, readonly, shareable, cache } = step.disk;
+    disks.push({ source, target, bus, device, readonly, ...(shareable === true ? { shareable } : {}), cache });
   }
   for (const [pool, mark] of marks) {
     const made = plans.filter((step) => step.own && step.pool === pool).map((step) => step.name);
@@ -172,7 +172,7 @@ async function make(vm: Vm, step: Plan, generation: number, mark: Mark | undefin
 async function attach(step: Plan, mark: Mark | undefined, options: CallOptions | undefined): Promise<VolumeLocation> {
   const { disk, pool, name } = step;
   try {
-    return await pool.attach(name, { format: disk.format, exclusive: !disk.readonly }, options);
+    return await pool.attach(name, { format: disk.format, exclusive: !disk.readonly && disk.shareable !== true }, options);
   } catch (error) {
     // HA-6: shown, never broken by force. The generation before is where to look.
     if (!(error instanceof RoostError) || error.fault.kind !== "conflict" || mark === undefined || mark.previous === null) throw error;

@@ -2961,6 +2961,10 @@ const json: unknown = {
          "type": "bool",
          "id": 9
         },
+        "shareable": {
+         "type": "bool",
+         "id": 11
+        },
         "cache": {
          "type": "string",
          "id": 10

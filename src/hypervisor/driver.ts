@@ -99,6 +99,8 @@ export interface DiskAttachment {
   bus: "virtio" | "sata" | "scsi" | "ide";
   device: "disk" | "cdrom";
   readonly: boolean;
+  /** Others write to it, too: no image lock is taken. */
+  shareable?: true;
   cache: "none" | "writeback" | "writethrough" | "default";
 }
 

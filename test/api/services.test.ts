@@ -79,7 +79,18 @@ t.test("a repeated request gets its first answer, and creates nothing", async (t
 t.test("faults of all definitions at once, nothing created", async (t) => {
   const cluster = await testCluster();
   await create(cluster, ["taken"]);
-  const disk = { pool: "nope", source: "", sizeBytes: 1, format: "", target: "", bus: "", device: "", readonly: false, cache: "" };
+  const disk = {
+    pool: "nope",
+    source: "",
+    sizeBytes: 1,
+    format: "",
+    target: "",
+    bus: "",
+    device: "",
+    readonly: false,
+    shareable: false,
+    cache: "",
+  };
   const definitions = [
     definition("ok"),
     definition("Bad", { cpus: 0, disks: [disk] }),

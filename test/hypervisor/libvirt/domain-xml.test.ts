@@ -61,6 +61,16 @@ const LARGE: DomainSpec = {
   serialLogPath: null,
 };
 
+const SHARED: DomainSpec["disks"][number] = {
+  source: { kind: "file", path: "/pool/marks.raw", format: "raw" },
+  target: "hdb",
+  bus: "ide",
+  device: "disk",
+  readonly: false,
+  shareable: true,
+  cache: "default",
+};
+
 const PINNED: DomainSpec = { ...SMALL, cpus: 2, cpuPlacement: { kind: "pinned", cpus: [4, 5], numaNode: 1 } };
 
 const CASES: [string, DomainSpec, boolean][] = [
@@ -69,6 +79,7 @@ const CASES: [string, DomainSpec, boolean][] = [
   ["disks-and-nics-tcg", LARGE, false],
   ["disks-and-nics-kvm", LARGE, true],
   ["pinned-one-numa-node-kvm", { ...PINNED, cpu: { model: "host", features: ["avx2", "x2apic"] } }, true],
+  ["shareable-tcg", { ...SMALL, disks: [SHARED] }, false],
   [
     "pinned-anywhere-tcg",
     { ...PINNED, cpuPlacement: { kind: "pinned", cpus: [7, 2], numaNode: null }, cpu: { model: "Westmere", features: [] } },
