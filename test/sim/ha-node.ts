@@ -9,21 +9,15 @@ import type { DomainStatus } from "../../src/hypervisor/driver.ts";
 import type { NodeInfo } from "../../src/model/node.ts";
 import type { VmObservation } from "../../src/state/commands.ts";
 import type { Consensus, Peer } from "./ha-consensus.ts";
+import type { Mutation } from "./ha-mutations.ts";
 import { Process } from "./ha-world.ts";
 import type { World } from "./ha-world.ts";
-
-export type Mutation =
-  | "skip-margin"
-  | "count-from-ack"
-  | "ack-without-quorum"
-  | "new-leader-does-not-wait"
-  | "reuse-generation"
-  | "feed-unacknowledged"
-  | null;
 
 export const CLAIM_MS = 4_000;
 export const HEARTBEAT_MS = 500;
 export const KILL_LEAD_MS = 500;
+/** How long what a host held while it stood still counts as locked after it. */
+const UNLOCK_MS = 3_000;
 /** ± of each clock's rate; two of them may differ by twice that: 5 % of 4 s, and the guardian's 20 ms, stay below 250 ms. */
 export const RATE_ERROR = 0.024;
 
@@ -33,8 +27,12 @@ export interface Shared {
   mutation: Mutation;
   /** The checker: told of every resume and end of a guest. */
   started(vmId: string, generation: number, host: SimHost): void;
+  /** A promise was not kept, though nothing runs twice yet. */
+  broken(what: string): void;
   /** An acknowledgement on its way back is given to the node's agent. */
   sendBeat(host: SimHost, beat: Beat): void;
+  /** Another host stands still, or just went on, with a guest of this VM: its disks are locked (HA-6). */
+  isLockedElsewhere(vmId: string, host: SimHost): boolean;
 }
 
 interface Domain {
@@ -56,6 +54,9 @@ export class SimHost {
   boot = 0;
   #bootedAtMs = 0;
   resets = 0;
+  /** Stands still as a whole, kernel and guests included; `held` are the VMs whose disks it has locked through it. */
+  frozen = false;
+  readonly held = new Set<string>();
   #nonces = 0;
   /** Agent's own, lost with it. */
   #fresh = false;
@@ -102,6 +103,28 @@ export class SimHost {
     this.killAgent();
     this.keeper = null;
     this.domains.clear();
+    this.held.clear();
+    this.frozen = false;
+  }
+
+  /** The whole host stops, then goes on as if nothing had been (SIGSTOP of all, a stalled hypervisor below). */
+  freeze(lastsMs: number): void {
+    const { world } = this.#shared;
+    if (!this.hostProcess.alive || this.frozen) return;
+    const { incarnation } = this.hostProcess;
+    const all = [this.hostProcess, this.keeperProcess, this.peer.process].filter((process) => process.works);
+    this.frozen = true;
+    for (const process of all) process.pause();
+    for (const vmId of this.domains.keys()) this.held.add(vmId);
+    world.after(lastsMs, () => {
+      if (this.hostProcess.incarnation !== incarnation) return;
+      this.frozen = false;
+      for (const process of all) process.unpause();
+      // By then keeper or guardian have ended whatever ran out meanwhile.
+      world.after(UNLOCK_MS, () => {
+        if (!this.frozen) this.held.clear();
+      });
+    });
   }
 
   killAgent(): void {
@@ -144,7 +167,12 @@ export class SimHost {
   #guard(): void {
     const { world } = this.#shared;
     const { feed } = this;
-    if (feed?.feed.armed === true && feed.bootId === this.bootId && this.bootMs() >= feed.feed.deadlineMs) {
+    if (
+      this.#shared.mutation !== "guardian-sleeps" &&
+      feed?.feed.armed === true &&
+      feed.bootId === this.bootId &&
+      this.bootMs() >= feed.feed.deadlineMs
+    ) {
       this.resets++;
       this.powerOff();
       world.after(world.between(500, 3_000), () => {
@@ -159,6 +187,8 @@ export class SimHost {
 
   #startKeeper(): void {
     this.keeperProcess.restart();
+    const { mutation } = this.#shared;
+    if (mutation === "keeper-forgets") this.feed = null;
     const feed = this.feed?.bootId === this.bootId ? this.feed.feed : null;
     this.keeper = startKeeper({ bootId: this.bootId, nonce: `${this.peer.id}-${++this.#nonces}`, killLeadMs: KILL_LEAD_MS, feed });
     this.#keeperStep({ kind: "tick" });
@@ -172,8 +202,10 @@ export class SimHost {
     if (mutation === "count-from-ack" && input.kind === "request" && input.request.op === "ack") {
       before = { ...before, mints: new Map(before.mints).set(input.request.seq, nowMs) };
     }
-    const result = step(before, input, nowMs);
+    const late = mutation === "late-ack-revives" && input.kind === "request" && input.request.op === "ack";
+    const result = step(before, input, late ? Math.min(nowMs, deadlineMs(before) - before.killLeadMs - 1) : nowMs);
     this.keeper = result.state;
+    if (input.kind === "request" && input.request.op === "ack") this.#checkDeadStayDead(before, result.state, nowMs);
     for (const effect of result.effects) {
       if (effect.kind === "feed") this.feed = { bootId: this.bootId, feed: effect.feed };
       if (effect.kind !== "kill") continue;
@@ -194,6 +226,17 @@ export class SimHost {
       if (this.keeper?.nonce === nonce && this.keeper === result.state) this.#keeperStep({ kind: "tick" });
     });
     return result.answer;
+  }
+
+  /** What had run out when an acknowledgement came is not brought back by it (rule 4). */
+  #checkDeadStayDead(before: KeeperState, after: KeeperState, nowMs: number): void {
+    const endedMs = deadlineMs(before) - before.killLeadMs;
+    if (nowMs < endedMs) return;
+    for (const { vmId, generation, deadline, phase } of before.vms.values()) {
+      const now = after.vms.get(vmId);
+      if (!deadline || phase !== "live" || now?.generation !== generation || now.phase !== "live") continue;
+      this.#shared.broken(`${vmId} ran out on ${this.describe()} and an acknowledgement revived it`);
+    }
   }
 
   /** A call over the unix socket. A stopped keeper answers when it goes on, a dead one never. */
@@ -383,11 +426,12 @@ export class SimHost {
         return this.#ask({ op: "register", vmId, generation, revision, deadline: vm?.claim?.deadline ?? true, recipe }, replied);
       }
       case "start-paused":
-        if (this.domains.has(vmId)) return done(false);
+        if (this.domains.has(vmId) || this.#shared.isLockedElsewhere(vmId, this)) return done(false);
         this.domains.set(vmId, { vmId, generation, running: false });
         return done(true);
       case "confirm":
         if (!claimed) return done(false);
+        if (this.#shared.mutation === "resume-unconfirmed") return done(true);
         return this.#ask({ op: "confirm", vmId, generation }, replied);
       case "resume": {
         const domain = this.domains.get(vmId);
