@@ -19,6 +19,12 @@ export interface LogEntry {
   membership?: Membership;
 }
 
+interface Offered {
+  term: number;
+  envelope: Envelope | null;
+  taken: Set<Peer>;
+}
+
 export class Peer {
   readonly id: number;
   readonly nodeId: string;
@@ -50,6 +56,8 @@ export class Consensus {
   tamper: (state: State, envelope: Envelope) => void = () => {};
   /** The mutation `expire-in-any-term`. */
   looseTerms = false;
+  /** Not committed yet, in the order they were offered. */
+  readonly #offered = new Set<Offered>();
   #requests = 0;
   #troubleSinceMs: number | null = null;
   #patienceMs = 1_500;
@@ -100,6 +108,11 @@ export class Consensus {
     this.#troubleSinceMs = null;
     this.#patienceMs = this.world.between(1_000, 2_000);
     for (const voter of voters) this.#enter(voter, term);
+    // A leader has the log of the voter that had most of the newest term; what is not in it can never be committed.
+    const offered = [...this.#offered].filter((entry) => entry.term === term - 1);
+    const last = offered.findLastIndex(({ taken }) => voters.some((voter) => taken.has(voter)));
+    for (const entry of offered.slice(0, last + 1)) this.#commit(entry);
+    this.#offered.clear();
     winner.leading = true;
     winner.effective = false;
     winner.leadingSinceMs = this.world.nowMs;
@@ -125,7 +138,7 @@ export class Consensus {
 
   #ask(leader: Peer, majorityReached: () => void): void {
     const { term } = leader;
-    const yes = new Set<number>();
+    const yes = new Set<Peer>();
     let reached = false;
     for (const peer of this.members) {
       this.world.send(leader.id, peer.id, peer.process, () => {
@@ -135,8 +148,8 @@ export class Consensus {
         this.world.send(peer.id, leader.id, leader.process, () => {
           this.#enter(leader, theirTerm);
           if (!ok || leader.term !== term || reached) return;
-          yes.add(peer.id);
-          if (yes.size < this.majority) return;
+          yes.add(peer);
+          if (!this.#isMajority(yes)) return;
           reached = true;
           majorityReached();
         });
@@ -146,17 +159,27 @@ export class Consensus {
 
   #replicate(leader: Peer, envelope: Envelope | null): void {
     const { term } = leader;
-    const taken = new Set<number>();
+    const entry: Offered = { term, envelope, taken: new Set() };
+    if (this.peers.every((peer) => peer.term <= term)) this.#offered.add(entry);
     for (const peer of this.members) {
       this.world.send(leader.id, peer.id, peer.process, () => {
         this.#enter(peer, term);
-        if (peer.term !== term || taken.has(peer.id)) return;
-        taken.add(peer.id);
-        if (taken.size !== this.majority) return;
-        this.log.push({ term, envelope });
-        for (const other of this.members) this.#tell(other, this.log.length);
+        if (peer.term !== term) return;
+        entry.taken.add(peer);
+        if (this.#isMajority(entry.taken)) this.#commit(entry);
       });
     }
+  }
+
+  /** Who was removed meanwhile counts no more. */
+  #isMajority(peers: ReadonlySet<Peer>): boolean {
+    return [...peers].filter(({ member }) => member).length >= this.majority;
+  }
+
+  #commit(entry: Offered): void {
+    if (!this.#offered.delete(entry)) return;
+    this.log.push({ term: entry.term, envelope: entry.envelope });
+    for (const other of this.members) this.#tell(other, this.log.length);
   }
 
   /** Peers learn of commits late, if at all; the leader's rounds tell them again. */
