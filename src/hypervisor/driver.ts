@@ -104,7 +104,7 @@ export interface PushOptions {
   bandwidthMibPerSecond: number | null;
   /** How long the guest may stand still for the last part. A busy guest is slowed down until it fits. */
   downtimeMs: number;
-  progress(progress: PushProgress): void;
+  progress: (progress: PushProgress) => void;
 }
 
 export interface PushProgress {
