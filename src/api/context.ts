@@ -1,8 +1,9 @@
 /** What services get beside the request. Everything with an effect comes in here, so services run in tests without a network. */
-import { invalid, RoostError } from "../base/errors.ts";
+import { invalid, RoostError, type Violation } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
 import type { FrozenTable } from "../cluster/digest.ts";
 import type { Store } from "../cluster/store.ts";
+import type { FenceDevice } from "../model/fencing.ts";
 import type { View } from "../model/view.ts";
 import type { Command } from "../state/commands.ts";
 import { requestTime } from "../state/requests.ts";
@@ -34,8 +35,16 @@ export interface Hooks {
   leftOut: () => number | null;
   /** All tables at one index; taken together with the view, nothing is applied between. */
   freeze: () => FrozenTable[];
+  fencing: FencingHook;
   /** Parks the claims of this node for `parkMs` (0: does not), then stops the agent once the call is answered. Returns when parking is committed. */
   stopAgent: (request: { parkMs: number; actor: string }) => Promise<void>;
+}
+
+/** Power devices as the answering node reaches them. */
+export interface FencingHook {
+  /** What is wrong with the options, as far as the device's agent knows; throws if it is not here. */
+  faults(device: FenceDevice, signal: AbortSignal): Promise<Violation[]>;
+  power(device: FenceDevice, signal: AbortSignal): Promise<"on" | "off">;
 }
 
 export interface CallContext extends ServerContext {

@@ -2,6 +2,7 @@
 import { writeDefinition } from "../base/definition.ts";
 import type { Event__Output } from "../gen/types/roost/v1/Event.ts";
 import type { Failover__Output } from "../gen/types/roost/v1/Failover.ts";
+import type { NodeFencing__Output } from "../gen/types/roost/v1/NodeFencing.ts";
 import type { Node__Output } from "../gen/types/roost/v1/Node.ts";
 import type { Policy__Output } from "../gen/types/roost/v1/Policy.ts";
 import type { Zone__Output } from "../gen/types/roost/v1/Zone.ts";
@@ -68,6 +69,25 @@ export function nodeRow(node: Node__Output): object {
     cpuModel: orNull(cpuModel),
     guardian: orNull(guardian),
     pools: node.pools.map((pool) => ({ ...pool, problem: orNull(pool.problem) })),
+  };
+}
+
+export function fencingRow({ node, nodeId, devices, attempt }: NodeFencing__Output): object {
+  return {
+    node,
+    nodeId,
+    devices: devices.map(({ name, level, agent, options, secretNames, timeoutMs }) => ({
+      name,
+      level,
+      agent,
+      options,
+      secretNames,
+      timeoutMs,
+    })),
+    attempt:
+      attempt === null
+        ? null
+        : { ...attempt, executor: orNull(attempt.executor), steps: attempt.steps.map((step) => ({ ...step, node: orNull(step.node) })) },
   };
 }
 

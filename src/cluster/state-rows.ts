@@ -17,6 +17,7 @@ const PREFIX: Record<TableName, string> = {
   requests: "15",
   policies: "16",
   zoneRoles: "17",
+  fencing: "18",
   callers: "81",
   events: "82",
   digests: "83",

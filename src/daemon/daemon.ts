@@ -26,8 +26,11 @@ import type { ConsensusConfig } from "../cluster/consensus/protocol.ts";
 import { joiningService } from "../cluster/joining.ts";
 import { runWhileLeading } from "../cluster/leadership.ts";
 import { upkeepService } from "../cluster/upkeep.ts";
+import { openFence, optionFaults } from "../fencing/open.ts";
 import { Replica } from "../cluster/replica.ts";
 import { StateDb } from "../cluster/state-db.ts";
+import { FenceExecutor } from "../ha/fence-executor.ts";
+import { fencerService } from "../ha/fencer.ts";
 import { Supervisor } from "../ha/supervisor.ts";
 import { firstMembership } from "../model/membership.ts";
 import { readCheckpointFile } from "../raft/transport/checkpoint-file.ts";
@@ -214,12 +217,22 @@ export async function startDaemon(config: NodeConfig, identity: Identity, effect
     agent.reportInfo().catch((thrown: unknown) => log.warn("could not report the node's disk", { reason: asRoostError(thrown).message }));
   });
 
+  // Other nodes' power, at the leader's word; a program of the data folder goes before the host's own.
+  const agentFolders = [join(config.data, "fence-agents"), "/usr/local/sbin", "/usr/sbin"];
+  const fenceExecutor = new FenceExecutor({ nodeId, store: replica, open: (device) => openFence(device, agentFolders), clock, log });
+  fenceExecutor.start();
+
   // What only the leader does.
   const supervisor = new Supervisor({ store: replica, source: replica, clock, log });
   supervisor.start();
   const stopLeading = runWhileLeading(
     replica,
-    [joiningService(replica, clock), upkeepService(replica, clock), placingService(replica, { clock, newId })],
+    [
+      joiningService(replica, clock),
+      upkeepService(replica, clock),
+      placingService(replica, { clock, newId }),
+      fencerService({ nodeId, store: replica, source: replica, clock, log }),
+    ],
     { clock, log },
   );
 
@@ -239,6 +252,10 @@ export async function startDaemon(config: NodeConfig, identity: Identity, effect
         lastEntry: () => replica.lastEntry(),
         leftOut: () => replica.leftOut(),
         freeze: () => replica.freeze(),
+        fencing: {
+          faults: (device, signal) => optionFaults(device, agentFolders, signal),
+          power: async (device, signal) => await (await openFence(device, agentFolders)).status(signal),
+        },
         stopAgent: async ({ parkMs }) => {
           if (parkMs > 0) await agent.park(parkMs);
           clock.after(LINGER_MS, () => void stop().catch(fatal));
@@ -259,6 +276,7 @@ export async function startDaemon(config: NodeConfig, identity: Identity, effect
       unwatchDisk();
       stopLeading();
       supervisor.stop();
+      fenceExecutor.stop();
       await agent.stop();
       await api.close();
       await driver.close();

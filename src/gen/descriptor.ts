@@ -937,6 +937,22 @@ const json: unknown = {
          "requestType": "FenceNodeRequest",
          "responseType": "FenceNodeResponse"
         },
+        "SetFencing": {
+         "requestType": "SetFencingRequest",
+         "responseType": "SetFencingResponse"
+        },
+        "UnsetFencing": {
+         "requestType": "UnsetFencingRequest",
+         "responseType": "UnsetFencingResponse"
+        },
+        "ListFencing": {
+         "requestType": "ListFencingRequest",
+         "responseType": "ListFencingResponse"
+        },
+        "TestFencing": {
+         "requestType": "TestFencingRequest",
+         "responseType": "TestFencingResponse"
+        },
         "EditNode": {
          "requestType": "EditNodeRequest",
          "responseType": "EditNodeResponse"
@@ -1377,6 +1393,240 @@ const json: unknown = {
         "node": {
          "type": "Node",
          "id": 1
+        },
+        "attempt": {
+         "type": "int64",
+         "id": 2
+        }
+       }
+      },
+      "FenceDevice": {
+       "fields": {
+        "name": {
+         "type": "string",
+         "id": 1
+        },
+        "level": {
+         "type": "int32",
+         "id": 2
+        },
+        "agent": {
+         "type": "string",
+         "id": 3
+        },
+        "options": {
+         "keyType": "string",
+         "type": "string",
+         "id": 4
+        },
+        "secrets": {
+         "keyType": "string",
+         "type": "string",
+         "id": 5
+        },
+        "secretNames": {
+         "rule": "repeated",
+         "type": "string",
+         "id": 6
+        },
+        "timeoutMs": {
+         "type": "int64",
+         "id": 7
+        }
+       }
+      },
+      "FenceStep": {
+       "fields": {
+        "atMs": {
+         "type": "int64",
+         "id": 1
+        },
+        "node": {
+         "type": "string",
+         "id": 2
+        },
+        "text": {
+         "type": "string",
+         "id": 3
+        }
+       }
+      },
+      "FenceAttempt": {
+       "fields": {
+        "id": {
+         "type": "int64",
+         "id": 1
+        },
+        "state": {
+         "type": "string",
+         "id": 2
+        },
+        "auto": {
+         "type": "bool",
+         "id": 3
+        },
+        "actor": {
+         "type": "string",
+         "id": 4
+        },
+        "why": {
+         "type": "string",
+         "id": 5
+        },
+        "beganAtMs": {
+         "type": "int64",
+         "id": 6
+        },
+        "tries": {
+         "type": "int32",
+         "id": 7
+        },
+        "executor": {
+         "type": "string",
+         "id": 8
+        },
+        "steps": {
+         "rule": "repeated",
+         "type": "FenceStep",
+         "id": 9
+        }
+       }
+      },
+      "NodeFencing": {
+       "fields": {
+        "node": {
+         "type": "string",
+         "id": 1
+        },
+        "nodeId": {
+         "type": "string",
+         "id": 2
+        },
+        "devices": {
+         "rule": "repeated",
+         "type": "FenceDevice",
+         "id": 3
+        },
+        "attempt": {
+         "type": "FenceAttempt",
+         "id": 4
+        }
+       }
+      },
+      "SetFencingRequest": {
+       "fields": {
+        "node": {
+         "type": "string",
+         "id": 1
+        },
+        "device": {
+         "type": "FenceDevice",
+         "id": 2
+        },
+        "unchecked": {
+         "type": "bool",
+         "id": 3
+        },
+        "requestId": {
+         "type": "string",
+         "id": 4
+        }
+       }
+      },
+      "SetFencingResponse": {
+       "fields": {
+        "fencing": {
+         "type": "NodeFencing",
+         "id": 1
+        }
+       }
+      },
+      "UnsetFencingRequest": {
+       "fields": {
+        "node": {
+         "type": "string",
+         "id": 1
+        },
+        "device": {
+         "type": "string",
+         "id": 2
+        },
+        "requestId": {
+         "type": "string",
+         "id": 3
+        }
+       }
+      },
+      "UnsetFencingResponse": {
+       "fields": {}
+      },
+      "ListFencingRequest": {
+       "fields": {
+        "node": {
+         "type": "string",
+         "id": 1
+        },
+        "consistency": {
+         "type": "Consistency",
+         "id": 2
+        }
+       }
+      },
+      "ListFencingResponse": {
+       "fields": {
+        "nodes": {
+         "rule": "repeated",
+         "type": "NodeFencing",
+         "id": 1
+        },
+        "read": {
+         "type": "ReadInfo",
+         "id": 2
+        }
+       }
+      },
+      "TestFencingRequest": {
+       "fields": {
+        "node": {
+         "type": "string",
+         "id": 1
+        }
+       }
+      },
+      "TestedFenceDevice": {
+       "fields": {
+        "name": {
+         "type": "string",
+         "id": 1
+        },
+        "level": {
+         "type": "int32",
+         "id": 2
+        },
+        "agent": {
+         "type": "string",
+         "id": 3
+        },
+        "power": {
+         "type": "string",
+         "id": 4
+        },
+        "problem": {
+         "type": "string",
+         "id": 5
+        }
+       }
+      },
+      "TestFencingResponse": {
+       "fields": {
+        "devices": {
+         "rule": "repeated",
+         "type": "TestedFenceDevice",
+         "id": 1
+        },
+        "askedFrom": {
+         "type": "string",
+         "id": 2
         }
        }
       },

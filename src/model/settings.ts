@@ -10,6 +10,8 @@ export interface Settings {
   "ha.suspectMs": number;
   "ha.restartsInPlace": number;
   "ha.maxFailures": number;
+  "ha.fence": "never" | "needed" | "first";
+  "ha.fenceAfterMs": number;
   "scheduler.enabled": "on" | "off";
   "raft.voters": number;
   "raft.replaceVoterMs": number;
@@ -96,6 +98,20 @@ export const SETTING_RULES: Record<SettingKey, SettingRule> = {
     min: 1,
     max: 1_000,
     about: "Failed starts in a row after which the VM is given up as failed.",
+  },
+  "ha.fence": {
+    kind: "choice",
+    initial: "needed",
+    choices: ["never", "needed", "first"],
+    about:
+      "When a silent node with power devices is switched off: needed, for HA VMs that no time frees (no guardian, on-quorum-loss: keep); first, for any HA VM; never, only by roost node fence.",
+  },
+  "ha.fenceAfterMs": {
+    kind: "number",
+    initial: 5_000,
+    min: 0,
+    max: 3_600_000,
+    about: "Silence after which a node is switched off as ha.fence says, ms; a parked one is waited for.",
   },
   "scheduler.enabled": {
     kind: "choice",

@@ -5,6 +5,7 @@
 import { emptyUsage, replaceVm, type Usage } from "../model/capacity.ts";
 import type { BenchRow } from "../model/bench.ts";
 import type { Cluster, JoinToken } from "../model/cluster.ts";
+import type { Fencing } from "../model/fencing.ts";
 import type { Membership } from "../model/membership.ts";
 import type { DigestRow } from "../model/digest.ts";
 import type { Node } from "../model/node.ts";
@@ -25,6 +26,8 @@ export interface Rows {
   policies: Policy;
   /** By the zone's name. */
   zoneRoles: ZoneRole;
+  /** By the node's id. Has secrets. */
+  fencing: Fencing;
   tokens: JoinToken;
   requests: AppliedRequest;
   callers: CallerRequest;
@@ -43,6 +46,7 @@ export const TABLE_NAMES: readonly TableName[] = [
   "pools",
   "policies",
   "zoneRoles",
+  "fencing",
   "tokens",
   "requests",
   "callers",
@@ -79,6 +83,7 @@ export class State implements View {
   readonly pools = new Map<string, Pool>();
   readonly policies = new Map<string, Policy>();
   readonly zoneRoles = new Map<string, ZoneRole>();
+  readonly fencing = new Map<string, Fencing>();
   readonly tokens = new Map<string, JoinToken>();
   /** Answers to nodes' own proposals, in order of application; `moveTo` forgets the oldest. */
   readonly requests = new Map<string, AppliedRequest>();
@@ -140,6 +145,9 @@ export class State implements View {
       case "zoneRoles":
         replace(this.zoneRoles, null, change.key, change.row, () => "");
         return;
+      case "fencing":
+        replace(this.fencing, null, change.key, change.row, () => "");
+        return;
       case "tokens":
         replace(this.tokens, null, change.key, change.row, () => "");
         return;
@@ -175,6 +183,7 @@ export class State implements View {
     for (const key of [...this.pools.keys()].toSorted()) yield { table: "pools", key, row: this.pools.get(key) ?? null };
     for (const key of [...this.policies.keys()].toSorted()) yield { table: "policies", key, row: this.policies.get(key) ?? null };
     for (const key of [...this.zoneRoles.keys()].toSorted()) yield { table: "zoneRoles", key, row: this.zoneRoles.get(key) ?? null };
+    for (const key of [...this.fencing.keys()].toSorted()) yield { table: "fencing", key, row: this.fencing.get(key) ?? null };
     for (const key of [...this.tokens.keys()].toSorted()) yield { table: "tokens", key, row: this.tokens.get(key) ?? null };
     for (const key of [...this.bench.keys()].toSorted()) yield { table: "bench", key, row: this.bench.get(key) ?? null };
     for (const key of [...this.digests.keys()].toSorted()) yield { table: "digests", key, row: this.digests.get(key) ?? null };

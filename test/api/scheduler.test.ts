@@ -24,6 +24,7 @@ function contextOf(cluster: Cluster): CallContext {
       stopAgent: async () => {},
       lastEntry: () => Promise.resolve({ lastIndex: 0, lastTerm: 0 }),
       leftOut: () => null,
+      fencing: { faults: () => Promise.resolve([]), power: () => Promise.resolve("on" as const) },
       freeze: () => [],
     },
     identity: { kind: "user", name: "root" },

@@ -330,11 +330,11 @@ t.test("settings keep to their ranges and to each other", async (t) => {
   t.match(await faultOf(set("toString", "1")), { kind: "invalid", violations: [{ field: "key" }] });
 });
 
-t.test("nodes: fencing wants a word, pools want a plain path, agents stop by their hook", async (t) => {
+t.test("nodes: fencing wants a device or a word, pools want a plain path, agents stop by their hook", async (t) => {
   const cluster = await testCluster();
   t.match(await faultOf(nodeService.FenceNode({ node: "n1", confirmed: false, requestId: "" }, cluster.as())), {
-    kind: "invalid",
-    violations: [{ field: "confirmed" }],
+    kind: "precondition",
+    reason: /is alive/,
   });
   t.match(
     await faultOf(nodeService.FenceNode({ node: "n1", confirmed: true, requestId: "" }, cluster.as())),

@@ -162,6 +162,49 @@ t.test("errors teach", async (t) => {
   );
 });
 
+t.test("fencing: devices without their secrets, and an attempt to its end", async (t) => {
+  const host = await cliHost(3);
+  t.teardown(() => host.close());
+  const { cluster } = host;
+  host.files.set("bmc.txt", "# the BMC's user\npassword=nobody-sees-this\n");
+  host.files.set("odd.txt", "nobody-sees-this\n");
+  const redfish = "node fencing set n2 --agent redfish --option ip=10.0.0.5 username=roost --secret-file bmc.txt";
+  const n2 = cluster.nodeIds[1] ?? "";
+  let text = await transcript(host, [
+    "node fencing list",
+    "node fencing test n2",
+    redfish,
+    "node fencing set n2 --agent fence_apc --device pdu-1 --level 2 --option ip=10.0.0.6 plug=4 --secret-file bmc.txt --time-limit 10s",
+    "node fencing list -o wide",
+    "node fencing list n2 -o json",
+    "node fencing test n2",
+    "node fencing set n2 --agent /bin/sh --option passwd=x action=on --level 0",
+    "node fencing set n2 --agent redfish --secret-file odd.txt",
+    "node fencing set n2 --agent redfish --secret-file none.txt",
+    "node fencing unset n2 pdu-2",
+    "node fence n2",
+    "node fence n3",
+  ]);
+  cluster.fencing.power = () => Promise.resolve("off");
+  text += await transcript(host, [redfish, "node fencing test n2"]);
+  await cluster.store.propose({ type: "node.suspect", nodeId: n2, silentMs: 1_500 }, { actor: "leader", term: 1 });
+  text += await transcript(host, ["node fence n2 --no-wait"]);
+  const attempt = cluster.store.view().fencing?.get(n2)?.attempt?.id ?? 0;
+  const about = { nodeId: n2, attempt };
+  const executorId = cluster.nodeIds[0] ?? "";
+  const leader = { actor: "leader", term: 1 };
+  for (const [i, outcome] of [
+    { off: false, reason: "redfish 10.0.0.5 says on" } as const,
+    { off: true, device: "fence_apc 10.0.0.6 4" } as const,
+  ].entries()) {
+    await cluster.store.propose({ type: "fence.try", ...about, executorId, newRound: false, gaveUp: null }, leader);
+    await cluster.store.propose({ type: "fence.report", ...about, try: i + 1, executorId, outcome }, { actor: `node:${executorId}` });
+  }
+  text += await transcript(host, ["node fencing list n2", "node fence n2 --no-wait -o json", "node fencing unset n2", "node fencing list"]);
+  t.notMatch(text, "nobody-sees-this");
+  golden(t, "fencing", text);
+});
+
 const POLICY = `name: db-east
 rule: must
 members: [a]

@@ -24,7 +24,7 @@ import {
 } from "./log.ts";
 
 const SEEDS = process.env["ROOST_SEED"] === undefined ? Array.from({ length: 40 }, (_, i) => i + 1) : [Number(process.env["ROOST_SEED"])];
-const STEPS = 400;
+const STEPS = 460;
 const NODES = ["n1", "n2", "n3", "n4"];
 const VMS = Array.from({ length: 9 }, (_, i) => `v${i}`);
 
@@ -41,7 +41,7 @@ function randomStep(random: Random, log: CommandLog, minted: () => string): Step
   const term = wrong ? log.term - 1 : log.term;
   const by = (origin: string, command: Command): Step => ({ command, origin: wrong ? pick(NODES) : origin, term });
   const generation = (vm?.generation ?? 0) + (wrong ? random.below(3) - 1 : 0);
-  switch (random.below(20)) {
+  switch (random.below(23)) {
     case 0: {
       const changes = {
         memoryMib: 512 * (1 + random.below(3)),
@@ -118,6 +118,24 @@ function randomStep(random: Random, log: CommandLog, minted: () => string): Step
     }
     case 18:
       return by("n1", { type: "node.enable", nodeId, enabled: random.below(3) !== 0 });
+    case 19: {
+      const silent = [...log.state.nodes.values()].filter((node) => node.state === "unreachable" || node.state === "fenced");
+      const target = silent.length === 0 ? nodeId : pick(silent).id;
+      return by("n1", { type: "fence.begin", nodeId: target, why: "the walk", auto: random.below(2) === 0 });
+    }
+    case 20:
+    case 21: {
+      const open = [...log.state.fencing.values()].filter((row) => row.attempt?.state === "open");
+      const target = open.length === 0 ? nodeId : pick(open).nodeId;
+      const attempt = log.state.fencing.get(target)?.attempt;
+      const about = { nodeId: target, attempt: (attempt?.id ?? 0) - (wrong ? 1 : 0) };
+      if (random.below(8) === 0) return by("n1", { type: "fence.end", ...about, state: "failed", why: "the walk" });
+      if (attempt?.current === null || attempt?.current === undefined || random.below(3) === 0)
+        return by("n1", { type: "fence.try", ...about, executorId: pick(NODES), newRound: false, gaveUp: null });
+      const { executorId, number } = attempt.current;
+      const outcome = random.below(3) === 0 ? ({ off: false, reason: "busy" } as const) : ({ off: true, device: "d" } as const);
+      return by(executorId, { type: "fence.report", ...about, try: number - random.below(2), executorId, outcome });
+    }
     default: {
       if (random.below(2) === 0) return by("n1", { type: "node.join", tokenId: "none", secretHash: "", node: joining(minted()) });
       return by("n1", { type: "node.fence", nodeId, proof: { kind: "operator", nodeId, user: "root" } });
@@ -149,8 +167,23 @@ function indexFaults(state: State): string[] {
   return faults;
 }
 
+/** When each node was last heard of, and what each attempt to fence has come to, kept apart from the state that is judged by it. */
+interface Heard {
+  lifeAt: Map<string, number>;
+  /** By the attempt's id. */
+  tries: Map<number, { nodeId: string; number: number; executorId: string; term: number }>;
+}
+
+function hear(heard: Heard, { command, origin }: Step, log: CommandLog): void {
+  heard.lifeAt.set(origin, log.state.index);
+  if (command.type === "node.alive") heard.lifeAt.set(command.nodeId, log.state.index);
+  if (command.type !== "fence.try") return;
+  const { nodeId, attempt, executorId } = command;
+  heard.tries.set(attempt, { nodeId, number: (heard.tries.get(attempt)?.number ?? 0) + 1, executorId, term: log.term });
+}
+
 /** Why a claim may end: its holder let go, its time ran out, or somebody vouches for the machine (HA-4). */
-function mayEndClaim({ command, origin, term }: Step, vm: Vm, log: CommandLog): boolean {
+function mayEndClaim({ command, origin, term }: Step, vm: Vm, log: CommandLog, heard: Heard): boolean {
   const { claim } = vm;
   if (claim === null) return false;
   switch (command.type) {
@@ -163,6 +196,13 @@ function mayEndClaim({ command, origin, term }: Step, vm: Vm, log: CommandLog): 
       return command.nodeId === claim.nodeId && claim.deadline && term === log.term && command.proof.term === log.term;
     case "node.fence":
       return command.nodeId === claim.nodeId;
+    case "fence.report": {
+      // Seen off by whose turn it was, in the term of the try, and nothing heard of the node since the intent.
+      const one = heard.tries.get(command.attempt);
+      const silent = (heard.lifeAt.get(claim.nodeId) ?? 0) < command.attempt;
+      const turn = one?.nodeId === claim.nodeId && one.number === command.try && one.executorId === origin && one.term === log.term;
+      return command.outcome.off && silent && turn && origin !== claim.nodeId;
+    }
     default:
       return false;
   }
@@ -172,8 +212,7 @@ function vmFaults(
   step: Step,
   before: ReadonlyMap<string, Vm>,
   log: CommandLog,
-  given: Set<string>,
-  highest: Map<string, number>,
+  { given, highest, heard }: { given: Set<string>; highest: Map<string, number>; heard: Heard },
 ): string[] {
   const faults: string[] = [];
   for (const [id, was] of before) {
@@ -185,7 +224,7 @@ function vmFaults(
     }
     if (is === was) continue;
     if (is.state !== was.state && !mayMove(was.state, is.state)) faults.push(`${id}: ${was.state} → ${is.state}`);
-    if (was.claim !== null && is.claim === null && !mayEndClaim(step, was, log))
+    if (was.claim !== null && is.claim === null && !mayEndClaim(step, was, log, heard))
       faults.push(`${id}: its claim ended by ${step.command.type}`);
     if (was.claim !== null && is.claim !== null && JSON.stringify(was.claim) !== JSON.stringify(is.claim))
       faults.push(`${id}: its claim moved`);
@@ -246,6 +285,9 @@ function walk(seed: number): { faults: string[]; log: CommandLog; seen: Set<stri
   const given = new Set<string>();
   const highest = new Map<string, number>();
   const seen = new Set<string>();
+  const heard: Heard = { lifeAt: new Map(), tries: new Map() };
+  const device = { name: "d", level: 1, agent: "fence_fake", options: {}, secrets: {}, timeoutMs: 1_000 };
+  for (const nodeId of NODES) log.ok({ type: "fencing.set", nodeId, device });
   let ids = 0;
   let twin = fromCheckpoint(log.state);
   for (let i = 0; i < STEPS; i++) {
@@ -260,9 +302,11 @@ function walk(seed: number): { faults: string[]; log: CommandLog; seen: Set<stri
     if (entry !== undefined && saidText(apply(twin, decodeEnvelope(entry.data), entry)) !== saidText(said))
       return { faults: [`step ${i}, ${JSON.stringify(step)}: a replica that began with a checkpoint says something else`], log, seen };
     if (i % 50 === 0) twin = fromCheckpoint(log.state);
-    seen.add(`${step.command.type} ${outcome.ok ? "ok" : "refused"}`);
+    if (outcome.ok) hear(heard, step, log);
+    const kind = step.command.type === "fence.report" ? `fence.report ${step.command.outcome.off ? "off" : "on"}` : step.command.type;
+    seen.add(`${kind} ${outcome.ok ? "ok" : "refused"}`);
     for (const vm of log.state.vms.values()) seen.add(vm.state);
-    const faults = [...indexFaults(log.state), ...vmFaults(step, before, log, given, highest)];
+    const faults = [...indexFaults(log.state), ...vmFaults(step, before, log, { given, highest, heard })];
     if (!outcome.ok && (tables(log.state) !== text || changes.some((change) => !KEPT.has(change.table))))
       faults.push("a refused command changed something");
     if (faults.length > 0) return { faults: faults.map((fault) => `step ${i}, ${JSON.stringify(step)}: ${fault}`), log, seen };
@@ -315,7 +359,17 @@ t.test("random walks", (t) => {
       "unknown",
     ])
       t.ok(seen.has(state), `saw ${state}`);
-    for (const type of ["vm.create", "vm.desire", "vm.report", "node.expire", "node.fence", "node.enable"]) {
+    for (const type of [
+      "vm.create",
+      "vm.desire",
+      "vm.report",
+      "node.expire",
+      "node.fence",
+      "node.enable",
+      "fence.begin",
+      "fence.try",
+      "fence.report off",
+    ]) {
       for (const end of ["ok", "refused"]) t.ok(seen.has(`${type} ${end}`), `saw ${type} ${end}`);
     }
   }

@@ -2,7 +2,7 @@
 import { newId, newSecret } from "../../src/base/ids.ts";
 import { silentLogger } from "../../src/base/log.ts";
 import type { Identity } from "../../src/api/auth.ts";
-import type { CallContext, ServerContext } from "../../src/api/context.ts";
+import type { CallContext, FencingHook, ServerContext } from "../../src/api/context.ts";
 import { chainOf, createCa, createKeyAndRequest, issue } from "../../src/cluster/certificates.ts";
 import type { Ca } from "../../src/cluster/certificates.ts";
 import { freeze } from "../../src/cluster/digest.ts";
@@ -37,6 +37,8 @@ export interface TestCluster {
   /** Ids of n1, n2, … */
   nodeIds: string[];
   stops: { parkMs: number; actor: string }[];
+  /** What power devices say: all on unless a test says otherwise. */
+  fencing: FencingHook;
   server: ServerContext;
   /** A call's context for somebody; the local root by default. */
   as(identity?: Identity): CallContext;
@@ -87,6 +89,7 @@ export async function testCluster(nodes = 1, id: () => string = newId): Promise<
     store.origin = first;
   }
   const stops: TestCluster["stops"] = [];
+  const fencing: TestCluster["fencing"] = { faults: () => Promise.resolve([]), power: () => Promise.resolve("on") };
   const server: ServerContext = {
     store,
     nodeId: first,
@@ -98,6 +101,7 @@ export async function testCluster(nodes = 1, id: () => string = newId): Promise<
     hooks: {
       lastEntry: async () => ({ lastIndex: store.state.index, lastTerm: store.state.term }),
       leftOut: () => null,
+      fencing: { faults: (...asked) => fencing.faults(...asked), power: (...asked) => fencing.power(...asked) },
       freeze: () => freeze(store.state),
       stopAgent: async (request) => void stops.push(request),
     },
@@ -108,6 +112,7 @@ export async function testCluster(nodes = 1, id: () => string = newId): Promise<
     clusterId,
     nodeIds,
     stops,
+    fencing,
     server,
     as: (identity = { kind: "user", name: "root@n1" }) => ({
       ...server,

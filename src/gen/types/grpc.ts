@@ -52,8 +52,11 @@ import type { ExplainVmResponse as _roost_v1_ExplainVmResponse, ExplainVmRespons
 import type { ExportPlanFileRequest as _roost_v1_ExportPlanFileRequest, ExportPlanFileRequest__Output as _roost_v1_ExportPlanFileRequest__Output } from './roost/v1/ExportPlanFileRequest.ts';
 import type { ExportPlanFileResponse as _roost_v1_ExportPlanFileResponse, ExportPlanFileResponse__Output as _roost_v1_ExportPlanFileResponse__Output } from './roost/v1/ExportPlanFileResponse.ts';
 import type { Failover as _roost_v1_Failover, Failover__Output as _roost_v1_Failover__Output } from './roost/v1/Failover.ts';
+import type { FenceAttempt as _roost_v1_FenceAttempt, FenceAttempt__Output as _roost_v1_FenceAttempt__Output } from './roost/v1/FenceAttempt.ts';
+import type { FenceDevice as _roost_v1_FenceDevice, FenceDevice__Output as _roost_v1_FenceDevice__Output } from './roost/v1/FenceDevice.ts';
 import type { FenceNodeRequest as _roost_v1_FenceNodeRequest, FenceNodeRequest__Output as _roost_v1_FenceNodeRequest__Output } from './roost/v1/FenceNodeRequest.ts';
 import type { FenceNodeResponse as _roost_v1_FenceNodeResponse, FenceNodeResponse__Output as _roost_v1_FenceNodeResponse__Output } from './roost/v1/FenceNodeResponse.ts';
+import type { FenceStep as _roost_v1_FenceStep, FenceStep__Output as _roost_v1_FenceStep__Output } from './roost/v1/FenceStep.ts';
 import type { FieldViolation as _roost_v1_FieldViolation, FieldViolation__Output as _roost_v1_FieldViolation__Output } from './roost/v1/FieldViolation.ts';
 import type { GetClusterRequest as _roost_v1_GetClusterRequest, GetClusterRequest__Output as _roost_v1_GetClusterRequest__Output } from './roost/v1/GetClusterRequest.ts';
 import type { GetClusterResponse as _roost_v1_GetClusterResponse, GetClusterResponse__Output as _roost_v1_GetClusterResponse__Output } from './roost/v1/GetClusterResponse.ts';
@@ -75,6 +78,8 @@ import type { LintPoliciesRequest as _roost_v1_LintPoliciesRequest, LintPolicies
 import type { LintPoliciesResponse as _roost_v1_LintPoliciesResponse, LintPoliciesResponse__Output as _roost_v1_LintPoliciesResponse__Output } from './roost/v1/LintPoliciesResponse.ts';
 import type { ListFailoversRequest as _roost_v1_ListFailoversRequest, ListFailoversRequest__Output as _roost_v1_ListFailoversRequest__Output } from './roost/v1/ListFailoversRequest.ts';
 import type { ListFailoversResponse as _roost_v1_ListFailoversResponse, ListFailoversResponse__Output as _roost_v1_ListFailoversResponse__Output } from './roost/v1/ListFailoversResponse.ts';
+import type { ListFencingRequest as _roost_v1_ListFencingRequest, ListFencingRequest__Output as _roost_v1_ListFencingRequest__Output } from './roost/v1/ListFencingRequest.ts';
+import type { ListFencingResponse as _roost_v1_ListFencingResponse, ListFencingResponse__Output as _roost_v1_ListFencingResponse__Output } from './roost/v1/ListFencingResponse.ts';
 import type { ListNodesRequest as _roost_v1_ListNodesRequest, ListNodesRequest__Output as _roost_v1_ListNodesRequest__Output } from './roost/v1/ListNodesRequest.ts';
 import type { ListNodesResponse as _roost_v1_ListNodesResponse, ListNodesResponse__Output as _roost_v1_ListNodesResponse__Output } from './roost/v1/ListNodesResponse.ts';
 import type { ListPoliciesRequest as _roost_v1_ListPoliciesRequest, ListPoliciesRequest__Output as _roost_v1_ListPoliciesRequest__Output } from './roost/v1/ListPoliciesRequest.ts';
@@ -94,6 +99,7 @@ import type { MigrateVmRequest as _roost_v1_MigrateVmRequest, MigrateVmRequest__
 import type { MigrateVmResponse as _roost_v1_MigrateVmResponse, MigrateVmResponse__Output as _roost_v1_MigrateVmResponse__Output } from './roost/v1/MigrateVmResponse.ts';
 import type { Nic as _roost_v1_Nic, Nic__Output as _roost_v1_Nic__Output } from './roost/v1/Nic.ts';
 import type { Node as _roost_v1_Node, Node__Output as _roost_v1_Node__Output } from './roost/v1/Node.ts';
+import type { NodeFencing as _roost_v1_NodeFencing, NodeFencing__Output as _roost_v1_NodeFencing__Output } from './roost/v1/NodeFencing.ts';
 import type { NodeScore as _roost_v1_NodeScore, NodeScore__Output as _roost_v1_NodeScore__Output } from './roost/v1/NodeScore.ts';
 import type { NodeServiceClient as _roost_v1_NodeServiceClient, NodeServiceDefinition as _roost_v1_NodeServiceDefinition } from './roost/v1/NodeService.ts';
 import type { NodeVerdict as _roost_v1_NodeVerdict, NodeVerdict__Output as _roost_v1_NodeVerdict__Output } from './roost/v1/NodeVerdict.ts';
@@ -125,6 +131,8 @@ import type { ReplayedPlan as _roost_v1_ReplayedPlan, ReplayedPlan__Output as _r
 import type { RevokeTokenRequest as _roost_v1_RevokeTokenRequest, RevokeTokenRequest__Output as _roost_v1_RevokeTokenRequest__Output } from './roost/v1/RevokeTokenRequest.ts';
 import type { RevokeTokenResponse as _roost_v1_RevokeTokenResponse, RevokeTokenResponse__Output as _roost_v1_RevokeTokenResponse__Output } from './roost/v1/RevokeTokenResponse.ts';
 import type { SchedulerServiceClient as _roost_v1_SchedulerServiceClient, SchedulerServiceDefinition as _roost_v1_SchedulerServiceDefinition } from './roost/v1/SchedulerService.ts';
+import type { SetFencingRequest as _roost_v1_SetFencingRequest, SetFencingRequest__Output as _roost_v1_SetFencingRequest__Output } from './roost/v1/SetFencingRequest.ts';
+import type { SetFencingResponse as _roost_v1_SetFencingResponse, SetFencingResponse__Output as _roost_v1_SetFencingResponse__Output } from './roost/v1/SetFencingResponse.ts';
 import type { SetZoneRequest as _roost_v1_SetZoneRequest, SetZoneRequest__Output as _roost_v1_SetZoneRequest__Output } from './roost/v1/SetZoneRequest.ts';
 import type { SetZoneResponse as _roost_v1_SetZoneResponse, SetZoneResponse__Output as _roost_v1_SetZoneResponse__Output } from './roost/v1/SetZoneResponse.ts';
 import type { Setting as _roost_v1_Setting, Setting__Output as _roost_v1_Setting__Output } from './roost/v1/Setting.ts';
@@ -136,7 +144,12 @@ import type { StopAgentRequest as _roost_v1_StopAgentRequest, StopAgentRequest__
 import type { StopAgentResponse as _roost_v1_StopAgentResponse, StopAgentResponse__Output as _roost_v1_StopAgentResponse__Output } from './roost/v1/StopAgentResponse.ts';
 import type { StrandedVm as _roost_v1_StrandedVm, StrandedVm__Output as _roost_v1_StrandedVm__Output } from './roost/v1/StrandedVm.ts';
 import type { TableDifference as _roost_v1_TableDifference, TableDifference__Output as _roost_v1_TableDifference__Output } from './roost/v1/TableDifference.ts';
+import type { TestFencingRequest as _roost_v1_TestFencingRequest, TestFencingRequest__Output as _roost_v1_TestFencingRequest__Output } from './roost/v1/TestFencingRequest.ts';
+import type { TestFencingResponse as _roost_v1_TestFencingResponse, TestFencingResponse__Output as _roost_v1_TestFencingResponse__Output } from './roost/v1/TestFencingResponse.ts';
+import type { TestedFenceDevice as _roost_v1_TestedFenceDevice, TestedFenceDevice__Output as _roost_v1_TestedFenceDevice__Output } from './roost/v1/TestedFenceDevice.ts';
 import type { Token as _roost_v1_Token, Token__Output as _roost_v1_Token__Output } from './roost/v1/Token.ts';
+import type { UnsetFencingRequest as _roost_v1_UnsetFencingRequest, UnsetFencingRequest__Output as _roost_v1_UnsetFencingRequest__Output } from './roost/v1/UnsetFencingRequest.ts';
+import type { UnsetFencingResponse as _roost_v1_UnsetFencingResponse, UnsetFencingResponse__Output as _roost_v1_UnsetFencingResponse__Output } from './roost/v1/UnsetFencingResponse.ts';
 import type { UpdatePolicyRequest as _roost_v1_UpdatePolicyRequest, UpdatePolicyRequest__Output as _roost_v1_UpdatePolicyRequest__Output } from './roost/v1/UpdatePolicyRequest.ts';
 import type { UpdatePolicyResponse as _roost_v1_UpdatePolicyResponse, UpdatePolicyResponse__Output as _roost_v1_UpdatePolicyResponse__Output } from './roost/v1/UpdatePolicyResponse.ts';
 import type { UpdateSettingRequest as _roost_v1_UpdateSettingRequest, UpdateSettingRequest__Output as _roost_v1_UpdateSettingRequest__Output } from './roost/v1/UpdateSettingRequest.ts';
@@ -226,8 +239,11 @@ export interface ProtoGrpcType {
       ExportPlanFileRequest: MessageTypeDefinition<_roost_v1_ExportPlanFileRequest, _roost_v1_ExportPlanFileRequest__Output>
       ExportPlanFileResponse: MessageTypeDefinition<_roost_v1_ExportPlanFileResponse, _roost_v1_ExportPlanFileResponse__Output>
       Failover: MessageTypeDefinition<_roost_v1_Failover, _roost_v1_Failover__Output>
+      FenceAttempt: MessageTypeDefinition<_roost_v1_FenceAttempt, _roost_v1_FenceAttempt__Output>
+      FenceDevice: MessageTypeDefinition<_roost_v1_FenceDevice, _roost_v1_FenceDevice__Output>
       FenceNodeRequest: MessageTypeDefinition<_roost_v1_FenceNodeRequest, _roost_v1_FenceNodeRequest__Output>
       FenceNodeResponse: MessageTypeDefinition<_roost_v1_FenceNodeResponse, _roost_v1_FenceNodeResponse__Output>
+      FenceStep: MessageTypeDefinition<_roost_v1_FenceStep, _roost_v1_FenceStep__Output>
       FieldViolation: MessageTypeDefinition<_roost_v1_FieldViolation, _roost_v1_FieldViolation__Output>
       GetClusterRequest: MessageTypeDefinition<_roost_v1_GetClusterRequest, _roost_v1_GetClusterRequest__Output>
       GetClusterResponse: MessageTypeDefinition<_roost_v1_GetClusterResponse, _roost_v1_GetClusterResponse__Output>
@@ -249,6 +265,8 @@ export interface ProtoGrpcType {
       LintPoliciesResponse: MessageTypeDefinition<_roost_v1_LintPoliciesResponse, _roost_v1_LintPoliciesResponse__Output>
       ListFailoversRequest: MessageTypeDefinition<_roost_v1_ListFailoversRequest, _roost_v1_ListFailoversRequest__Output>
       ListFailoversResponse: MessageTypeDefinition<_roost_v1_ListFailoversResponse, _roost_v1_ListFailoversResponse__Output>
+      ListFencingRequest: MessageTypeDefinition<_roost_v1_ListFencingRequest, _roost_v1_ListFencingRequest__Output>
+      ListFencingResponse: MessageTypeDefinition<_roost_v1_ListFencingResponse, _roost_v1_ListFencingResponse__Output>
       ListNodesRequest: MessageTypeDefinition<_roost_v1_ListNodesRequest, _roost_v1_ListNodesRequest__Output>
       ListNodesResponse: MessageTypeDefinition<_roost_v1_ListNodesResponse, _roost_v1_ListNodesResponse__Output>
       ListPoliciesRequest: MessageTypeDefinition<_roost_v1_ListPoliciesRequest, _roost_v1_ListPoliciesRequest__Output>
@@ -268,6 +286,7 @@ export interface ProtoGrpcType {
       MigrateVmResponse: MessageTypeDefinition<_roost_v1_MigrateVmResponse, _roost_v1_MigrateVmResponse__Output>
       Nic: MessageTypeDefinition<_roost_v1_Nic, _roost_v1_Nic__Output>
       Node: MessageTypeDefinition<_roost_v1_Node, _roost_v1_Node__Output>
+      NodeFencing: MessageTypeDefinition<_roost_v1_NodeFencing, _roost_v1_NodeFencing__Output>
       NodeScore: MessageTypeDefinition<_roost_v1_NodeScore, _roost_v1_NodeScore__Output>
       NodeService: SubtypeConstructor<typeof grpc.Client, _roost_v1_NodeServiceClient> & { service: _roost_v1_NodeServiceDefinition }
       NodeVerdict: MessageTypeDefinition<_roost_v1_NodeVerdict, _roost_v1_NodeVerdict__Output>
@@ -299,6 +318,8 @@ export interface ProtoGrpcType {
       RevokeTokenRequest: MessageTypeDefinition<_roost_v1_RevokeTokenRequest, _roost_v1_RevokeTokenRequest__Output>
       RevokeTokenResponse: MessageTypeDefinition<_roost_v1_RevokeTokenResponse, _roost_v1_RevokeTokenResponse__Output>
       SchedulerService: SubtypeConstructor<typeof grpc.Client, _roost_v1_SchedulerServiceClient> & { service: _roost_v1_SchedulerServiceDefinition }
+      SetFencingRequest: MessageTypeDefinition<_roost_v1_SetFencingRequest, _roost_v1_SetFencingRequest__Output>
+      SetFencingResponse: MessageTypeDefinition<_roost_v1_SetFencingResponse, _roost_v1_SetFencingResponse__Output>
       SetZoneRequest: MessageTypeDefinition<_roost_v1_SetZoneRequest, _roost_v1_SetZoneRequest__Output>
       SetZoneResponse: MessageTypeDefinition<_roost_v1_SetZoneResponse, _roost_v1_SetZoneResponse__Output>
       Setting: MessageTypeDefinition<_roost_v1_Setting, _roost_v1_Setting__Output>
@@ -310,7 +331,12 @@ export interface ProtoGrpcType {
       StopAgentResponse: MessageTypeDefinition<_roost_v1_StopAgentResponse, _roost_v1_StopAgentResponse__Output>
       StrandedVm: MessageTypeDefinition<_roost_v1_StrandedVm, _roost_v1_StrandedVm__Output>
       TableDifference: MessageTypeDefinition<_roost_v1_TableDifference, _roost_v1_TableDifference__Output>
+      TestFencingRequest: MessageTypeDefinition<_roost_v1_TestFencingRequest, _roost_v1_TestFencingRequest__Output>
+      TestFencingResponse: MessageTypeDefinition<_roost_v1_TestFencingResponse, _roost_v1_TestFencingResponse__Output>
+      TestedFenceDevice: MessageTypeDefinition<_roost_v1_TestedFenceDevice, _roost_v1_TestedFenceDevice__Output>
       Token: MessageTypeDefinition<_roost_v1_Token, _roost_v1_Token__Output>
+      UnsetFencingRequest: MessageTypeDefinition<_roost_v1_UnsetFencingRequest, _roost_v1_UnsetFencingRequest__Output>
+      UnsetFencingResponse: MessageTypeDefinition<_roost_v1_UnsetFencingResponse, _roost_v1_UnsetFencingResponse__Output>
       UpdatePolicyRequest: MessageTypeDefinition<_roost_v1_UpdatePolicyRequest, _roost_v1_UpdatePolicyRequest__Output>
       UpdatePolicyResponse: MessageTypeDefinition<_roost_v1_UpdatePolicyResponse, _roost_v1_UpdatePolicyResponse__Output>
       UpdateSettingRequest: MessageTypeDefinition<_roost_v1_UpdateSettingRequest, _roost_v1_UpdateSettingRequest__Output>

@@ -145,6 +145,7 @@ await startApi(
     hooks: {
       lastEntry: async () => ({ lastIndex: replica.view().index, lastTerm: replica.view().term }),
       leftOut: () => null,
+      fencing: { faults: () => Promise.resolve([]), power: () => Promise.resolve("on" as const) },
       freeze: () => [],
       stopAgent: async () => {},
     },
