@@ -19,7 +19,7 @@ export interface StoragePool {
   readonly pool: Pool;
   readonly capabilities: PoolCapabilities;
   /** Cuts nodes off from all volumes of the pool; absent where the storage cannot tell nodes apart. */
-  readonly fence?: StorageFence;
+  readonly nodeFence?: StorageFence;
   /** How this node sees the pool now. Never rejects: what is wrong is in `problem`. */
   status(): Promise<PoolStatus>;
   /** All volumes, by name; at most `LIST_LIMIT`, beyond that it throws `exhausted`. */
