@@ -5,9 +5,9 @@ import type { StorageFence } from "../../src/storage/fence.ts";
 export interface FencedStorage {
   fence: StorageFence;
   /** A write under a generation; resolves with whether it reached the disk. */
-  write(nodeId: string, generation: number): Promise<boolean>;
+  write: (nodeId: string, generation: number) => Promise<boolean>;
   /** A write that is on its way until it is let go. */
-  delayedWrite(nodeId: string, generation: number): () => Promise<boolean>;
+  delayedWrite: (nodeId: string, generation: number) => () => Promise<boolean>;
 }
 
 const never = new AbortController().signal;
