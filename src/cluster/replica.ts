@@ -375,12 +375,14 @@ export class Replica implements Store {
     const changes: RowChange[] = [];
     const events: Event[] = [];
     const answers: (() => void)[] = [];
+    let bytes = 0;
     for (const entry of entries) {
       // Handed out before a checkpoint was taken over, which holds it.
       if (entry.index <= this.#installedIndex) continue;
       assert(entry.index === this.#position.index + 1, `entry ${entry.index} after ${this.#position.index}`);
       this.#position = { index: entry.index, term: entry.term, membership: entry.membership ?? this.#position.membership };
       if (entry.data !== null) {
+        bytes += entry.data.length;
         const envelope = decodeEnvelope(entry.data);
         const applied = apply(this.#state, envelope, entry);
         changes.push(...applied.changes);
@@ -396,7 +398,7 @@ export class Replica implements Store {
         applyNothing(this.#state, entry);
       }
     }
-    this.#effects.db.write(changes, this.#position);
+    this.#effects.db.write(changes, this.#position, bytes);
     if (this.#effects.db.failure !== null) throw this.#effects.db.failure;
     // The claims go before the acknowledgement of the batch, so that a leader never acknowledges with older ones than its own term's first entry (HA-2).
     if (changes.some(({ table }) => table === "nodes" || table === "vms" || table === "cluster")) this.#postClaims();

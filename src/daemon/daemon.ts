@@ -46,7 +46,7 @@ const ELECTION_TICKS = 10;
 const HEARTBEAT_TICKS = 1;
 
 /** The tables are not what is promised, the log is: they are written this often, whatever comes. */
-const STATE_GATHER_MS = 20;
+const STATE_GATHER_MS = 50;
 
 /** Consensus needs little; a small heap keeps its garbage collections short. */
 const CONSENSUS_HEAP_MIB = 128;

@@ -15,7 +15,7 @@ import type { View } from "../model/view.ts";
 import type { Vm } from "../model/vm.ts";
 import { eventKey, EventRing, type EventRow } from "./events.ts";
 import type { HistoryRow } from "./history.ts";
-import { type AppliedRequest, type CallerRequest, OWN_KEPT_REVISIONS } from "./requests.ts";
+import { type AppliedRequest, type CallerRequest, OWN_KEPT_REVISIONS, OwnAnswers } from "./requests.ts";
 
 /** What each table holds; the keys are ids, `self` for the one row of `cluster`. */
 export interface Rows {
@@ -86,7 +86,7 @@ export class State implements View {
   readonly fencing = new Map<string, Fencing>();
   readonly tokens = new Map<string, JoinToken>();
   /** Answers to nodes' own proposals, in order of application; `moveTo` forgets the oldest. */
-  readonly requests = new Map<string, AppliedRequest>();
+  readonly requests = new OwnAnswers();
   /** What the scheduler's inputs were before each command, oldest first; keys are indexes (src/state/history.ts). */
   readonly history = new Map<string, HistoryRow>();
   historyBytes = 0;
@@ -108,10 +108,7 @@ export class State implements View {
   moveTo(position: { index: number; term: number }): void {
     this.index = position.index;
     this.term = position.term;
-    for (const [key, { revision }] of this.requests) {
-      if (revision > position.index - OWN_KEPT_REVISIONS) break;
-      this.requests.delete(key);
-    }
+    this.requests.forget(position.index - OWN_KEPT_REVISIONS);
   }
 
   /** Puts or deletes one row and keeps the indexes in step. */
@@ -152,7 +149,7 @@ export class State implements View {
         replace(this.tokens, null, change.key, change.row, () => "");
         return;
       case "requests":
-        replace(this.requests, null, change.key, change.row, () => "");
+        this.requests.set(change.key, change.row);
         return;
       case "callers":
         sortIn(this.callerTimes, this.callers.get(change.key), change.row);
@@ -187,7 +184,7 @@ export class State implements View {
     for (const key of [...this.tokens.keys()].toSorted()) yield { table: "tokens", key, row: this.tokens.get(key) ?? null };
     for (const key of [...this.bench.keys()].toSorted()) yield { table: "bench", key, row: this.bench.get(key) ?? null };
     for (const key of [...this.digests.keys()].toSorted()) yield { table: "digests", key, row: this.digests.get(key) ?? null };
-    for (const [key, row] of this.requests) yield { table: "requests", key, row };
+    for (const row of this.requests.values()) yield { table: "requests", key: row.requestId, row };
     for (const { requestId } of this.callerTimes) yield { table: "callers", key: requestId, row: this.callers.get(requestId) ?? null };
     for (const row of this.events.rows()) yield { table: "events", key: eventKey(row.revision), row };
     for (const [key, row] of this.history) yield { table: "history", key, row };
