@@ -8,11 +8,11 @@ import { asRoostError, RoostError } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
 import type { View } from "../model/view.ts";
 import { apply, applyMembership, applyNothing } from "../state/apply.ts";
-import { decodeCheckpointHead, decodeCheckpointRows, decodeEnvelope, encodeEnvelope } from "../state/codec.ts";
+import { decodeCheckpointHead, decodeCheckpointRows, decodeEnvelope } from "../state/codec.ts";
 import type { Command, Envelope } from "../state/commands.ts";
-import type { CommandResult, Event, Outcome } from "../state/outcome.ts";
+import type { CommandResult, Event } from "../state/outcome.ts";
 import { whyNotYet } from "../state/levels.ts";
-import { firstAnswer, ownRequestId, whyExpired } from "../state/requests.ts";
+import { firstAnswer, whyExpired } from "../state/requests.ts";
 import { changedObjects, State, type Position, type RowChange } from "../state/state.ts";
 import {
   type AckingStopped,
@@ -27,6 +27,7 @@ import {
 } from "./consensus/protocol.ts";
 import type { ConsensusPort } from "./consensus/port.ts";
 import { ClaimFeed } from "./claim-feed.ts";
+import { WaitingProposals } from "./waiting-proposals.ts";
 import { WaitingReads } from "./waiting-reads.ts";
 import type { CheckpointChunk } from "../raft/transport/checkpoint-file.ts";
 import type { FrozenState } from "./frozen-state.ts";
@@ -41,8 +42,6 @@ import type { Change, Leadership, ProposeOptions, Store } from "./store.ts";
 /** Proposals and reads that may wait at once; past it callers are refused. */
 const WAITING_MAX = 20_000;
 
-/** A proposal that nobody applied is proposed again after this long: it may have been lost on its way to a leader. */
-const REPROPOSE_MS = 1_000;
 const RETRY_MS = 50;
 const DEFAULT_TIMEOUT_MS = 10_000;
 
@@ -59,29 +58,16 @@ export interface ReplicaEffects {
   fatal(error: unknown): void;
 }
 
-interface WaitingProposal {
-  envelope: Envelope;
-  data: Uint8Array;
-  deadlineMs: number;
-  proposedMs: number;
-  resolve(result: CommandResult): void;
-  reject(error: RoostError): void;
-}
-
 export class Replica implements Store {
   readonly nodeId: string;
   readonly #effects: ReplicaEffects;
   readonly #listeners = new Set<(change: Change) => void>();
-  readonly #proposals = new Map<number, WaitingProposal>();
-  /** A caller may ask again before its first call ends, so several may wait for one request. */
-  readonly #proposalsByRequest = new Map<string, Set<number>>();
+  readonly #proposals: WaitingProposals;
   readonly #reads = new WaitingReads((id) => this.#post({ kind: "read", id }));
   /** Proposals of this turn of the event loop: they go to the consensus thread together. */
   #outbox: Uint8Array[] = [];
   #flushing = false;
   readonly #stopsAcking = new Questions<AckingStopped>();
-  /** Tells this process's own proposals from those of all others. */
-  readonly #session: string;
   readonly #inspections = new Questions<{ lastIndex: number; lastTerm: number }>();
   readonly #digests: DigestReports;
   readonly #claimFeed = new ClaimFeed();
@@ -98,7 +84,6 @@ export class Replica implements Store {
   #grantingMs = 0;
   #leaderHeardMs: number | null = null;
   #peers: PeersHeard | null = null;
-  #next = 0;
   #started: () => void = () => {};
   #startFailed: (error: RoostError) => void = () => {};
   /** The thread may be ready long before `start` is called. */
@@ -116,7 +101,12 @@ export class Replica implements Store {
     this.#availability = new Availability(nodeId, effects.clock);
     this.#state = loaded.state;
     this.#position = loaded.position;
-    this.#session = effects.newId();
+    this.#proposals = new WaitingProposals({
+      clock: effects.clock,
+      session: effects.newId(),
+      revision: () => this.#state.index,
+      send: (data) => this.#send(data),
+    });
     this.#digests = new DigestReports(nodeId, { store: this, clock: effects.clock, log: effects.log });
     this.#status = { ...NOBODY_LEADS, membership: loaded.position.membership };
     // Whoever starts later sees the failure; until then it is nobody's unhandled one.
@@ -147,9 +137,7 @@ export class Replica implements Store {
     this.#digests.stop();
     this.#cancelSweep();
     const gone = stopping();
-    for (const waiting of this.#proposals.values()) waiting.reject(gone);
-    this.#proposals.clear();
-    this.#proposalsByRequest.clear();
+    this.#proposals.fail(gone);
     this.#reads.fail(gone);
   }
 
@@ -174,7 +162,7 @@ export class Replica implements Store {
     if (this.#proposals.size >= WAITING_MAX) return Promise.reject(tooMany(WAITING_MAX, "proposals"));
     const { clock } = this.#effects;
     const envelope: Envelope = {
-      requestId: options.requestId ?? this.#ownRequestId(),
+      requestId: options.requestId ?? this.#proposals.ownRequestId(),
       origin: this.nodeId,
       atMs: clock.wallMs(),
       actor: options.actor,
@@ -187,22 +175,7 @@ export class Replica implements Store {
     if (known !== undefined) return answered(known);
     const refusal = this.#refusal();
     if (refusal !== null) return Promise.reject(refusal);
-    const id = ++this.#next;
-    const nowMs = clock.monotonicMs();
-    return new Promise((resolve, reject) => {
-      const data = encodeEnvelope(envelope);
-      this.#proposals.set(id, {
-        envelope,
-        data,
-        deadlineMs: nowMs + (options.timeoutMs ?? DEFAULT_TIMEOUT_MS),
-        proposedMs: nowMs,
-        resolve,
-        reject,
-      });
-      const same = this.#proposalsByRequest.get(envelope.requestId) ?? new Set();
-      this.#proposalsByRequest.set(envelope.requestId, same.add(id));
-      this.#send(data);
-    });
+    return this.#proposals.propose(envelope, options.timeoutMs ?? DEFAULT_TIMEOUT_MS);
   }
 
   subscribe(listener: (change: Change) => void): () => void {
@@ -365,9 +338,7 @@ export class Replica implements Store {
     }
     this.#status = status;
     this.#availability.leaderIs(status.leaderPeerId !== 0);
-    // What the leader before did not commit is likely lost with it; if it is not, its request id says so.
-    if (status.leaderPeerId !== 0 && (status.leaderPeerId !== leaderPeerId || status.term !== term))
-      for (const waiting of this.#proposals.values()) this.#proposeAgain(waiting);
+    if (status.leaderPeerId !== 0 && (status.leaderPeerId !== leaderPeerId || status.term !== term)) this.#proposals.proposeAgain();
     this.#notify([], new Set());
   }
 
@@ -389,7 +360,7 @@ export class Replica implements Store {
         events.push(...applied.events);
         if (envelope.command.type === "digest.ask" && applied.outcome.ok && !applied.repeated)
           this.#digests.report(this.#state, entry.index);
-        answers.push(() => this.#answer(envelope.requestId, applied.outcome));
+        answers.push(() => this.#proposals.answer(envelope.requestId, applied.outcome));
       } else if (entry.membership !== null) {
         const applied = applyMembership(this.#state, entry.membership, entry);
         changes.push(...applied.changes);
@@ -434,9 +405,9 @@ export class Replica implements Store {
       this.#position = position;
       this.#installedIndex = position.index;
     });
-    for (const requestId of this.#proposalsByRequest.keys()) {
+    for (const requestId of this.#proposals.requestIds()) {
       const known = firstAnswer(state, requestId) ?? (whyExpired(state, requestId, Infinity) === null ? undefined : LOST_TRACK);
-      if (known !== undefined) this.#answer(requestId, known);
+      if (known !== undefined) this.#proposals.answer(requestId, known);
     }
     this.#postClaims();
     this.#post({ kind: "installed", index: position.index });
@@ -486,60 +457,14 @@ export class Replica implements Store {
 
   // ---- Waiting callers -------------------------------------------------------------------------------------------
 
-  #ownRequestId(): string {
-    return ownRequestId(this.#state.index, `${this.#session}.${++this.#next}`);
-  }
-
-  #answer(requestId: string, outcome: Outcome): void {
-    if (!outcome.ok && outcome.fault.kind === "expired" && requestId.includes(this.#session)) return this.#mintAgain(requestId);
-    const ids = this.#proposalsByRequest.get(requestId) ?? [];
-    this.#proposalsByRequest.delete(requestId);
-    for (const id of ids) {
-      const waiting = this.#proposals.get(id);
-      this.#proposals.delete(id);
-      if (outcome.ok) waiting?.resolve(outcome.result);
-      else waiting?.reject(new RoostError(outcome.fault, outcome.hint));
-    }
-  }
-
-  /**
-   * This node's state was so far behind that its new request looked old. Had it been applied before, the answer would have come
-   * first: so it was not, never will be, and may go out under an id of now.
-   */
-  #mintAgain(requestId: string): void {
-    const ids = this.#proposalsByRequest.get(requestId) ?? new Set();
-    this.#proposalsByRequest.delete(requestId);
-    for (const id of ids) {
-      const waiting = this.#proposals.get(id);
-      if (waiting === undefined) continue;
-      waiting.envelope = { ...waiting.envelope, requestId: this.#ownRequestId() };
-      waiting.data = encodeEnvelope(waiting.envelope);
-      this.#proposalsByRequest.set(waiting.envelope.requestId, new Set([id]));
-      this.#send(waiting.data);
-    }
-  }
-
   /** Proposes again what may be lost, and ends what has waited too long. */
   #sweep(): void {
-    const nowMs = this.#effects.clock.monotonicMs();
     const inVain = this.#refusal() !== null;
-    for (const [id, waiting] of this.#proposals) {
-      if (inVain || nowMs >= waiting.deadlineMs) {
-        this.#proposals.delete(id);
-        const same = this.#proposalsByRequest.get(waiting.envelope.requestId);
-        same?.delete(id);
-        if (same?.size === 0) this.#proposalsByRequest.delete(waiting.envelope.requestId);
-        waiting.reject(this.#unavailable("the change was not confirmed in time; it may still take effect"));
-      } else if (nowMs - waiting.proposedMs >= (this.#status.leaderPeerId === 0 ? 200 : REPROPOSE_MS)) {
-        this.#proposeAgain(waiting);
-      }
-    }
-    this.#reads.sweep(inVain ? Infinity : nowMs, () => this.#unavailable("no quorum confirmed that this node's state is current"));
-  }
-
-  #proposeAgain(waiting: WaitingProposal): void {
-    waiting.proposedMs = this.#effects.clock.monotonicMs();
-    this.#send(waiting.data);
+    this.#proposals.sweep({ inVain, leaderless: this.#status.leaderPeerId === 0 }, () =>
+      this.#unavailable("the change was not confirmed in time; it may still take effect"),
+    );
+    const nowMs = inVain ? Infinity : this.#effects.clock.monotonicMs();
+    this.#reads.sweep(nowMs, () => this.#unavailable("no quorum confirmed that this node's state is current"));
   }
 
   #unavailable(what: string): RoostError {
