@@ -43,6 +43,8 @@ import type { Change, Leadership, ProposeOptions, Store } from "./store.ts";
 const WAITING_MAX = 20_000;
 
 const RETRY_MS = 50;
+/** That a batch is applied goes to the consensus thread with the next proposals, or by itself after this: each message wakes it. */
+const APPLIED_MS = 2;
 const DEFAULT_TIMEOUT_MS = 10_000;
 
 export interface ReplicaEffects {
@@ -67,6 +69,9 @@ export class Replica implements Store {
   /** Proposals of this turn of the event loop: they go to the consensus thread together. */
   #outbox: Uint8Array[] = [];
   #flushing = false;
+  /** The newest applied batch that the consensus thread was not told of; 0: it knows. */
+  #untold = 0;
+  #telling = false;
   readonly #stopsAcking = new Questions<AckingStopped>();
   readonly #inspections = new Questions<{ lastIndex: number; lastTerm: number }>();
   readonly #digests: DigestReports;
@@ -375,13 +380,32 @@ export class Replica implements Store {
     if (changes.some(({ table }) => table === "nodes" || table === "vms" || table === "cluster")) this.#postClaims();
     // A disk that does not keep up holds Raft back: it hands out only so much that is not acknowledged.
     const room = this.#effects.db.room();
-    if (room === null) this.#post({ kind: "applied", batch });
-    else void room.then(() => this.#post({ kind: "applied", batch }));
+    // A leader's first entry, or a membership: it goes on from there only then.
+    const atOnce = entries.some(({ data }) => data === null);
+    if (room === null) this.#applied(batch, atOnce);
+    else void room.then(() => this.#applied(batch, true));
     for (const answer of answers) answer();
     this.#reads.wake(this.#state);
     const changed = changedObjects(changes);
     // Who follows objects has no use for rows that are none. Without any row it was a leader's first entry, which matters.
     if (changed.size > 0 || events.length > 0 || changes.length === 0) this.#notify(events, changed);
+  }
+
+  #applied(batch: number, atOnce: boolean): void {
+    this.#untold = Math.max(this.#untold, batch);
+    if (atOnce) return this.#tellApplied();
+    if (this.#telling) return;
+    this.#telling = true;
+    this.#effects.clock.after(APPLIED_MS, () => {
+      this.#telling = false;
+      this.#tellApplied();
+    });
+  }
+
+  #tellApplied(): void {
+    if (this.#untold === 0 || this.#halted) return;
+    this.#post({ kind: "applied", batch: this.#untold });
+    this.#untold = 0;
   }
 
   /** Takes a checkpoint's state over, slice by slice; until the last of it is here the state of before is served. */
@@ -503,7 +527,10 @@ export class Replica implements Store {
       const data = this.#outbox;
       this.#outbox = [];
       if (this.#halted) return;
-      for (const some of portions(data)) this.#post({ kind: "propose", data: some });
+      for (const some of portions(data)) {
+        this.#post({ kind: "propose", data: some, applied: this.#untold });
+        this.#untold = 0;
+      }
       this.#reads.ask();
     };
     if (this.#effects.soon === undefined) flush();
