@@ -33,6 +33,8 @@ export const PURE: readonly string[] = [
   "ha/detector.ts",
   "ha/budget.ts",
   "ha/fence-plan.ts",
+  "ha/audit.ts",
+  "agent/run-records.ts",
   "placing/waiting.ts",
   "placing/request.ts",
   "placing/replay.ts",

@@ -1,9 +1,11 @@
 /** What services get beside the request. Everything with an effect comes in here, so services run in tests without a network. */
 import { invalid, RoostError, type Violation } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
+import type { RpcClient } from "../base/rpc-client.ts";
 import type { FrozenTable } from "../cluster/digest.ts";
 import type { Store } from "../cluster/store.ts";
 import type { FenceDevice } from "../model/fencing.ts";
+import type { NodeRuns } from "../model/run.ts";
 import type { View } from "../model/view.ts";
 import type { Command } from "../state/commands.ts";
 import { requestTime } from "../state/requests.ts";
@@ -36,6 +38,10 @@ export interface Hooks {
   /** All tables at one index; taken together with the view, nothing is applied between. */
   freeze: () => FrozenTable[];
   fencing: FencingHook;
+  /** This node's own records of runs. */
+  runs: () => Promise<NodeRuns>;
+  /** Calls another node as this one; to be closed. */
+  nodeClient: (nodeId: string, apiAddress: string) => RpcClient;
   /** Parks the claims of this node for `parkMs` (0: does not), then stops the agent once the call is answered. Returns when parking is committed. */
   stopAgent: (request: { parkMs: number; actor: string }) => Promise<void>;
 }

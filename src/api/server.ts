@@ -9,6 +9,7 @@ import type { Adapter } from "../base/rpc-serve.ts";
 import { authorize, identityOf, OPEN_METHOD } from "./auth.ts";
 import type { Identity } from "./auth.ts";
 import type { CallContext, ServerContext } from "./context.ts";
+import { auditService } from "./services/audit.ts";
 import { benchService } from "./services/bench.ts";
 import { clusterService } from "./services/cluster.ts";
 import { nodeService } from "./services/node.ts";
@@ -43,6 +44,7 @@ const SERVICES = [
   [services.v1.PoolService.service, poolService],
   [services.v1.PolicyService.service, policyService],
   [services.v1.SchedulerService.service, schedulerService],
+  [services.v1.AuditService.service, auditService],
   [services.v1.Bench.service, benchService],
 ] as const;
 

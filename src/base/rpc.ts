@@ -24,7 +24,15 @@ export interface TlsIdentity {
   key: string;
 }
 
-export type ServiceName = "ClusterService" | "NodeService" | "VmService" | "PoolService" | "PolicyService" | "SchedulerService" | "Bench";
+export type ServiceName =
+  | "ClusterService"
+  | "NodeService"
+  | "VmService"
+  | "PoolService"
+  | "PolicyService"
+  | "SchedulerService"
+  | "AuditService"
+  | "Bench";
 
 type V1 = ProtoGrpcType["roost"]["v1"];
 export type Definition<S extends ServiceName> = V1[S]["service"];

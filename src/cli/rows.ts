@@ -1,5 +1,7 @@
 /** What `-o json` and `-o yaml` print of each thing: documented in docs/cli-json.md, only ever added to. */
 import { writeDefinition } from "../base/definition.ts";
+import type { AuditedRun__Output } from "../gen/types/roost/v1/AuditedRun.ts";
+import type { AuditRunsResponse__Output } from "../gen/types/roost/v1/AuditRunsResponse.ts";
 import type { Event__Output } from "../gen/types/roost/v1/Event.ts";
 import type { Failover__Output } from "../gen/types/roost/v1/Failover.ts";
 import type { NodeFencing__Output } from "../gen/types/roost/v1/NodeFencing.ts";
@@ -120,5 +122,23 @@ export function failoverRow(failover: Failover__Output): object {
     plannedMs: orNot(failover.plannedMs),
     startedMs: orNot(failover.startedMs),
     runningMs: orNot(failover.runningMs),
+  };
+}
+
+export function auditRow({ node, nowMs, nodes, vms, overlaps, unsure, unknown }: AuditRunsResponse__Output): object {
+  const run = (one: AuditedRun__Output | null): object | null => (one === null ? null : { ...one, toMs: one.toMs === 0 ? null : one.toMs });
+  return {
+    overlaps,
+    unsure,
+    unknown,
+    node,
+    nowMs,
+    nodes: nodes.map(({ problem, sinceMs, ...rest }) => ({ ...rest, problem: orNull(problem), sinceMs: sinceMs === 0 ? null : sinceMs })),
+    vms: vms.map(({ vm, runs, meetings, ...rest }) => ({
+      vm: orNull(vm),
+      ...rest,
+      runs: runs.map(run),
+      meetings: meetings.map((met) => ({ ...met, earlier: run(met.earlier), later: run(met.later) })),
+    })),
   };
 }

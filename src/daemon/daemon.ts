@@ -9,10 +9,11 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { Agent } from "../agent/agent.ts";
 import { parseGuardian } from "../agent/guardian.ts";
 import { KeeperClient } from "../agent/keeper/client.ts";
-import { ensureKeeper } from "../agent/keeper/process.ts";
+import { ensureKeeper, keeperPaths } from "../agent/keeper/process.ts";
 import { openBootClock } from "../agent/keeper/boot-clock.ts";
 import { LoadMeter } from "../agent/load.ts";
 import { Probes } from "../agent/probes.ts";
+import { RunRecorder } from "../agent/run-recorder.ts";
 import { clean, prepare } from "../agent/volumes.ts";
 import { startApi } from "../api/server.ts";
 import { systemClock } from "../base/clock.ts";
@@ -20,6 +21,7 @@ import { type NodeConfig, socketPath } from "../base/config.ts";
 import { asRoostError, RoostError } from "../base/errors.ts";
 import { newId, newSecret } from "../base/ids.ts";
 import type { Logger } from "../base/log.ts";
+import { createClient } from "../base/rpc-client.ts";
 import { startWorker } from "../base/worker.ts";
 import { consensusPort } from "../cluster/consensus/port.ts";
 import type { ConsensusConfig } from "../cluster/consensus/protocol.ts";
@@ -53,6 +55,8 @@ const CONSENSUS_HEAP_MIB = 128;
 const KEEPER_START_MS = 10_000;
 const PLANS_AT_ONCE = 16;
 const POOL_LOOK_MS = 500;
+/** To another node, on somebody's behalf. */
+const NODE_CONNECT_MS = 2_000;
 /**
  * Between the committed park and the stop: the answer must get out, and where all agents go down together the others still need this
  * one to commit theirs; without a quorum the last would be refused and its VMs fence themselves.
@@ -153,12 +157,22 @@ export async function startDaemon(config: NodeConfig, identity: Identity, effect
   if (identity.founding !== null) await found(config, identity, identity.founding.caKey, replica);
 
   // Hypervisor, pools, agent.
-  const driver = await chooseDriver(identity.witness === true ? { ...config, driver: "simulated" } : config, identity.clusterId, {
+  const bareDriver = await chooseDriver(identity.witness === true ? { ...config, driver: "simulated" } : config, identity.clusterId, {
     clock,
     log,
   });
+  const bootClock = openBootClock();
+  const recorder = await RunRecorder.open({
+    clusterId: identity.clusterId,
+    path: join(config.data, "runs", "agent.log"),
+    keeperPath: keeperPaths(config.data).runs,
+    clock: bootClock,
+    wallMs: () => clock.wallMs(),
+    log: log.child("runs"),
+  });
+  const driver = recorder.over(bareDriver);
   const pools = new OpenPools(nodeId, replica, { clock, log });
-  const { bootId } = openBootClock();
+  const { bootId } = bootClock;
   const serialFolder = join(config.data, "serial");
   await mkdir(serialFolder, { recursive: true, mode: 0o755 });
   const load = new LoadMeter();
@@ -256,6 +270,9 @@ export async function startDaemon(config: NodeConfig, identity: Identity, effect
           faults: (device, signal) => optionFaults(device, agentFolders, signal),
           power: async (device, signal) => await (await openFence(device, agentFolders)).status(signal),
         },
+        runs: () => recorder.runs(),
+        nodeClient: (serverName, address) =>
+          createClient({ endpoints: [address], tls: identity.tls, serverName, connectMs: NODE_CONNECT_MS }),
         stopAgent: async ({ parkMs }) => {
           if (parkMs > 0) await agent.park(parkMs);
           clock.after(LINGER_MS, () => void stop().catch(fatal));
@@ -280,6 +297,7 @@ export async function startDaemon(config: NodeConfig, identity: Identity, effect
       await agent.stop();
       await api.close();
       await driver.close();
+      await recorder.close();
       keeper.close();
       await replica.stop();
       await worker.terminate();

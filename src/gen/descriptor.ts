@@ -77,6 +77,258 @@ const json: unknown = {
     },
     "v1": {
      "nested": {
+      "AuditService": {
+       "methods": {
+        "AuditRuns": {
+         "requestType": "AuditRunsRequest",
+         "responseType": "AuditRunsResponse"
+        },
+        "GetRunRecords": {
+         "requestType": "GetRunRecordsRequest",
+         "responseType": "GetRunRecordsResponse"
+        }
+       }
+      },
+      "AuditRunsRequest": {
+       "fields": {
+        "vms": {
+         "rule": "repeated",
+         "type": "string",
+         "id": 1
+        },
+        "fromMs": {
+         "type": "int64",
+         "id": 2
+        },
+        "toMs": {
+         "type": "int64",
+         "id": 3
+        }
+       }
+      },
+      "AuditRunsResponse": {
+       "fields": {
+        "node": {
+         "type": "string",
+         "id": 1
+        },
+        "nowMs": {
+         "type": "int64",
+         "id": 2
+        },
+        "nodes": {
+         "rule": "repeated",
+         "type": "AuditedNode",
+         "id": 3
+        },
+        "vms": {
+         "rule": "repeated",
+         "type": "AuditedVm",
+         "id": 4
+        },
+        "overlaps": {
+         "type": "int32",
+         "id": 5
+        },
+        "unsure": {
+         "type": "int32",
+         "id": 6
+        },
+        "unknown": {
+         "rule": "repeated",
+         "type": "string",
+         "id": 7
+        }
+       }
+      },
+      "AuditedNode": {
+       "fields": {
+        "node": {
+         "type": "string",
+         "id": 1
+        },
+        "problem": {
+         "type": "string",
+         "id": 2
+        },
+        "offsetMs": {
+         "type": "double",
+         "id": 3
+        },
+        "offsetBoundMs": {
+         "type": "double",
+         "id": 4
+        },
+        "sinceMs": {
+         "type": "int64",
+         "id": 5
+        },
+        "lost": {
+         "type": "int64",
+         "id": 6
+        }
+       }
+      },
+      "AuditedVm": {
+       "fields": {
+        "vmId": {
+         "type": "string",
+         "id": 1
+        },
+        "vm": {
+         "type": "string",
+         "id": 2
+        },
+        "runs": {
+         "rule": "repeated",
+         "type": "AuditedRun",
+         "id": 3
+        },
+        "meetings": {
+         "rule": "repeated",
+         "type": "RunMeeting",
+         "id": 4
+        },
+        "gaps": {
+         "rule": "repeated",
+         "type": "RunGap",
+         "id": 5
+        }
+       }
+      },
+      "AuditedRun": {
+       "fields": {
+        "node": {
+         "type": "string",
+         "id": 1
+        },
+        "generation": {
+         "type": "int64",
+         "id": 2
+        },
+        "fromMs": {
+         "type": "int64",
+         "id": 3
+        },
+        "toMs": {
+         "type": "int64",
+         "id": 4
+        },
+        "boundMs": {
+         "type": "double",
+         "id": 5
+        },
+        "ended": {
+         "type": "string",
+         "id": 6
+        }
+       }
+      },
+      "RunMeeting": {
+       "fields": {
+        "kind": {
+         "type": "string",
+         "id": 1
+        },
+        "earlier": {
+         "type": "AuditedRun",
+         "id": 2
+        },
+        "later": {
+         "type": "AuditedRun",
+         "id": 3
+        },
+        "atLeastMs": {
+         "type": "double",
+         "id": 4
+        },
+        "atMostMs": {
+         "type": "double",
+         "id": 5
+        }
+       }
+      },
+      "RunGap": {
+       "fields": {
+        "fromMs": {
+         "type": "int64",
+         "id": 1
+        },
+        "toMs": {
+         "type": "int64",
+         "id": 2
+        }
+       }
+      },
+      "GetRunRecordsRequest": {
+       "fields": {
+        "clockOnly": {
+         "type": "bool",
+         "id": 1
+        }
+       }
+      },
+      "GetRunRecordsResponse": {
+       "fields": {
+        "nowMs": {
+         "type": "double",
+         "id": 1
+        },
+        "runs": {
+         "rule": "repeated",
+         "type": "RunRecord",
+         "id": 2
+        },
+        "sinceMs": {
+         "type": "int64",
+         "id": 3
+        },
+        "lost": {
+         "type": "int64",
+         "id": 4
+        }
+       }
+      },
+      "RunRecord": {
+       "fields": {
+        "vmId": {
+         "type": "string",
+         "id": 1
+        },
+        "generation": {
+         "type": "int64",
+         "id": 2
+        },
+        "fromMs": {
+         "type": "double",
+         "id": 3
+        },
+        "toMs": {
+         "type": "double",
+         "id": 4
+        },
+        "sureFromMs": {
+         "type": "double",
+         "id": 5
+        },
+        "sureToMs": {
+         "type": "double",
+         "id": 6
+        },
+        "sawBegin": {
+         "type": "bool",
+         "id": 7
+        },
+        "ended": {
+         "type": "string",
+         "id": 8
+        },
+        "hostWentDown": {
+         "type": "bool",
+         "id": 9
+        }
+       }
+      },
       "Bench": {
        "methods": {
         "Put": {

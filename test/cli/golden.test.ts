@@ -2,6 +2,9 @@
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import t from "tap";
+import { RoostError } from "../../src/base/errors.ts";
+import type { RpcClient } from "../../src/base/rpc-client.ts";
+import type { NodeRun } from "../../src/model/run.ts";
 import { placingService } from "../../src/placing/loop.ts";
 import { cliHost, playAgents } from "../support/cli.ts";
 import type { CliHost } from "../support/cli.ts";
@@ -312,6 +315,51 @@ const WAITING = `vms:
   - {name: far, cpus: 1, memory: 256MiB, requirements: label.disk = "nvme"}
   - {name: big, cpus: 1, memory: 1536MiB, labels: {tier: back}}
 `;
+
+t.test("where VMs ran", async (t) => {
+  const host = await cliHost(3);
+  t.teardown(() => host.close());
+  const { server, store, nodeIds } = host.cluster;
+  host.files.set("-", "name: web\ncpus: 1\nmemory: 128MiB\n");
+  await host.run(["vm", "create", "-f", "-", "--stopped"]);
+  const vmId = [...store.view().vms.keys()][0] ?? "";
+  const day = Date.UTC(2026, 10, 20, 14);
+  const run = (generation: number, fromMs: number, toMs: number | null, more: Partial<NodeRun> = {}): NodeRun => ({
+    vmId,
+    generation: 2 ** 32 + generation,
+    fromMs: day + fromMs,
+    toMs: toMs === null ? null : day + toMs,
+    sureFromMs: day + fromMs,
+    sureToMs: day + (toMs ?? 60_000),
+    sawBegin: true,
+    ended: toMs === null ? "" : "ended by the keeper",
+    hostWentDown: false,
+    ...more,
+  });
+  const down = { sureToMs: day + 12_000, ended: "its host went down", hostWentDown: true };
+  const own = [run(1, 0, 5_000), run(3, 21_000, null)];
+  let others = [run(2, 6_000, 50_000, down)];
+  server.nowMs = () => day + 60_000;
+  server.hooks.runs = () => Promise.resolve({ runs: own, sinceMs: day - 1_000, lost: 0 });
+  server.hooks.nodeClient = (nodeId) => ({
+    close: () => {},
+    watch: () => {
+      throw new Error("not asked for");
+    },
+    call: (async () => {
+      if (nodeId === nodeIds[2]) throw new RoostError({ kind: "unavailable", reason: "connect ECONNREFUSED 10.0.0.3:7710" });
+      return { nowMs: day + 60_000, runs: others.map((one) => ({ ...one, toMs: one.toMs ?? 0 })), sinceMs: day, lost: 0 };
+    }) as unknown as RpcClient["call"],
+  });
+  const honest = await transcript(host, [
+    "audit runs",
+    "audit runs web -o json",
+    "audit runs --from 2026-11-20T14:00:10Z",
+    "audit runs --from noon",
+  ]);
+  others = [run(2, 3_000, 9_000)];
+  golden(t, "audit", honest + (await transcript(host, ["audit runs web"])));
+});
 
 t.test("decisions explained, made again, and what if", async (t) => {
   const host = await cliHost(3);

@@ -1,5 +1,6 @@
 /** A cluster in memory with one or more ready nodes, and the API's context over it. */
 import { newId, newSecret } from "../../src/base/ids.ts";
+import { createClient } from "../../src/base/rpc-client.ts";
 import { silentLogger } from "../../src/base/log.ts";
 import type { Identity } from "../../src/api/auth.ts";
 import type { CallContext, FencingHook, ServerContext } from "../../src/api/context.ts";
@@ -102,6 +103,8 @@ export async function testCluster(nodes = 1, id: () => string = newId): Promise<
       lastEntry: async () => ({ lastIndex: store.state.index, lastTerm: store.state.term }),
       leftOut: () => null,
       fencing: { faults: (...asked) => fencing.faults(...asked), power: (...asked) => fencing.power(...asked) },
+      runs: () => Promise.resolve({ runs: [], sinceMs: 0, lost: 0 }),
+      nodeClient: () => createClient({ endpoints: ["/nowhere.sock"] }),
       freeze: () => freeze(store.state),
       stopAgent: async (request) => void stops.push(request),
     },

@@ -15,6 +15,8 @@ export interface KeeperPaths {
   /** What the guardian reads (guardian.ts). */
   feed: string;
   log: string;
+  /** What it saw end (agent/run-records.ts). */
+  runs: string;
 }
 
 export function keeperPaths(dataDir: string): KeeperPaths {
@@ -25,6 +27,7 @@ export function keeperPaths(dataDir: string): KeeperPaths {
     pid: join(runDir, "keeper.pid"),
     feed: join(runDir, "guardian"),
     log: join(runDir, "keeper.log"),
+    runs: join(dataDir, "runs", "keeper.log"),
   };
 }
 

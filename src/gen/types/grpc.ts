@@ -6,6 +6,12 @@ import type { CheckpointRequest as _roost_internal_v1_CheckpointRequest, Checkpo
 import type { Frame as _roost_internal_v1_Frame, Frame__Output as _roost_internal_v1_Frame__Output } from './roost/internal/v1/Frame.ts';
 import type { PeerClient as _roost_internal_v1_PeerClient, PeerDefinition as _roost_internal_v1_PeerDefinition } from './roost/internal/v1/Peer.ts';
 import type { SendResponse as _roost_internal_v1_SendResponse, SendResponse__Output as _roost_internal_v1_SendResponse__Output } from './roost/internal/v1/SendResponse.ts';
+import type { AuditRunsRequest as _roost_v1_AuditRunsRequest, AuditRunsRequest__Output as _roost_v1_AuditRunsRequest__Output } from './roost/v1/AuditRunsRequest.ts';
+import type { AuditRunsResponse as _roost_v1_AuditRunsResponse, AuditRunsResponse__Output as _roost_v1_AuditRunsResponse__Output } from './roost/v1/AuditRunsResponse.ts';
+import type { AuditServiceClient as _roost_v1_AuditServiceClient, AuditServiceDefinition as _roost_v1_AuditServiceDefinition } from './roost/v1/AuditService.ts';
+import type { AuditedNode as _roost_v1_AuditedNode, AuditedNode__Output as _roost_v1_AuditedNode__Output } from './roost/v1/AuditedNode.ts';
+import type { AuditedRun as _roost_v1_AuditedRun, AuditedRun__Output as _roost_v1_AuditedRun__Output } from './roost/v1/AuditedRun.ts';
+import type { AuditedVm as _roost_v1_AuditedVm, AuditedVm__Output as _roost_v1_AuditedVm__Output } from './roost/v1/AuditedVm.ts';
 import type { BackupClusterRequest as _roost_v1_BackupClusterRequest, BackupClusterRequest__Output as _roost_v1_BackupClusterRequest__Output } from './roost/v1/BackupClusterRequest.ts';
 import type { BackupClusterResponse as _roost_v1_BackupClusterResponse, BackupClusterResponse__Output as _roost_v1_BackupClusterResponse__Output } from './roost/v1/BackupClusterResponse.ts';
 import type { BenchClient as _roost_v1_BenchClient, BenchDefinition as _roost_v1_BenchDefinition } from './roost/v1/Bench.ts';
@@ -64,6 +70,8 @@ import type { GetNodeRequest as _roost_v1_GetNodeRequest, GetNodeRequest__Output
 import type { GetNodeResponse as _roost_v1_GetNodeResponse, GetNodeResponse__Output as _roost_v1_GetNodeResponse__Output } from './roost/v1/GetNodeResponse.ts';
 import type { GetPolicyRequest as _roost_v1_GetPolicyRequest, GetPolicyRequest__Output as _roost_v1_GetPolicyRequest__Output } from './roost/v1/GetPolicyRequest.ts';
 import type { GetPolicyResponse as _roost_v1_GetPolicyResponse, GetPolicyResponse__Output as _roost_v1_GetPolicyResponse__Output } from './roost/v1/GetPolicyResponse.ts';
+import type { GetRunRecordsRequest as _roost_v1_GetRunRecordsRequest, GetRunRecordsRequest__Output as _roost_v1_GetRunRecordsRequest__Output } from './roost/v1/GetRunRecordsRequest.ts';
+import type { GetRunRecordsResponse as _roost_v1_GetRunRecordsResponse, GetRunRecordsResponse__Output as _roost_v1_GetRunRecordsResponse__Output } from './roost/v1/GetRunRecordsResponse.ts';
 import type { GetVmRequest as _roost_v1_GetVmRequest, GetVmRequest__Output as _roost_v1_GetVmRequest__Output } from './roost/v1/GetVmRequest.ts';
 import type { GetVmResponse as _roost_v1_GetVmResponse, GetVmResponse__Output as _roost_v1_GetVmResponse__Output } from './roost/v1/GetVmResponse.ts';
 import type { Ha as _roost_v1_Ha, Ha__Output as _roost_v1_Ha__Output } from './roost/v1/Ha.ts';
@@ -130,6 +138,9 @@ import type { ReplayPlansResponse as _roost_v1_ReplayPlansResponse, ReplayPlansR
 import type { ReplayedPlan as _roost_v1_ReplayedPlan, ReplayedPlan__Output as _roost_v1_ReplayedPlan__Output } from './roost/v1/ReplayedPlan.ts';
 import type { RevokeTokenRequest as _roost_v1_RevokeTokenRequest, RevokeTokenRequest__Output as _roost_v1_RevokeTokenRequest__Output } from './roost/v1/RevokeTokenRequest.ts';
 import type { RevokeTokenResponse as _roost_v1_RevokeTokenResponse, RevokeTokenResponse__Output as _roost_v1_RevokeTokenResponse__Output } from './roost/v1/RevokeTokenResponse.ts';
+import type { RunGap as _roost_v1_RunGap, RunGap__Output as _roost_v1_RunGap__Output } from './roost/v1/RunGap.ts';
+import type { RunMeeting as _roost_v1_RunMeeting, RunMeeting__Output as _roost_v1_RunMeeting__Output } from './roost/v1/RunMeeting.ts';
+import type { RunRecord as _roost_v1_RunRecord, RunRecord__Output as _roost_v1_RunRecord__Output } from './roost/v1/RunRecord.ts';
 import type { SchedulerServiceClient as _roost_v1_SchedulerServiceClient, SchedulerServiceDefinition as _roost_v1_SchedulerServiceDefinition } from './roost/v1/SchedulerService.ts';
 import type { SetFencingRequest as _roost_v1_SetFencingRequest, SetFencingRequest__Output as _roost_v1_SetFencingRequest__Output } from './roost/v1/SetFencingRequest.ts';
 import type { SetFencingResponse as _roost_v1_SetFencingResponse, SetFencingResponse__Output as _roost_v1_SetFencingResponse__Output } from './roost/v1/SetFencingResponse.ts';
@@ -189,6 +200,12 @@ export interface ProtoGrpcType {
       }
     }
     v1: {
+      AuditRunsRequest: MessageTypeDefinition<_roost_v1_AuditRunsRequest, _roost_v1_AuditRunsRequest__Output>
+      AuditRunsResponse: MessageTypeDefinition<_roost_v1_AuditRunsResponse, _roost_v1_AuditRunsResponse__Output>
+      AuditService: SubtypeConstructor<typeof grpc.Client, _roost_v1_AuditServiceClient> & { service: _roost_v1_AuditServiceDefinition }
+      AuditedNode: MessageTypeDefinition<_roost_v1_AuditedNode, _roost_v1_AuditedNode__Output>
+      AuditedRun: MessageTypeDefinition<_roost_v1_AuditedRun, _roost_v1_AuditedRun__Output>
+      AuditedVm: MessageTypeDefinition<_roost_v1_AuditedVm, _roost_v1_AuditedVm__Output>
       BackupClusterRequest: MessageTypeDefinition<_roost_v1_BackupClusterRequest, _roost_v1_BackupClusterRequest__Output>
       BackupClusterResponse: MessageTypeDefinition<_roost_v1_BackupClusterResponse, _roost_v1_BackupClusterResponse__Output>
       /**
@@ -251,6 +268,8 @@ export interface ProtoGrpcType {
       GetNodeResponse: MessageTypeDefinition<_roost_v1_GetNodeResponse, _roost_v1_GetNodeResponse__Output>
       GetPolicyRequest: MessageTypeDefinition<_roost_v1_GetPolicyRequest, _roost_v1_GetPolicyRequest__Output>
       GetPolicyResponse: MessageTypeDefinition<_roost_v1_GetPolicyResponse, _roost_v1_GetPolicyResponse__Output>
+      GetRunRecordsRequest: MessageTypeDefinition<_roost_v1_GetRunRecordsRequest, _roost_v1_GetRunRecordsRequest__Output>
+      GetRunRecordsResponse: MessageTypeDefinition<_roost_v1_GetRunRecordsResponse, _roost_v1_GetRunRecordsResponse__Output>
       GetVmRequest: MessageTypeDefinition<_roost_v1_GetVmRequest, _roost_v1_GetVmRequest__Output>
       GetVmResponse: MessageTypeDefinition<_roost_v1_GetVmResponse, _roost_v1_GetVmResponse__Output>
       Ha: MessageTypeDefinition<_roost_v1_Ha, _roost_v1_Ha__Output>
@@ -317,6 +336,9 @@ export interface ProtoGrpcType {
       ReplayedPlan: MessageTypeDefinition<_roost_v1_ReplayedPlan, _roost_v1_ReplayedPlan__Output>
       RevokeTokenRequest: MessageTypeDefinition<_roost_v1_RevokeTokenRequest, _roost_v1_RevokeTokenRequest__Output>
       RevokeTokenResponse: MessageTypeDefinition<_roost_v1_RevokeTokenResponse, _roost_v1_RevokeTokenResponse__Output>
+      RunGap: MessageTypeDefinition<_roost_v1_RunGap, _roost_v1_RunGap__Output>
+      RunMeeting: MessageTypeDefinition<_roost_v1_RunMeeting, _roost_v1_RunMeeting__Output>
+      RunRecord: MessageTypeDefinition<_roost_v1_RunRecord, _roost_v1_RunRecord__Output>
       SchedulerService: SubtypeConstructor<typeof grpc.Client, _roost_v1_SchedulerServiceClient> & { service: _roost_v1_SchedulerServiceDefinition }
       SetFencingRequest: MessageTypeDefinition<_roost_v1_SetFencingRequest, _roost_v1_SetFencingRequest__Output>
       SetFencingResponse: MessageTypeDefinition<_roost_v1_SetFencingResponse, _roost_v1_SetFencingResponse__Output>

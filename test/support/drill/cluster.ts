@@ -150,6 +150,17 @@ export class DrillCluster {
     return verdicts;
   }
 
+  /** What `roost audit runs` says of it. */
+  async audit(): Promise<{ overlaps: number; unsure: number; unknown: string[]; runs: Map<string, number> }> {
+    const { overlaps, unsure, unknown, vms } = await this.#client.call(
+      "AuditService",
+      "AuditRuns",
+      { vms: [], fromMs: 0, toMs: 0 },
+      { timeoutMs: 15_000 },
+    );
+    return { overlaps, unsure, unknown, runs: new Map(vms.map(({ vm, runs }) => [vm, runs.length])) };
+  }
+
   async #nodes(): Promise<{ name: string; state: string; leader: boolean }[]> {
     return (await this.#client.call("NodeService", "ListNodes", {}, { timeoutMs: CALL_MS })).nodes;
   }

@@ -52,7 +52,19 @@ export async function runDrill(cluster: DrillCluster, options: DrillOptions): Pr
   }
   await cluster.whole();
   await look(cluster, result);
+  await compareAudit(cluster, result);
   return result;
+}
+
+/** The product's own audit, which shares nothing with the judge, must come to the same, and know of every run that left a mark. */
+async function compareAudit(cluster: DrillCluster, result: DrillResult): Promise<void> {
+  const audit = await cluster.audit();
+  if (audit.overlaps > 0) result.overlaps.push(`roost audit runs found ${audit.overlaps}`);
+  if (audit.unsure > 0) result.unclear.push(`roost audit runs is unsure of ${audit.unsure} pairs of runs`);
+  result.unclear.push(...audit.unknown.map((text) => `roost audit runs does not know: ${text}`));
+  for (const [name, { runs }] of await cluster.judge())
+    if ((audit.runs.get(name) ?? 0) < runs)
+      result.unclear.push(`${name}: its guests began ${runs} times, the nodes have ${audit.runs.get(name)} on record`);
 }
 
 /** Stalls of 2 s, one after the other, under load: nothing may move. */
@@ -78,6 +90,7 @@ export async function runSoak(
       options.say(`${result.trials} stalls, load ${loadavg()[0]!.toFixed(1)}, false failovers ${result.falseFailovers.length}`);
   }
   await look(cluster, result);
+  await compareAudit(cluster, result);
   return result;
 }
 
