@@ -10,7 +10,7 @@ export const HA_MUTATIONS = [
   { name: "ack-before-own-term", takes: "acknowledging only after the own term's first entry was applied", seed: 19 },
   { name: "ack-after-stopping", takes: "that a node whose expiry is being decided is acknowledged no more", seed: 30 },
   { name: "resume-while-expiring", takes: "that nothing is resumed while an expiry's fate is unknown", seed: 149 },
-  { name: "expire-in-any-term", takes: "the term that an expiry is bound to", seed: 6 },
+  { name: "expire-in-any-term", takes: "the term that an expiry is bound to", seed: 8 },
   { name: "new-leader-does-not-wait", takes: "a new leader's wait from its election", seed: 1 },
   { name: "expire-parked", takes: "waiting for a park to end", seed: 1 },
   { name: "reuse-generation", takes: "that a generation is given once", seed: 1 },
@@ -18,7 +18,7 @@ export const HA_MUTATIONS = [
   { name: "guardian-sleeps", takes: "the guardian, which the node still says it has", seed: 2 },
   { name: "keeper-forgets", takes: "what a keeper that starts again knows of the one before it", seed: 152 },
   { name: "late-ack-revives", takes: "that time passes before a late acknowledgement counts", seed: 28 },
-  { name: "resume-unconfirmed", takes: "asking the keeper again before a started VM runs", seed: 200 },
+  { name: "resume-unconfirmed", takes: "asking the keeper again before a started VM runs", seed: 169 },
   { name: "ignore-the-lock", takes: "the lock that a stopped host's guests still hold on their disks", seed: 2 },
   { name: "remove-is-proof", takes: "that removing a dead node ends no claim by itself", seed: 17 },
 ] as const;

@@ -2,7 +2,7 @@
 import { deadlineMs, startKeeper, step, wakeAtMs } from "../../src/agent/keeper/machine.ts";
 import type { Feed, KeeperInput, KeeperState } from "../../src/agent/keeper/machine.ts";
 import type { Acknowledgement } from "../../src/model/heartbeat.ts";
-import type { Beat, KeeperAnswer, KeeperRequest, RegisteredVm } from "../../src/agent/keeper/protocol.ts";
+import type { Beat, KeeperAnswer, KeeperRequest, RefusalReason, RegisteredVm } from "../../src/agent/keeper/protocol.ts";
 import { planCancel, reconcile } from "../../src/agent/reconcile.ts";
 import type { Action, Plan, VmMemory } from "../../src/agent/reconcile.ts";
 import type { DomainStatus } from "../../src/hypervisor/driver.ts";
@@ -112,14 +112,16 @@ export class SimHost {
     const { world } = this.#shared;
     if (!this.hostProcess.alive || this.frozen) return;
     const { incarnation } = this.hostProcess;
-    const all = [this.hostProcess, this.keeperProcess, this.peer.process].filter((process) => process.works);
+    const all = [this.hostProcess, this.keeperProcess, this.peer.process]
+      .filter((process) => process.alive)
+      .map((process) => ({ process, incarnation: process.incarnation }));
     this.frozen = true;
-    for (const process of all) process.pause();
+    for (const { process } of all) process.pause();
     for (const vmId of this.domains.keys()) this.held.add(vmId);
     world.after(lastsMs, () => {
       if (this.hostProcess.incarnation !== incarnation) return;
       this.frozen = false;
-      for (const process of all) process.unpause();
+      for (const one of all) if (one.process.incarnation === one.incarnation) one.process.unpause();
       // By then keeper or guardian have ended whatever ran out meanwhile.
       world.after(UNLOCK_MS, () => {
         if (!this.frozen) this.held.clear();
@@ -136,6 +138,7 @@ export class SimHost {
 
   startAgent(): void {
     if (!this.hostProcess.alive) return;
+    if (this.frozen) return this.#shared.world.afterIn(this.hostProcess, 10, () => this.startAgent());
     this.peer.process.restart();
     this.#fresh = false;
     this.#needsHello = true;
@@ -395,30 +398,41 @@ export class SimHost {
     }
     const tookMs = world.chance(0.03) ? world.between(100, 2_500) : world.between(0.2, 8);
     world.afterIn(this.peer.process, tookMs / 2, () => {
-      this.#do(action, plan, (ok) => {
+      this.#do(action, plan, (ok, refused = null) => {
         world.afterIn(this.peer.process, tookMs / 2, () => {
           if (ok) return this.#carryOut(work, at + 1);
-          this.#memory.set(plan.vmId, { generation: plan.generation, gone: null, shutdownAsked: null, notBeforeMs: this.bootMs() + 300 });
-          this.#busy.delete(plan.vmId);
-          if (plan.goal !== "start" && plan.goal !== "adopt") return;
-          // As the executor does: nothing of it may stay.
-          this.#destroy(plan.vmId, plan.generation);
-          this.#ask({ op: "unregister", vmId: plan.vmId, generation: plan.generation }, () => {});
+          this.#undo(plan, action, refused);
         });
       });
     });
+  }
+
+  /** As the executor does: nothing of a failed start may stay, and the cluster is told unless it only has to wait. */
+  #undo(plan: Plan, action: Action, refused: RefusalReason | null): void {
+    const { vmId, generation } = plan;
+    const memory: VmMemory = { generation, gone: null, shutdownAsked: null, notBeforeMs: this.bootMs() + 300 };
+    this.#memory.set(vmId, memory);
+    this.#busy.delete(vmId);
+    if (plan.goal !== "start" && plan.goal !== "adopt") return;
+    if (action.op === "report" && action.observed.kind === "running") return;
+    if (plan.goal === "adopt" && refused === null) return;
+    this.#destroy(vmId, generation);
+    this.#ask({ op: "unregister", vmId, generation }, () => {});
+    const waits = plan.goal === "start" && action.op === "register" && refused !== null && refused !== "dead" && refused !== "limit";
+    if (!waits) memory.gone = { kind: "gone", cause: refused === null || refused === "limit" ? "failed" : "fenced", detail: "" };
   }
 
   #destroy(vmId: string, generation: number): void {
     if (this.domains.get(vmId)?.generation === generation) this.domains.delete(vmId);
   }
 
-  #do(action: Action, plan: Plan, done: (ok: boolean) => void): void {
+  #do(action: Action, plan: Plan, done: (ok: boolean, refused?: RefusalReason | null) => void): void {
     const { consensus } = this.#shared;
     const { vmId, generation } = plan;
     const vm = this.peer.state.vms.get(vmId);
     const claimed = vm?.claim?.nodeId === this.peer.nodeId && vm.claim.generation === generation;
-    const replied = (answer: KeeperAnswer): void => done(answer.ok);
+    // `invalid` is the simulation's own word for a keeper that did not answer in time.
+    const replied = (answer: KeeperAnswer): void => done(answer.ok, answer.ok || answer.reason === "invalid" ? null : answer.reason);
     switch (action.op) {
       case "register": {
         const revision = Math.max(1, this.peer.state.nodes.get(this.peer.nodeId)?.claimRevision ?? 0);
