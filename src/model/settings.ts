@@ -12,6 +12,10 @@ export interface Settings {
   "ha.maxFailures": number;
   "ha.fence": "never" | "needed" | "first";
   "ha.fenceAfterMs": number;
+  /** 0: nothing is kept free. */
+  "ha.tolerate": number;
+  /** 1: any one zone; 0: nothing is kept free for it. */
+  "ha.tolerateZones": number;
   "scheduler.enabled": "on" | "off";
   "raft.voters": number;
   "raft.replaceVoterMs": number;
@@ -112,6 +116,23 @@ export const SETTING_RULES: Record<SettingKey, SettingRule> = {
     min: 0,
     max: 3_600_000,
     about: "Silence after which a node is switched off as ha.fence says, ms; a parked one is waited for.",
+  },
+  "ha.tolerate": {
+    kind: "number",
+    initial: 0,
+    min: 0,
+    max: 3,
+    among: [0, 1, 2, 3],
+    about:
+      "Room is kept so that all HA VMs find a place again after the loss of any so many nodes: what would take it waits. 0 keeps none.",
+  },
+  "ha.tolerateZones": {
+    kind: "number",
+    initial: 0,
+    min: 0,
+    max: 1,
+    among: [0, 1],
+    about: "1: the same for the loss of any whole zone.",
   },
   "scheduler.enabled": {
     kind: "choice",
