@@ -1,6 +1,6 @@
 /**
  * Drills on a lab with real guests: `npm run drill -- --kind kill|leader|partition|pause|disk-full|libvirtd --trials N [--nodes 3|5] [--vms N]
- * [--seed S] [-o json|table]`, or `--kind soak --minutes M`. The last line of -o json is one object. Exit code 1 if a VM ran twice, moved
+ * [--seed S] [--set SETTING=VALUE]… [-o json|table]`, or `--kind soak --minutes M`. The last line of -o json is one object. Exit code 1 if a VM ran twice, moved
  * without a reason, or that cannot be judged. Needs root, libvirt and network namespaces.
  */
 import { spawn } from "node:child_process";
@@ -20,6 +20,7 @@ const { values } = parseArgs({
     vms: { type: "string", default: "2" },
     seed: { type: "string", default: String(Date.now() % 1_000_000) },
     minutes: { type: "string", default: "10" },
+    set: { type: "string", multiple: true, default: [] },
     output: { type: "string", short: "o", default: "table" },
   },
 });
@@ -43,7 +44,14 @@ async function main(): Promise<number> {
   const seed = whole("seed", 0, 2 ** 31);
   say(`seed ${seed}; ${availableParallelism()} × ${cpus()[0]?.model ?? "?"}, Linux ${release()}, load ${loadavg()[0]!.toFixed(1)}`);
   const base = join("/tmp", `roost-drill-${process.pid}`);
-  const options = { base, nodes: whole("nodes", 3, 20), vmsPerNode: whole("vms", 1, 20), smallDisks: kind === "disk-full", say };
+  const options = {
+    base,
+    nodes: whole("nodes", 3, 20),
+    vmsPerNode: whole("vms", 1, 20),
+    smallDisks: kind === "disk-full",
+    settings: values.set,
+    say,
+  };
   const cluster = await DrillCluster.up(options);
   // Whoever breaks it off gets the lab taken down all the same.
   process.once("SIGINT", () => void cluster.down().finally(() => process.exit(130)));

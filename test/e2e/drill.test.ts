@@ -19,7 +19,7 @@ t.test("drills", { skip: await labRefused() }, async (t) => {
     await rm(base, { recursive: true, force: true });
   });
   const say = (line: string): void => t.comment(line);
-  const cluster = await DrillCluster.up({ base, nodes: 3, vmsPerNode: 1, smallDisks: false, say });
+  const cluster = await DrillCluster.up({ base, nodes: 3, vmsPerNode: 1, smallDisks: false, settings: [], say });
   t.teardown(async () => {
     await cluster.down();
   });

@@ -41,6 +41,8 @@ export interface DrillLabOptions {
   vmsPerNode: number;
   /** Each data folder a file system of its own, so that one can be filled. */
   smallDisks: boolean;
+  /** `KEY=VALUE`, set one after the other before there is any VM. */
+  settings: readonly string[];
   say: (line: string) => void;
 }
 
@@ -73,6 +75,7 @@ export class DrillCluster {
     try {
       if (options.smallDisks) await cluster.#separateDisks();
       await formCluster(lab, options.say);
+      for (const setting of options.settings) await roostOn(lab.node(1), ["settings", "set", ...setting.split("=", 2)]);
       await cluster.#createVms();
       await cluster.whole();
       cluster.sampler.start();
