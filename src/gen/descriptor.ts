@@ -265,6 +265,14 @@ const json: unknown = {
         "clockOnly": {
          "type": "bool",
          "id": 1
+        },
+        "fromMs": {
+         "type": "double",
+         "id": 2
+        },
+        "toMs": {
+         "type": "double",
+         "id": 3
         }
        }
       },

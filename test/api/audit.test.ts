@@ -90,6 +90,15 @@ await t.test("a run that the cluster knows of and no node has on record is not k
   t.match(answer.unknown?.at(-1), /^web ran on n1 \(generation .*\), which has no record of it$/);
 });
 
+await t.test("a node gives only what touches the time asked about, by its own clock", async (t) => {
+  const calling = await context([run(1, 1_000, 2_000), run(2, 3_000, 4_000), run(3, 5_000, null)], []);
+  const given = async (fromMs: number, toMs: number): Promise<(number | undefined)[]> =>
+    ((await auditService.GetRunRecords({ clockOnly: false, fromMs, toMs }, calling)).runs ?? []).map((one) => one.generation);
+  t.same(await given(0, 0), [1, 2, 3]);
+  t.same(await given(2_500, 4_500), [2]);
+  t.same(await given(4_500, 0), [3]);
+});
+
 await t.test("times that make no sense are refused", async (t) => {
   await t.rejects(auditService.AuditRuns({ ...ask, fromMs: 10, toMs: 5 }, await context([], [])), /expected a time after from_ms/);
 });

@@ -15,6 +15,14 @@ import { findVm } from "../lookup.ts";
 const ROUND_TRIPS = 5;
 const NODE_LIMIT_MS = 5_000;
 
+const SLACK_MS = 60_000;
+
+/** By the auditor's wall clock, ms; 0 for no limit. */
+interface Range {
+  fromMs: number;
+  toMs: number;
+}
+
 interface Asked {
   node: Node;
   records: NodeRecords | null;
@@ -29,7 +37,7 @@ export const auditService: ServiceMethods<"AuditService", CallContext> = {
     const view = context.store.view();
     const wanted = new Set(request.vms.map((text) => vmIdOf(view, text)));
     const nodes = [...view.nodes.values()].filter((node) => node.state !== "removed" && node.state !== "joining");
-    const asked = await Promise.all(nodes.map((node) => ask(context, node)));
+    const asked = await Promise.all(nodes.map((node) => ask(context, node, { fromMs, toMs })));
     const nowMs = context.nowMs();
     const answered = asked.flatMap(({ records }) => records ?? []);
     const audits = auditRuns(answered, { fromMs, toMs: toMs === 0 ? Infinity : toMs, nowMs }).filter(
@@ -54,10 +62,11 @@ export const auditService: ServiceMethods<"AuditService", CallContext> = {
     };
   },
 
-  async GetRunRecords({ clockOnly }, context) {
+  async GetRunRecords({ clockOnly, fromMs, toMs }, context) {
     if (clockOnly) return { nowMs: context.nowMs(), runs: [], sinceMs: 0, lost: 0 };
     const { runs, sinceMs, lost } = await context.hooks.runs();
-    return { nowMs: context.nowMs(), runs: runs.map((run) => ({ ...run, toMs: run.toMs ?? 0 })), sinceMs, lost };
+    const wanted = runs.filter((run) => (run.toMs ?? Infinity) >= fromMs && (toMs === 0 || run.fromMs <= toMs));
+    return { nowMs: context.nowMs(), runs: wanted.map((run) => ({ ...run, toMs: run.toMs ?? 0 })), sinceMs, lost };
   },
 };
 
@@ -66,14 +75,14 @@ function vmIdOf(view: View, text: string): string {
   return /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(text) ? text : findVm(view, text).id;
 }
 
-async function ask(context: CallContext, node: Node): Promise<Asked> {
+async function ask(context: CallContext, node: Node, range: Range): Promise<Asked> {
   if (node.id === context.nodeId) {
     const own = await context.hooks.runs();
     return { node, records: { nodeId: node.id, offsetMs: 0, offsetBoundMs: 0, ...own }, problem: "" };
   }
   const client = context.hooks.nodeClient(node.id, node.apiAddress);
   try {
-    return { node, records: await recordsOf(context, client, node.id), problem: "" };
+    return { node, records: await recordsOf(context, client, node.id, range), problem: "" };
   } catch (thrown) {
     return { node, records: null, problem: asRoostError(thrown).message };
   } finally {
@@ -81,7 +90,7 @@ async function ask(context: CallContext, node: Node): Promise<Asked> {
   }
 }
 
-async function recordsOf(context: CallContext, client: RpcClient, nodeId: string): Promise<NodeRecords> {
+async function recordsOf(context: CallContext, client: RpcClient, nodeId: string, range: Range): Promise<NodeRecords> {
   const limits = { timeoutMs: Math.min(NODE_LIMIT_MS, timeLeftMs(context)), signal: context.signal };
   let offsetMs = 0;
   let offsetBoundMs = Infinity;
@@ -95,7 +104,10 @@ async function recordsOf(context: CallContext, client: RpcClient, nodeId: string
     offsetMs = sentMs + tookMs / 2 - nowMs;
     offsetBoundMs = boundMs;
   }
-  const { runs, sinceMs, lost } = await client.call("AuditService", "GetRunRecords", { clockOnly: false }, limits);
+  // A little more than is wanted: the judge has the better clock.
+  const fromMs = range.fromMs === 0 ? 0 : range.fromMs - offsetMs - SLACK_MS;
+  const toMs = range.toMs === 0 ? 0 : range.toMs - offsetMs + SLACK_MS;
+  const { runs, sinceMs, lost } = await client.call("AuditService", "GetRunRecords", { clockOnly: false, fromMs, toMs }, limits);
   const own = runs.map((run): NodeRun => ({ ...run, toMs: run.toMs === 0 ? null : run.toMs }));
   return { nodeId, offsetMs, offsetBoundMs, runs: own, sinceMs, lost };
 }

@@ -6,6 +6,11 @@ export interface GetRunRecordsRequest {
    * Only `now_ms`, for telling the clocks apart.
    */
   'clockOnly'?: (boolean) | undefined;
+  /**
+   * Only runs that touch this time, by the node's own wall clock, ms; 0 for no limit.
+   */
+  'fromMs'?: (number | string) | undefined;
+  'toMs'?: (number | string) | undefined;
 }
 
 export interface GetRunRecordsRequest__Output {
@@ -13,4 +18,9 @@ export interface GetRunRecordsRequest__Output {
    * Only `now_ms`, for telling the clocks apart.
    */
   'clockOnly': (boolean);
+  /**
+   * Only runs that touch this time, by the node's own wall clock, ms; 0 for no limit.
+   */
+  'fromMs': (number);
+  'toMs': (number);
 }
