@@ -1,4 +1,4 @@
-import { existsSync, mkdtempSync, readFileSync, rmSync, unlinkSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync, unlinkSync, utimesSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import t from "tap";
@@ -7,7 +7,7 @@ import { RoostError } from "../../src/base/errors.ts";
 import { silentLogger } from "../../src/base/log.ts";
 import type { DomainEvent, DomainSpec } from "../../src/hypervisor/driver.ts";
 import { FileDomainStore } from "../../src/hypervisor/simulated-files.ts";
-import { MemoryDomainStore } from "../../src/hypervisor/simulated-store.ts";
+import { MemoryDomainStore, type StoredDomain } from "../../src/hypervisor/simulated-store.ts";
 import { SimulatedDriver } from "../../src/hypervisor/simulated.ts";
 
 /** Time that moves when told; `advance` lets everything that is due happen, promises included. */
@@ -182,4 +182,36 @@ void t.test("files: found by polling, never brought back, damage is told", async
   writeFileSync(path, "{");
   await t.rejects(session.list(), /damaged/);
   await driver.close();
+});
+
+void t.test("files that are known are read again when somebody changed them", async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), "roost-simulated-"));
+  t.teardown(() => rmSync(folder, { recursive: true }));
+  const store = new FileDomainStore(folder, { log: silentLogger });
+  const other = new FileDomainStore(folder, { log: silentLogger });
+  const { vmId } = spec(1);
+  const domain = (generation: number): StoredDomain => ({
+    vmId,
+    generation,
+    clusterId: CLUSTER,
+    name: "v",
+    state: "running",
+    cpus: 1,
+    memoryMib: 16,
+    startedWallMs: 0,
+  });
+  await store.create(domain(1));
+  // Long unchanged, so that it is not read each time.
+  utimesSync(store.pathOf(vmId), 1, 1);
+  t.match(await store.list(), [{ generation: 1 }]);
+  await other.update(domain(2));
+  t.match(await store.list(), [{ generation: 2 }], "another wrote into it");
+  utimesSync(store.pathOf(vmId), 2, 2);
+  t.match(await store.get(vmId), { generation: 2 });
+  await other.remove(vmId);
+  await other.create(domain(3));
+  utimesSync(store.pathOf(vmId), 2, 2);
+  t.match(await store.list(), [{ generation: 3 }], "another file of the same name and time");
+  await other.remove(vmId);
+  t.same(await store.list(), []);
 });
