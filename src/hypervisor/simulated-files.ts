@@ -18,7 +18,7 @@ const SETTLED_MS = 50;
 /** A file as it was read; good while the file is the same one, unchanged. */
 interface Known {
   ino: number;
-  mtimeMs: number;
+  ctimeMs: number;
   text: string;
 }
 
@@ -26,12 +26,15 @@ export class FileDomainStore implements DomainStore {
   readonly shared = true;
   private readonly folder: string;
   private readonly log: Logger;
+  private readonly nowMs: () => number;
   private temporary = 0;
   /** By path: with hundreds of domains, reading each of them at each look is all that a node would do. */
   private readonly known = new Map<string, Known>();
 
-  constructor(folder: string, deps: { log: Logger }) {
+  /** `nowMs`: for tests; wall clock. */
+  constructor(folder: string, deps: { log: Logger; nowMs?: () => number }) {
     this.folder = folder;
+    this.nowMs = deps.nowMs ?? Date.now;
     this.log = deps.log;
   }
 
@@ -122,11 +125,11 @@ export class FileDomainStore implements DomainStore {
     const before = statSync(path, { throwIfNoEntry: false });
     if (before === undefined) return null;
     const known = this.known.get(path);
-    if (known?.ino === before.ino && known.mtimeMs === before.mtimeMs) return known.text;
-    const atMs = Date.now();
+    if (known?.ino === before.ino && known.ctimeMs === before.ctimeMs) return known.text;
+    const atMs = this.nowMs();
     try {
       const text = await readFile(path, "utf8");
-      if (atMs - before.mtimeMs > SETTLED_MS) this.known.set(path, { ino: before.ino, mtimeMs: before.mtimeMs, text });
+      if (atMs - before.ctimeMs > SETTLED_MS) this.known.set(path, { ino: before.ino, ctimeMs: before.ctimeMs, text });
       return text;
     } catch (error) {
       if (hasCode(error, "ENOENT")) return null;
