@@ -32,6 +32,8 @@ const HEADER_ENUMS = new Set([
   "virDomainEventStoppedDetailType",
   "virDomainShutdownFlagValues",
   "virDomainStatsTypes",
+  "virDomainMigrateFlags",
+  "virDomainJobType",
   "virConnectListAllDomainsFlags",
   "virConnectGetAllDomainStatsFlags",
 ]);

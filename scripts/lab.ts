@@ -23,7 +23,7 @@ const HELP = `A lab of N nodes on this machine, each with its own network, libvi
   start-agent NODE             start the agent from its data folder
   stop-agent NODE              end the agent in good order
   start-libvirtd NODE          start libvirtd again
-  pause|resume NODE [WHAT]     SIGSTOP, SIGCONT: agent, keeper, all (both; the default) or host (guests and init too)
+  pause|resume NODE [WHAT]     SIGSTOP, SIGCONT: agent, keeper, libvirtd, all (agent and keeper; the default) or host (guests and init too)
   cut NODE [--one-way in|out]  pull its cable, or drop only what it would receive (in) or sends (out)
   heal NODE                    plug it in again
   serial NODE VM               what the VM printed on its serial console there
@@ -102,7 +102,7 @@ async function main(): Promise<number> {
       return 0;
     case "pause":
     case "resume": {
-      const target = oneOf<PauseTarget>(rest[1] ?? "all", ["agent", "keeper", "all", "host"]);
+      const target = oneOf<PauseTarget>(rest[1] ?? "all", ["agent", "keeper", "libvirtd", "all", "host"]);
       const one = await node();
       progress(`${await (command === "pause" ? one.pause(target) : one.resume(target))} processes ${command}d`);
       return 0;

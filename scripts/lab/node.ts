@@ -12,7 +12,7 @@ import { waitFor } from "./wait.ts";
 /** What can be killed: one kind of process, or the whole node at once. */
 export type KillTarget = "agent" | "keeper" | "libvirtd" | "qemu" | "all";
 /** `all`: agent and keeper. `host`: every process, init and guests too, as if the host itself were frozen. */
-export type PauseTarget = "agent" | "keeper" | "all" | "host";
+export type PauseTarget = "agent" | "keeper" | "libvirtd" | "all" | "host";
 
 export interface QemuProcess extends LabProcess {
   /** `guest=` of QEMU's -name: the libvirt domain's name. */

@@ -74,8 +74,8 @@ export async function prepare(vm: Vm, pools: Pools, options?: VolumeCall): Promi
     const mark = marks.get(step.pool);
     if (missing.has(step)) await make(vm, step, generation, mark, options);
     const source = await attach(step, mark, options);
-    const { target, bus, device, readonly, cache } = step.disk;
-    disks.push({ source, target, bus, device, readonly, cache });
+    const { target, bus, device, readonly, shareable, cache } = step.disk;
+    disks.push({ source, target, bus, device, readonly, ...(shareable === true ? { shareable } : {}), cache });
   }
   for (const [pool, mark] of marks) {
     const made = plans.filter((step) => step.own && step.pool === pool).map((step) => step.name);
@@ -230,7 +230,7 @@ async function make(vm: Vm, step: Plan, generation: number, mark: Mark | undefin
 async function attach(step: Plan, mark: Mark | undefined, options: CallOptions | undefined): Promise<VolumeLocation> {
   const { disk, pool, name } = step;
   try {
-    return await pool.attach(name, { format: disk.format, exclusive: !disk.readonly }, options);
+    return await pool.attach(name, { format: disk.format, exclusive: !disk.readonly && disk.shareable !== true }, options);
   } catch (error) {
     if (!(error instanceof RoostError) || error.fault.kind !== "conflict") throw error;
     // The generation before is where to look.

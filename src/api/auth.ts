@@ -22,6 +22,7 @@ export const OPEN_METHOD = "/roost.v1.ClusterService/Join";
 
 /** What an agent may call as itself. Everything else is for users. */
 const NODE_METHODS = new Set([
+  "/roost.v1.AuditService/GetRunRecords",
   "/roost.v1.ClusterService/ConfirmJoin",
   "/roost.v1.ClusterService/GetCluster",
   "/roost.v1.ClusterService/InspectReplica",

@@ -1,9 +1,12 @@
 /** What services get beside the request. Everything with an effect comes in here, so services run in tests without a network. */
-import { invalid, RoostError } from "../base/errors.ts";
+import { invalid, RoostError, type Violation } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
+import type { RpcClient } from "../base/rpc-client.ts";
 import type { FrozenTable } from "../cluster/digest.ts";
 import type { Store } from "../cluster/store.ts";
 import type { Inspection } from "../model/doctor.ts";
+import type { FenceDevice } from "../model/fencing.ts";
+import type { NodeRuns } from "../model/run.ts";
 import type { View } from "../model/view.ts";
 import type { Command } from "../state/commands.ts";
 import { requestTime } from "../state/requests.ts";
@@ -40,8 +43,20 @@ export interface Hooks {
   inspect: () => Promise<Inspection>;
   /** Asks another node for the same, as this node. */
   inspectOther: (apiAddress: string, limits: { timeoutMs: number; signal: AbortSignal }) => Promise<InspectNodeResponse__Output>;
+  fencing: FencingHook;
+  /** This node's own records of runs. */
+  runs: () => Promise<NodeRuns>;
+  /** Calls another node as this one; to be closed. */
+  nodeClient: (nodeId: string, apiAddress: string) => RpcClient;
   /** Parks the claims of this node for `parkMs` (0: does not), then stops the agent once the call is answered. Returns when parking is committed. */
   stopAgent: (request: { parkMs: number; actor: string }) => Promise<void>;
+}
+
+/** Power devices as the answering node reaches them. */
+export interface FencingHook {
+  /** What is wrong with the options, as far as the device's agent knows; throws if it is not here. */
+  faults(device: FenceDevice, signal: AbortSignal): Promise<Violation[]>;
+  power(device: FenceDevice, signal: AbortSignal): Promise<"on" | "off">;
 }
 
 export interface CallContext extends ServerContext {

@@ -242,7 +242,9 @@ export function proofText(view: View, proof: Proof): string {
     case "expiry":
       return `${node} unacknowledged for ${Math.round(proof.sinceAckMs)} ms > granted ${proof.grantedMs} + margin ${proof.marginMs} (term ${proof.term})`;
     case "fence":
-      return `${node} powered off by ${proof.device}`;
+      return proof.by === "power"
+        ? `${node} seen off at ${proof.device} by ${nodeName(view, proof.observerId)} (attempt ${proof.attempt})`
+        : `${node} cut off from its disks by ${proof.device}`;
     case "operator":
       return `${proof.user} says that ${node} is off`;
   }

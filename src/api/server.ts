@@ -9,6 +9,7 @@ import type { Adapter } from "../base/rpc-serve.ts";
 import { authorize, identityOf, OPEN_METHOD } from "./auth.ts";
 import type { Identity } from "./auth.ts";
 import type { CallContext, ServerContext } from "./context.ts";
+import { auditService } from "./services/audit.ts";
 import { benchService } from "./services/bench.ts";
 import { clusterService } from "./services/cluster.ts";
 import { doctorService } from "./services/doctor.ts";
@@ -49,6 +50,7 @@ const SERVICES = [
   [services.v1.TaskService.service, taskService],
   [services.v1.LimitService.service, limitService],
   [services.v1.DoctorService.service, doctorService],
+  [services.v1.AuditService.service, auditService],
   [services.v1.Bench.service, benchService],
 ] as const;
 

@@ -53,6 +53,7 @@ export interface DiskInput {
   bus?: string | undefined;
   device?: string | undefined;
   readonly?: boolean | undefined;
+  shareable?: boolean | undefined;
   cache?: string | undefined;
 }
 
@@ -80,6 +81,7 @@ const DISK: Keys = {
   bus: { read: text },
   device: { read: text },
   readonly: { read: boolean },
+  shareable: { read: boolean },
   cache: { read: text },
 };
 
@@ -140,6 +142,7 @@ export function writeDefinition(input: DefinitionInput): Record<string, unknown>
         bus: disk.bus,
         device: disk.device,
         readonly: disk.readonly,
+        shareable: disk.shareable === true ? true : undefined,
         cache: disk.cache,
       }),
     ),

@@ -34,6 +34,7 @@ export type ServiceName =
   | "TaskService"
   | "LimitService"
   | "DoctorService"
+  | "AuditService"
   | "Bench";
 
 type V1 = ProtoGrpcType["roost"]["v1"];

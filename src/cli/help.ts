@@ -44,6 +44,7 @@ const VM_FILE = `A VM definition. YAML or JSON; only name, cpus and memory have 
       source: images/base.qcow2  # copied, because clone is true by default
       size: 10GiB              # larger than the source, or of an empty disk
       # target: vda  bus: virtio  format: qcow2  device: disk  readonly: false  cache: default
+      # clone: false uses the source as it is; with format: raw also  shareable: true  for several writers, without image lock
   nics:
     - bridge: br0              # mac is made up if not given; model: virtio
   labels: { tier: front }

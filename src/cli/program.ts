@@ -4,6 +4,7 @@ import { RoostError } from "../base/errors.ts";
 import { didYouMean } from "../base/suggest.ts";
 import { CONFIG_KEYS } from "../base/config.ts";
 import { versionLine } from "../base/version.ts";
+import { addAuditCommands } from "./commands/audit.ts";
 import { addClusterCommands, addPoolCommands, addSettingsCommands, addTokenCommands } from "./commands/cluster.ts";
 import { addContextCommands } from "./commands/context.ts";
 import { addEventCommands } from "./commands/events.ts";
@@ -59,6 +60,7 @@ export function buildProgram({ io, handlers, listDir }: ProgramOptions): Command
   addPolicyCommands(program, io);
   addZoneCommands(program, io);
   addHaCommands(program, io);
+  addAuditCommands(program, io);
   addSchedulerCommands(program, io, handlers);
   addEventCommands(program, io);
   addDoctorCommand(program, io);

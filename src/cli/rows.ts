@@ -1,7 +1,10 @@
 /** What `-o json` and `-o yaml` print of each thing: documented in docs/cli-json.md, only ever added to. */
 import { writeDefinition } from "../base/definition.ts";
+import type { AuditedRun__Output } from "../gen/types/roost/v1/AuditedRun.ts";
+import type { AuditRunsResponse__Output } from "../gen/types/roost/v1/AuditRunsResponse.ts";
 import type { Event__Output } from "../gen/types/roost/v1/Event.ts";
 import type { Failover__Output } from "../gen/types/roost/v1/Failover.ts";
+import type { NodeFencing__Output } from "../gen/types/roost/v1/NodeFencing.ts";
 import type { Node__Output } from "../gen/types/roost/v1/Node.ts";
 import type { Policy__Output } from "../gen/types/roost/v1/Policy.ts";
 import type { Zone__Output } from "../gen/types/roost/v1/Zone.ts";
@@ -74,6 +77,25 @@ export function nodeRow(node: Node__Output): object {
   };
 }
 
+export function fencingRow({ node, nodeId, devices, attempt }: NodeFencing__Output): object {
+  return {
+    node,
+    nodeId,
+    devices: devices.map(({ name, level, agent, options, secretNames, timeoutMs }) => ({
+      name,
+      level,
+      agent,
+      options,
+      secretNames,
+      timeoutMs,
+    })),
+    attempt:
+      attempt === null
+        ? null
+        : { ...attempt, executor: orNull(attempt.executor), steps: attempt.steps.map((step) => ({ ...step, node: orNull(step.node) })) },
+  };
+}
+
 export function policyRow(policy: Policy__Output): object {
   return { ...policy, enabled: policy.enabled ?? true, weight: policy.weight ?? 1, place: orNull(policy.place) };
 }
@@ -141,5 +163,23 @@ export function failoverRow(failover: Failover__Output): object {
     plannedMs: orNot(failover.plannedMs),
     startedMs: orNot(failover.startedMs),
     runningMs: orNot(failover.runningMs),
+  };
+}
+
+export function auditRow({ node, nowMs, nodes, vms, overlaps, unsure, unknown }: AuditRunsResponse__Output): object {
+  const run = (one: AuditedRun__Output | null): object | null => (one === null ? null : { ...one, toMs: one.toMs === 0 ? null : one.toMs });
+  return {
+    overlaps,
+    unsure,
+    unknown,
+    node,
+    nowMs,
+    nodes: nodes.map(({ problem, sinceMs, ...rest }) => ({ ...rest, problem: orNull(problem), sinceMs: sinceMs === 0 ? null : sinceMs })),
+    vms: vms.map(({ vm, runs, meetings, ...rest }) => ({
+      vm: orNull(vm),
+      ...rest,
+      runs: runs.map(run),
+      meetings: meetings.map((met) => ({ ...met, earlier: run(met.earlier), later: run(met.later) })),
+    })),
   };
 }

@@ -85,7 +85,7 @@ export class FrozenState {
   #line(key: string, value: string): string {
     try {
       const text = unseal(key, value);
-      const { table, id } = readKey(key, text);
+      const { table, id } = readKey(key);
       return encodeCheckpointRow(table, id, text);
     } catch (thrown) {
       throw new RoostError(

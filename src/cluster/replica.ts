@@ -8,11 +8,11 @@ import { asRoostError, RoostError } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
 import type { View } from "../model/view.ts";
 import { apply, applyMembership, applyNothing } from "../state/apply.ts";
-import { decodeCheckpointHead, decodeCheckpointRows, decodeEnvelope, encodeEnvelope } from "../state/codec.ts";
+import { decodeCheckpointHead, decodeCheckpointRows, decodeEnvelope } from "../state/codec.ts";
 import type { Command, Envelope } from "../state/commands.ts";
-import type { CommandResult, Event, Outcome } from "../state/outcome.ts";
+import type { CommandResult, Event } from "../state/outcome.ts";
 import { whyNotYet } from "../state/levels.ts";
-import { firstAnswer, ownRequestId, whyExpired } from "../state/requests.ts";
+import { firstAnswer, whyExpired } from "../state/requests.ts";
 import { changedObjects, State, type Position, type RowChange } from "../state/state.ts";
 import {
   type AckingStopped,
@@ -27,6 +27,7 @@ import {
 } from "./consensus/protocol.ts";
 import type { ConsensusPort } from "./consensus/port.ts";
 import { ClaimFeed } from "./claim-feed.ts";
+import { WaitingProposals } from "./waiting-proposals.ts";
 import { WaitingReads } from "./waiting-reads.ts";
 import type { CheckpointChunk } from "../raft/transport/checkpoint-file.ts";
 import type { FrozenState } from "./frozen-state.ts";
@@ -41,9 +42,9 @@ import type { Change, Leadership, ProposeOptions, Store } from "./store.ts";
 /** Proposals and reads that may wait at once; past it callers are refused. */
 const WAITING_MAX = 20_000;
 
-/** A proposal that nobody applied is proposed again after this long: it may have been lost on its way to a leader. */
-const REPROPOSE_MS = 1_000;
 const RETRY_MS = 50;
+/** That a batch is applied goes to the consensus thread with the next proposals, or by itself after this: each message wakes it. */
+const APPLIED_MS = 2;
 const DEFAULT_TIMEOUT_MS = 10_000;
 
 export interface ReplicaEffects {
@@ -59,29 +60,19 @@ export interface ReplicaEffects {
   fatal(error: unknown): void;
 }
 
-interface WaitingProposal {
-  envelope: Envelope;
-  data: Uint8Array;
-  deadlineMs: number;
-  proposedMs: number;
-  resolve(result: CommandResult): void;
-  reject(error: RoostError): void;
-}
-
 export class Replica implements Store {
   readonly nodeId: string;
   readonly #effects: ReplicaEffects;
   readonly #listeners = new Set<(change: Change) => void>();
-  readonly #proposals = new Map<number, WaitingProposal>();
-  /** A caller may ask again before its first call ends, so several may wait for one request. */
-  readonly #proposalsByRequest = new Map<string, Set<number>>();
+  readonly #proposals: WaitingProposals;
   readonly #reads = new WaitingReads((id) => this.#post({ kind: "read", id }));
   /** Proposals of this turn of the event loop: they go to the consensus thread together. */
   #outbox: Uint8Array[] = [];
   #flushing = false;
+  /** The newest applied batch that the consensus thread was not told of; 0: it knows. */
+  #untold = 0;
+  #telling = false;
   readonly #stopsAcking = new Questions<AckingStopped>();
-  /** Tells this process's own proposals from those of all others. */
-  readonly #session: string;
   readonly #inspections = new Questions<{ lastIndex: number; lastTerm: number }>();
   readonly #digests: DigestReports;
   readonly #claimFeed = new ClaimFeed();
@@ -98,7 +89,6 @@ export class Replica implements Store {
   #grantingMs = 0;
   #leaderHeardMs: number | null = null;
   #peers: PeersHeard | null = null;
-  #next = 0;
   #started: () => void = () => {};
   #startFailed: (error: RoostError) => void = () => {};
   /** The thread may be ready long before `start` is called. */
@@ -116,7 +106,12 @@ export class Replica implements Store {
     this.#availability = new Availability(nodeId, effects.clock);
     this.#state = loaded.state;
     this.#position = loaded.position;
-    this.#session = effects.newId();
+    this.#proposals = new WaitingProposals({
+      clock: effects.clock,
+      session: effects.newId(),
+      revision: () => this.#state.index,
+      send: (data) => this.#send(data),
+    });
     this.#digests = new DigestReports(nodeId, { store: this, clock: effects.clock, log: effects.log });
     this.#status = { ...NOBODY_LEADS, membership: loaded.position.membership };
     // Whoever starts later sees the failure; until then it is nobody's unhandled one.
@@ -147,9 +142,7 @@ export class Replica implements Store {
     this.#digests.stop();
     this.#cancelSweep();
     const gone = stopping();
-    for (const waiting of this.#proposals.values()) waiting.reject(gone);
-    this.#proposals.clear();
-    this.#proposalsByRequest.clear();
+    this.#proposals.fail(gone);
     this.#reads.fail(gone);
   }
 
@@ -174,7 +167,7 @@ export class Replica implements Store {
     if (this.#proposals.size >= WAITING_MAX) return Promise.reject(tooMany(WAITING_MAX, "proposals"));
     const { clock } = this.#effects;
     const envelope: Envelope = {
-      requestId: options.requestId ?? this.#ownRequestId(),
+      requestId: options.requestId ?? this.#proposals.ownRequestId(),
       origin: this.nodeId,
       atMs: clock.wallMs(),
       actor: options.actor,
@@ -187,22 +180,7 @@ export class Replica implements Store {
     if (known !== undefined) return answered(known);
     const refusal = this.#refusal();
     if (refusal !== null) return Promise.reject(refusal);
-    const id = ++this.#next;
-    const nowMs = clock.monotonicMs();
-    return new Promise((resolve, reject) => {
-      const data = encodeEnvelope(envelope);
-      this.#proposals.set(id, {
-        envelope,
-        data,
-        deadlineMs: nowMs + (options.timeoutMs ?? DEFAULT_TIMEOUT_MS),
-        proposedMs: nowMs,
-        resolve,
-        reject,
-      });
-      const same = this.#proposalsByRequest.get(envelope.requestId) ?? new Set();
-      this.#proposalsByRequest.set(envelope.requestId, same.add(id));
-      this.#send(data);
-    });
+    return this.#proposals.propose(envelope, options.timeoutMs ?? DEFAULT_TIMEOUT_MS);
   }
 
   subscribe(listener: (change: Change) => void): () => void {
@@ -365,9 +343,7 @@ export class Replica implements Store {
     }
     this.#status = status;
     this.#availability.leaderIs(status.leaderPeerId !== 0);
-    // What the leader before did not commit is likely lost with it; if it is not, its request id says so.
-    if (status.leaderPeerId !== 0 && (status.leaderPeerId !== leaderPeerId || status.term !== term))
-      for (const waiting of this.#proposals.values()) this.#proposeAgain(waiting);
+    if (status.leaderPeerId !== 0 && (status.leaderPeerId !== leaderPeerId || status.term !== term)) this.#proposals.proposeAgain();
     this.#notify([], new Set());
   }
 
@@ -375,19 +351,21 @@ export class Replica implements Store {
     const changes: RowChange[] = [];
     const events: Event[] = [];
     const answers: (() => void)[] = [];
+    let bytes = 0;
     for (const entry of entries) {
       // Handed out before a checkpoint was taken over, which holds it.
       if (entry.index <= this.#installedIndex) continue;
       assert(entry.index === this.#position.index + 1, `entry ${entry.index} after ${this.#position.index}`);
       this.#position = { index: entry.index, term: entry.term, membership: entry.membership ?? this.#position.membership };
       if (entry.data !== null) {
+        bytes += entry.data.length;
         const envelope = decodeEnvelope(entry.data);
         const applied = apply(this.#state, envelope, entry);
         changes.push(...applied.changes);
         events.push(...applied.events);
         if (envelope.command.type === "digest.ask" && applied.outcome.ok && !applied.repeated)
           this.#digests.report(this.#state, entry.index);
-        answers.push(() => this.#answer(envelope.requestId, applied.outcome));
+        answers.push(() => this.#proposals.answer(envelope.requestId, applied.outcome));
       } else if (entry.membership !== null) {
         const applied = applyMembership(this.#state, entry.membership, entry);
         changes.push(...applied.changes);
@@ -396,19 +374,38 @@ export class Replica implements Store {
         applyNothing(this.#state, entry);
       }
     }
-    this.#effects.db.write(changes, this.#position);
+    this.#effects.db.write(changes, this.#position, bytes);
     if (this.#effects.db.failure !== null) throw this.#effects.db.failure;
     // The claims go before the acknowledgement of the batch, so that a leader never acknowledges with older ones than its own term's first entry (HA-2).
     if (changes.some(({ table }) => table === "nodes" || table === "vms" || table === "cluster")) this.#postClaims();
     // A disk that does not keep up holds Raft back: it hands out only so much that is not acknowledged.
     const room = this.#effects.db.room();
-    if (room === null) this.#post({ kind: "applied", batch });
-    else void room.then(() => this.#post({ kind: "applied", batch }));
+    // A leader's first entry, or a membership: it goes on from there only then.
+    const atOnce = entries.some(({ data }) => data === null);
+    if (room === null) this.#applied(batch, atOnce);
+    else void room.then(() => this.#applied(batch, true));
     for (const answer of answers) answer();
     this.#reads.wake(this.#state);
     const changed = changedObjects(changes);
     // Who follows objects has no use for rows that are none. Without any row it was a leader's first entry, which matters.
     if (changed.size > 0 || events.length > 0 || changes.length === 0) this.#notify(events, changed);
+  }
+
+  #applied(batch: number, atOnce: boolean): void {
+    this.#untold = Math.max(this.#untold, batch);
+    if (atOnce) return this.#tellApplied();
+    if (this.#telling) return;
+    this.#telling = true;
+    this.#effects.clock.after(APPLIED_MS, () => {
+      this.#telling = false;
+      this.#tellApplied();
+    });
+  }
+
+  #tellApplied(): void {
+    if (this.#untold === 0 || this.#halted) return;
+    this.#post({ kind: "applied", batch: this.#untold });
+    this.#untold = 0;
   }
 
   /** Takes a checkpoint's state over, slice by slice; until the last of it is here the state of before is served. */
@@ -432,9 +429,9 @@ export class Replica implements Store {
       this.#position = position;
       this.#installedIndex = position.index;
     });
-    for (const requestId of this.#proposalsByRequest.keys()) {
+    for (const requestId of this.#proposals.requestIds()) {
       const known = firstAnswer(state, requestId) ?? (whyExpired(state, requestId, Infinity) === null ? undefined : LOST_TRACK);
-      if (known !== undefined) this.#answer(requestId, known);
+      if (known !== undefined) this.#proposals.answer(requestId, known);
     }
     this.#postClaims();
     this.#post({ kind: "installed", index: position.index });
@@ -484,60 +481,14 @@ export class Replica implements Store {
 
   // ---- Waiting callers -------------------------------------------------------------------------------------------
 
-  #ownRequestId(): string {
-    return ownRequestId(this.#state.index, `${this.#session}.${++this.#next}`);
-  }
-
-  #answer(requestId: string, outcome: Outcome): void {
-    if (!outcome.ok && outcome.fault.kind === "expired" && requestId.includes(this.#session)) return this.#mintAgain(requestId);
-    const ids = this.#proposalsByRequest.get(requestId) ?? [];
-    this.#proposalsByRequest.delete(requestId);
-    for (const id of ids) {
-      const waiting = this.#proposals.get(id);
-      this.#proposals.delete(id);
-      if (outcome.ok) waiting?.resolve(outcome.result);
-      else waiting?.reject(new RoostError(outcome.fault, outcome.hint));
-    }
-  }
-
-  /**
-   * This node's state was so far behind that its new request looked old. Had it been applied before, the answer would have come
-   * first: so it was not, never will be, and may go out under an id of now.
-   */
-  #mintAgain(requestId: string): void {
-    const ids = this.#proposalsByRequest.get(requestId) ?? new Set();
-    this.#proposalsByRequest.delete(requestId);
-    for (const id of ids) {
-      const waiting = this.#proposals.get(id);
-      if (waiting === undefined) continue;
-      waiting.envelope = { ...waiting.envelope, requestId: this.#ownRequestId() };
-      waiting.data = encodeEnvelope(waiting.envelope);
-      this.#proposalsByRequest.set(waiting.envelope.requestId, new Set([id]));
-      this.#send(waiting.data);
-    }
-  }
-
   /** Proposes again what may be lost, and ends what has waited too long. */
   #sweep(): void {
-    const nowMs = this.#effects.clock.monotonicMs();
     const inVain = this.#refusal() !== null;
-    for (const [id, waiting] of this.#proposals) {
-      if (inVain || nowMs >= waiting.deadlineMs) {
-        this.#proposals.delete(id);
-        const same = this.#proposalsByRequest.get(waiting.envelope.requestId);
-        same?.delete(id);
-        if (same?.size === 0) this.#proposalsByRequest.delete(waiting.envelope.requestId);
-        waiting.reject(this.#unavailable("the change was not confirmed in time; it may still take effect"));
-      } else if (nowMs - waiting.proposedMs >= (this.#status.leaderPeerId === 0 ? 200 : REPROPOSE_MS)) {
-        this.#proposeAgain(waiting);
-      }
-    }
-    this.#reads.sweep(inVain ? Infinity : nowMs, () => this.#unavailable("no quorum confirmed that this node's state is current"));
-  }
-
-  #proposeAgain(waiting: WaitingProposal): void {
-    waiting.proposedMs = this.#effects.clock.monotonicMs();
-    this.#send(waiting.data);
+    this.#proposals.sweep({ inVain, leaderless: this.#status.leaderPeerId === 0 }, () =>
+      this.#unavailable("the change was not confirmed in time; it may still take effect"),
+    );
+    const nowMs = inVain ? Infinity : this.#effects.clock.monotonicMs();
+    this.#reads.sweep(nowMs, () => this.#unavailable("no quorum confirmed that this node's state is current"));
   }
 
   #unavailable(what: string): RoostError {
@@ -576,7 +527,10 @@ export class Replica implements Store {
       const data = this.#outbox;
       this.#outbox = [];
       if (this.#halted) return;
-      for (const some of portions(data)) this.#post({ kind: "propose", data: some });
+      for (const some of portions(data)) {
+        this.#post({ kind: "propose", data: some, applied: this.#untold });
+        this.#untold = 0;
+      }
       this.#reads.ask();
     };
     if (this.#effects.soon === undefined) flush();

@@ -9,10 +9,11 @@
 import { Level } from "level";
 import { asRoostError, RoostError } from "../base/errors.ts";
 import { NO_MEMBERSHIP } from "../model/membership.ts";
+import { readRows } from "../state/codec.ts";
 import { State, type Position, type RowChange } from "../state/state.ts";
 import { FrozenState } from "./frozen-state.ts";
 import { type Digest, type Half, HALF_KEY, HalfRows, otherHalf, POSITION_KEY, rangeOf, readKey, seal, unseal } from "./state-rows.ts";
-import { type Operation, overLevel, type StateDatabase } from "./state-database.ts";
+import { overLevel, type StateDatabase } from "./state-database.ts";
 
 /** Written, but not yet taken by the disk; past it the replica applies no further batch until there is room. */
 const BACKLOG_MAX_BYTES = 64 * 2 ** 20;
@@ -28,10 +29,13 @@ export class StateDb {
   #tail: Promise<void> = Promise.resolve();
   /** The other half being emptied; what is left there is of no use. */
   #clearing: Promise<void> = Promise.resolve();
-  #pending: Operation[] = [];
+  /** The newest change of each row that is not written yet; rows become text only when they are. */
+  #pending = new Map<string, RowChange>();
+  /** Of nodes' own proposals, which are never changed. */
+  #answers: RowChange[] = [];
   #pendingBytes = 0;
   #failure: unknown = null;
-  #rows = new HalfRows("a", 0);
+  #rows = new HalfRows("a");
   /** The database says which half counts. */
   #marked = false;
   /** Newest position that was handed in; an older one must never be written over its rows. */
@@ -77,12 +81,12 @@ export class StateDb {
           position = found;
           digest = { rows, sum };
           // The position is the first key.
-          this.#rows = new HalfRows(half, position.index);
+          this.#rows = new HalfRows(half);
           continue;
         }
         this.#rows.found(name, value);
-        const { table, id } = readKey(name, text);
-        state.write({ table, key: id, row: JSON.parse(text) as unknown } as RowChange);
+        const { table, id } = readKey(name);
+        for (const row of readRows(table, id, JSON.parse(text))) state.write(row);
       }
       const { rows, sum } = this.#rows.digest;
       // LevelDB skips what it cannot read in its journal, and does not look at the checksums of what it has sorted away.
@@ -99,11 +103,17 @@ export class StateDb {
     return { state, position };
   }
 
-  /** Queues one applied batch; writes are joined while an earlier one is under way. */
-  write(changes: readonly RowChange[], position: Position): void {
-    for (const change of changes) this.#push(this.#rows.operation(change));
-    for (const operation of this.#rows.forget(position.index)) this.#push(operation);
-    this.#pushPosition(position);
+  /**
+   * Queues one applied batch; writes are joined while an earlier one is under way.
+   * @param bytes about as much as the changes take.
+   */
+  write(changes: readonly RowChange[], position: Position, bytes = 0): void {
+    for (const change of changes) {
+      if (change.table === "requests") this.#answers.push(change);
+      else this.#pending.set(`${change.table}/${change.key}`, change);
+    }
+    this.#pendingBytes += bytes;
+    this.#moveTo(position);
     if (this.#flushWaits) return;
     this.#flushWaits = true;
     this.#tail = this.#tail.then(async () => {
@@ -125,20 +135,22 @@ export class StateDb {
   async replace(position: Position, slices: AsyncIterable<readonly RowChange[]>, take: () => void): Promise<void> {
     await this.#clearing;
     const before = this.#rows.half;
-    const rows = new HalfRows(otherHalf(before), position.index);
+    const rows = new HalfRows(otherHalf(before));
     let unsynced = 0;
     for await (const slice of slices) {
       // To the disk in small pieces: what gathers in the kernel makes other fsyncs wait when it goes out.
       const sync = ++unsynced >= SLICES_PER_SYNC;
       if (sync) unsynced = 0;
-      const operations = slice.map((change) => rows.operation(change));
-      await this.#db.batch(operations, { sync });
+      await this.#db.batch(rows.operations(slice), { sync });
     }
     take();
     this.#rows = rows;
     this.#marked = false;
-    this.#newest = null;
-    this.#pushPosition(position);
+    this.#newest = position;
+    // They were of the state before.
+    this.#pending.clear();
+    this.#answers = [];
+    this.#pendingBytes = 0;
     this.#tail = this.#tail.then(() => this.#flush(true));
     await this.#tail;
     this.#check();
@@ -155,8 +167,8 @@ export class StateDb {
   /** Resolves when all that was written before survives a power cut. */
   async sync(position: Position): Promise<void> {
     this.#tail = this.#tail.then(() => {
-      // Made when its turn comes: a checkpoint may have been taken over meanwhile.
-      this.#pushPosition(position);
+      // Not an older one: a checkpoint may have been taken over meanwhile.
+      this.#moveTo(position);
       return this.#flush(true);
     });
     await this.#tail;
@@ -201,25 +213,22 @@ export class StateDb {
     });
   }
 
-  #pushPosition(position: Position): void {
+  #moveTo(position: Position): void {
     if (this.#newest === null || position.index >= this.#newest.index) this.#newest = position;
-    const { half, digest } = this.#rows;
-    const text = JSON.stringify({ ...this.#newest, ...digest });
-    this.#push({ type: "put", key: `${half}!${POSITION_KEY}`, value: seal(POSITION_KEY, text) });
-    if (!this.#marked) this.#push({ type: "put", key: HALF_KEY, value: seal(HALF_KEY, half) });
-    this.#marked = true;
-  }
-
-  #push(operation: Operation): void {
-    this.#pending.push(operation);
-    this.#pendingBytes += operation.key.length + (operation.type === "put" ? operation.value.length : 0);
   }
 
   async #flush(sync: boolean): Promise<void> {
-    const operations = this.#pending;
-    if (operations.length === 0 || this.#failure !== null) return;
-    this.#pending = [];
+    if (this.#newest === null || this.#failure !== null) return;
+    const operations = this.#rows.operations([...this.#pending.values(), ...this.#answers]);
+    this.#pending.clear();
+    this.#answers = [];
     this.#pendingBytes = 0;
+    operations.push(...this.#rows.forget(this.#newest.index));
+    const { half, digest } = this.#rows;
+    const text = JSON.stringify({ ...this.#newest, ...digest });
+    operations.push({ type: "put", key: `${half}!${POSITION_KEY}`, value: seal(POSITION_KEY, text) });
+    if (!this.#marked) operations.push({ type: "put", key: HALF_KEY, value: seal(HALF_KEY, half) });
+    this.#marked = true;
     try {
       await this.#db.batch(operations, { sync });
     } catch (thrown) {

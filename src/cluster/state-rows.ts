@@ -3,7 +3,7 @@
  * although it was deleted, is noticed as well as one that was changed.
  */
 import { crc32 } from "node:zlib";
-import { type AppliedRequest, OWN_KEPT_REVISIONS } from "../state/requests.ts";
+import { type AppliedRequest, OWN_KEPT_REVISIONS, packed } from "../state/requests.ts";
 import { type RowChange, type TableName, TABLE_NAMES } from "../state/state.ts";
 import type { KeyRange, Operation } from "./state-database.ts";
 
@@ -17,7 +17,8 @@ const PREFIX: Record<TableName, string> = {
   requests: "15",
   policies: "16",
   zoneRoles: "17",
-  tasks: "18",
+  fencing: "18",
+  tasks: "19",
   callers: "81",
   events: "82",
   digests: "83",
@@ -58,11 +59,14 @@ export function unseal(key: string, value: string): string {
 }
 
 /** Table and id of a stored row; its key without the half. Throws an Error for a key of no table. */
-export function readKey(key: string, text: string): { table: TableName; id: string } {
+export function readKey(key: string): { table: TableName; id: string } {
   const table = TABLE_NAMES.find((name) => PREFIX[name] === key.slice(0, 2));
   if (table === undefined) throw new Error(`key ${JSON.stringify(key)} belongs to no table`);
-  return { table, id: table === "requests" ? (JSON.parse(text) as AppliedRequest).requestId : key.slice(3) };
+  return { table, id: key.slice(3) };
 }
+
+/** Answers to own proposals that are one row at most: it must not be long. */
+const ANSWERS_PER_ROW = 1_000;
 
 /** The rows of one half, as far as writing more needs to know them. */
 export class HalfRows {
@@ -70,57 +74,59 @@ export class HalfRows {
   /** Checksum of each row, signed: V8 keeps those without a box. */
   readonly #sums = new Map<string, number>();
   #sum = 0;
-  /** Answers to own proposals of revisions up to here are deleted. */
-  #forgotten: number;
+  /** Last revisions of the rows of answers, oldest first: they are deleted in that order. */
+  #answers: number[] = [];
 
-  /** @param index of the state that these are the rows of. */
-  constructor(half: Half, index: number) {
+  constructor(half: Half) {
     this.half = half;
-    this.#forgotten = Math.max(0, index - OWN_KEPT_REVISIONS);
   }
 
   get digest(): Digest {
     return { rows: this.#sums.size, sum: this.#sum };
   }
 
-  /** A row that is stored already; its value is checked. */
+  /** A row that is stored already, in order of the keys; its value is checked. */
   found(key: string, value: string): void {
     this.#count(key, value);
+    if (key.startsWith(ANSWERS)) this.#answers.push(Number(key.slice(ANSWERS.length)));
   }
 
-  operation(change: RowChange): Operation {
-    const key = keyOf(change);
-    const value = change.row === null ? null : seal(key, JSON.stringify(change.row));
+  /** What stores the changes. Answers among them are in order of their revisions, and later than all before. */
+  operations(changes: Iterable<RowChange>): Operation[] {
+    const operations: Operation[] = [];
+    let answers: AppliedRequest[] = [];
+    for (const change of changes) {
+      if (change.table !== "requests") operations.push(this.#operation(`${PREFIX[change.table]}!${change.key}`, change.row));
+      else if (change.row !== null) {
+        answers.push(change.row);
+        if (answers.length < ANSWERS_PER_ROW) continue;
+        operations.push(this.#store(answers));
+        answers = [];
+      }
+    }
+    if (answers.length > 0) operations.push(this.#store(answers));
+    return operations;
+  }
+
+  /** Deletes what the state has forgotten by itself at an index. */
+  forget(index: number): Operation[] {
+    const upTo = index - OWN_KEPT_REVISIONS;
+    let gone = 0;
+    while (gone < this.#answers.length && (this.#answers[gone] as number) <= upTo) gone += 1;
+    return this.#answers.splice(0, gone).map((revision) => this.#operation(answersKey(revision), null));
+  }
+
+  #store(answers: readonly AppliedRequest[]): Operation {
+    const { revision } = answers.at(-1) as AppliedRequest;
+    this.#answers.push(revision);
+    return this.#operation(answersKey(revision), answers.map(packed));
+  }
+
+  #operation(key: string, row: unknown): Operation {
+    const value = row === null ? null : seal(key, JSON.stringify(row));
     this.#count(key, value);
     const stored = `${this.half}!${key}`;
     return value === null ? { type: "del", key: stored } : { type: "put", key: stored, value };
-  }
-
-  /** Deletes what the state forgets by itself at an index. */
-  *forget(index: number): Generator<Operation> {
-    const upTo = index - OWN_KEPT_REVISIONS;
-    if (upTo <= this.#forgotten) return;
-    for (const key of this.#requestsUpTo(upTo)) {
-      this.#count(key, null);
-      yield { type: "del", key: `${this.half}!${key}` };
-    }
-    this.#forgotten = upTo;
-  }
-
-  /** Keys of answers to own proposals that are stored. */
-  #requestsUpTo(revision: number): string[] {
-    const keys: string[] = [];
-    // With a new cluster generation revisions jump by billions (rebuild.ts).
-    if (revision - this.#forgotten > OWN_KEPT_REVISIONS) {
-      const last = requestKey(revision);
-      for (const key of this.#sums.keys()) if (key.startsWith(`${PREFIX.requests}!`) && key <= last) keys.push(key);
-      return keys;
-    }
-    for (let at = this.#forgotten + 1; at <= revision; at++) {
-      const key = requestKey(at);
-      if (this.#sums.has(key)) keys.push(key);
-    }
-    return keys;
   }
 
   #count(key: string, value: string | null): void {
@@ -135,12 +141,9 @@ export class HalfRows {
   }
 }
 
-function keyOf(change: RowChange): string {
-  // By revision, for that is the order in which they are forgotten; an entry of the log is one request.
-  if (change.table === "requests" && change.row !== null) return requestKey(change.row.revision);
-  return `${PREFIX[change.table]}!${change.key}`;
-}
+const ANSWERS = `${PREFIX.requests}!`;
 
-function requestKey(revision: number): string {
-  return `${PREFIX.requests}!${String(revision).padStart(16, "0")}`;
+/** By the last revision in it, for that is the order in which they are forgotten. */
+function answersKey(revision: number): string {
+  return `${ANSWERS}${String(revision).padStart(16, "0")}`;
 }

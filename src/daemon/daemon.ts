@@ -9,11 +9,12 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { Agent } from "../agent/agent.ts";
 import { parseGuardian } from "../agent/guardian.ts";
 import { KeeperClient } from "../agent/keeper/client.ts";
-import { ensureKeeper } from "../agent/keeper/process.ts";
+import { ensureKeeper, keeperPaths } from "../agent/keeper/process.ts";
 import { openBootClock } from "../agent/keeper/boot-clock.ts";
 import { LoadMeter } from "../agent/load.ts";
 import { Probes } from "../agent/probes.ts";
 import { inspectNode } from "../agent/inspect.ts";
+import { RunRecorder } from "../agent/run-recorder.ts";
 import { clean, prepare, takeBack } from "../agent/volumes.ts";
 import { startApi } from "../api/server.ts";
 import { systemClock } from "../base/clock.ts";
@@ -28,8 +29,11 @@ import type { ConsensusConfig } from "../cluster/consensus/protocol.ts";
 import { joiningService } from "../cluster/joining.ts";
 import { runWhileLeading } from "../cluster/leadership.ts";
 import { upkeepService } from "../cluster/upkeep.ts";
+import { openFence, optionFaults } from "../fencing/open.ts";
 import { Replica } from "../cluster/replica.ts";
 import { StateDb } from "../cluster/state-db.ts";
+import { FenceExecutor } from "../ha/fence-executor.ts";
+import { fencerService } from "../ha/fencer.ts";
 import { Supervisor } from "../ha/supervisor.ts";
 import { firstMembership } from "../model/membership.ts";
 import { readCheckpointFile } from "../raft/transport/checkpoint-file.ts";
@@ -46,13 +50,15 @@ const ELECTION_TICKS = 10;
 const HEARTBEAT_TICKS = 1;
 
 /** The tables are not what is promised, the log is: they are written this often, whatever comes. */
-const STATE_GATHER_MS = 20;
+const STATE_GATHER_MS = 50;
 
 /** Consensus needs little; a small heap keeps its garbage collections short. */
 const CONSENSUS_HEAP_MIB = 128;
 const KEEPER_START_MS = 10_000;
 const PLANS_AT_ONCE = 16;
 const POOL_LOOK_MS = 500;
+/** To another node, on somebody's behalf. */
+const NODE_CONNECT_MS = 2_000;
 /**
  * Between the committed park and the stop: the answer must get out, and where all agents go down together the others still need this
  * one to commit theirs; without a quorum the last would be refused and its VMs fence themselves.
@@ -153,12 +159,22 @@ export async function startDaemon(config: NodeConfig, identity: Identity, effect
   if (identity.founding !== null) await found(config, identity, identity.founding.caKey, replica);
 
   // Hypervisor, pools, agent.
-  const driver = await chooseDriver(identity.witness === true ? { ...config, driver: "simulated" } : config, identity.clusterId, {
+  const bareDriver = await chooseDriver(identity.witness === true ? { ...config, driver: "simulated" } : config, identity.clusterId, {
     clock,
     log,
   });
+  const bootClock = openBootClock();
+  const recorder = await RunRecorder.open({
+    clusterId: identity.clusterId,
+    path: join(config.data, "runs", "agent.log"),
+    keeperPath: keeperPaths(config.data).runs,
+    clock: bootClock,
+    wallMs: () => clock.wallMs(),
+    log: log.child("runs"),
+  });
+  const driver = recorder.over(bareDriver);
   const pools = new OpenPools(nodeId, replica, { clock, log });
-  const { bootId } = openBootClock();
+  const { bootId } = bootClock;
   const serialFolder = join(config.data, "serial");
   await mkdir(serialFolder, { recursive: true, mode: 0o755 });
   const load = new LoadMeter();
@@ -221,6 +237,11 @@ export async function startDaemon(config: NodeConfig, identity: Identity, effect
     agent.reportInfo().catch((thrown: unknown) => log.warn("could not report the node's disk", { reason: asRoostError(thrown).message }));
   });
 
+  // Other nodes' power, at the leader's word; a program of the data folder goes before the host's own.
+  const agentFolders = [join(config.data, "fence-agents"), "/usr/local/sbin", "/usr/sbin"];
+  const fenceExecutor = new FenceExecutor({ nodeId, store: replica, open: (device) => openFence(device, agentFolders), clock, log });
+  fenceExecutor.start();
+
   // What only the leader does.
   const supervisor = new Supervisor({ store: replica, source: replica, clock, log });
   supervisor.start();
@@ -231,6 +252,7 @@ export async function startDaemon(config: NodeConfig, identity: Identity, effect
       upkeepService(replica, clock),
       placingService(replica, { clock, newId }),
       tasksService(replica, { clock }),
+      fencerService({ nodeId, store: replica, source: replica, clock, log }),
     ],
     { clock, log },
   );
@@ -260,6 +282,13 @@ export async function startDaemon(config: NodeConfig, identity: Identity, effect
             client.close();
           }
         },
+        fencing: {
+          faults: (device, signal) => optionFaults(device, agentFolders, signal),
+          power: async (device, signal) => await (await openFence(device, agentFolders)).status(signal),
+        },
+        runs: () => recorder.runs(),
+        nodeClient: (serverName, address) =>
+          createClient({ endpoints: [address], tls: identity.tls, serverName, connectMs: NODE_CONNECT_MS }),
         stopAgent: async ({ parkMs }) => {
           if (parkMs > 0) await agent.park(parkMs);
           clock.after(LINGER_MS, () => void stop().catch(fatal));
@@ -280,9 +309,11 @@ export async function startDaemon(config: NodeConfig, identity: Identity, effect
       unwatchDisk();
       stopLeading();
       supervisor.stop();
+      fenceExecutor.stop();
       await agent.stop();
       await api.close();
       await driver.close();
+      await recorder.close();
       keeper.close();
       await replica.stop();
       await worker.terminate();

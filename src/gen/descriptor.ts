@@ -77,6 +77,266 @@ const json: unknown = {
     },
     "v1": {
      "nested": {
+      "AuditService": {
+       "methods": {
+        "AuditRuns": {
+         "requestType": "AuditRunsRequest",
+         "responseType": "AuditRunsResponse"
+        },
+        "GetRunRecords": {
+         "requestType": "GetRunRecordsRequest",
+         "responseType": "GetRunRecordsResponse"
+        }
+       }
+      },
+      "AuditRunsRequest": {
+       "fields": {
+        "vms": {
+         "rule": "repeated",
+         "type": "string",
+         "id": 1
+        },
+        "fromMs": {
+         "type": "int64",
+         "id": 2
+        },
+        "toMs": {
+         "type": "int64",
+         "id": 3
+        }
+       }
+      },
+      "AuditRunsResponse": {
+       "fields": {
+        "node": {
+         "type": "string",
+         "id": 1
+        },
+        "nowMs": {
+         "type": "int64",
+         "id": 2
+        },
+        "nodes": {
+         "rule": "repeated",
+         "type": "AuditedNode",
+         "id": 3
+        },
+        "vms": {
+         "rule": "repeated",
+         "type": "AuditedVm",
+         "id": 4
+        },
+        "overlaps": {
+         "type": "int32",
+         "id": 5
+        },
+        "unsure": {
+         "type": "int32",
+         "id": 6
+        },
+        "unknown": {
+         "rule": "repeated",
+         "type": "string",
+         "id": 7
+        }
+       }
+      },
+      "AuditedNode": {
+       "fields": {
+        "node": {
+         "type": "string",
+         "id": 1
+        },
+        "problem": {
+         "type": "string",
+         "id": 2
+        },
+        "offsetMs": {
+         "type": "double",
+         "id": 3
+        },
+        "offsetBoundMs": {
+         "type": "double",
+         "id": 4
+        },
+        "sinceMs": {
+         "type": "int64",
+         "id": 5
+        },
+        "lost": {
+         "type": "int64",
+         "id": 6
+        }
+       }
+      },
+      "AuditedVm": {
+       "fields": {
+        "vmId": {
+         "type": "string",
+         "id": 1
+        },
+        "vm": {
+         "type": "string",
+         "id": 2
+        },
+        "runs": {
+         "rule": "repeated",
+         "type": "AuditedRun",
+         "id": 3
+        },
+        "meetings": {
+         "rule": "repeated",
+         "type": "RunMeeting",
+         "id": 4
+        },
+        "gaps": {
+         "rule": "repeated",
+         "type": "RunGap",
+         "id": 5
+        }
+       }
+      },
+      "AuditedRun": {
+       "fields": {
+        "node": {
+         "type": "string",
+         "id": 1
+        },
+        "generation": {
+         "type": "int64",
+         "id": 2
+        },
+        "fromMs": {
+         "type": "int64",
+         "id": 3
+        },
+        "toMs": {
+         "type": "int64",
+         "id": 4
+        },
+        "boundMs": {
+         "type": "double",
+         "id": 5
+        },
+        "ended": {
+         "type": "string",
+         "id": 6
+        }
+       }
+      },
+      "RunMeeting": {
+       "fields": {
+        "kind": {
+         "type": "string",
+         "id": 1
+        },
+        "earlier": {
+         "type": "AuditedRun",
+         "id": 2
+        },
+        "later": {
+         "type": "AuditedRun",
+         "id": 3
+        },
+        "atLeastMs": {
+         "type": "double",
+         "id": 4
+        },
+        "atMostMs": {
+         "type": "double",
+         "id": 5
+        }
+       }
+      },
+      "RunGap": {
+       "fields": {
+        "fromMs": {
+         "type": "int64",
+         "id": 1
+        },
+        "toMs": {
+         "type": "int64",
+         "id": 2
+        }
+       }
+      },
+      "GetRunRecordsRequest": {
+       "fields": {
+        "clockOnly": {
+         "type": "bool",
+         "id": 1
+        },
+        "fromMs": {
+         "type": "double",
+         "id": 2
+        },
+        "toMs": {
+         "type": "double",
+         "id": 3
+        }
+       }
+      },
+      "GetRunRecordsResponse": {
+       "fields": {
+        "nowMs": {
+         "type": "double",
+         "id": 1
+        },
+        "runs": {
+         "rule": "repeated",
+         "type": "RunRecord",
+         "id": 2
+        },
+        "sinceMs": {
+         "type": "int64",
+         "id": 3
+        },
+        "lost": {
+         "type": "int64",
+         "id": 4
+        }
+       }
+      },
+      "RunRecord": {
+       "fields": {
+        "vmId": {
+         "type": "string",
+         "id": 1
+        },
+        "generation": {
+         "type": "int64",
+         "id": 2
+        },
+        "fromMs": {
+         "type": "double",
+         "id": 3
+        },
+        "toMs": {
+         "type": "double",
+         "id": 4
+        },
+        "sureFromMs": {
+         "type": "double",
+         "id": 5
+        },
+        "sureToMs": {
+         "type": "double",
+         "id": 6
+        },
+        "sawBegin": {
+         "type": "bool",
+         "id": 7
+        },
+        "ended": {
+         "type": "string",
+         "id": 8
+        },
+        "hostWentDown": {
+         "type": "bool",
+         "id": 9
+        }
+       }
+      },
       "Bench": {
        "methods": {
         "Put": {
@@ -1019,6 +1279,22 @@ const json: unknown = {
          "requestType": "FenceNodeRequest",
          "responseType": "FenceNodeResponse"
         },
+        "SetFencing": {
+         "requestType": "SetFencingRequest",
+         "responseType": "SetFencingResponse"
+        },
+        "UnsetFencing": {
+         "requestType": "UnsetFencingRequest",
+         "responseType": "UnsetFencingResponse"
+        },
+        "ListFencing": {
+         "requestType": "ListFencingRequest",
+         "responseType": "ListFencingResponse"
+        },
+        "TestFencing": {
+         "requestType": "TestFencingRequest",
+         "responseType": "TestFencingResponse"
+        },
         "EditNode": {
          "requestType": "EditNodeRequest",
          "responseType": "EditNodeResponse"
@@ -1463,6 +1739,240 @@ const json: unknown = {
         "node": {
          "type": "Node",
          "id": 1
+        },
+        "attempt": {
+         "type": "int64",
+         "id": 2
+        }
+       }
+      },
+      "FenceDevice": {
+       "fields": {
+        "name": {
+         "type": "string",
+         "id": 1
+        },
+        "level": {
+         "type": "int32",
+         "id": 2
+        },
+        "agent": {
+         "type": "string",
+         "id": 3
+        },
+        "options": {
+         "keyType": "string",
+         "type": "string",
+         "id": 4
+        },
+        "secrets": {
+         "keyType": "string",
+         "type": "string",
+         "id": 5
+        },
+        "secretNames": {
+         "rule": "repeated",
+         "type": "string",
+         "id": 6
+        },
+        "timeoutMs": {
+         "type": "int64",
+         "id": 7
+        }
+       }
+      },
+      "FenceStep": {
+       "fields": {
+        "atMs": {
+         "type": "int64",
+         "id": 1
+        },
+        "node": {
+         "type": "string",
+         "id": 2
+        },
+        "text": {
+         "type": "string",
+         "id": 3
+        }
+       }
+      },
+      "FenceAttempt": {
+       "fields": {
+        "id": {
+         "type": "int64",
+         "id": 1
+        },
+        "state": {
+         "type": "string",
+         "id": 2
+        },
+        "auto": {
+         "type": "bool",
+         "id": 3
+        },
+        "actor": {
+         "type": "string",
+         "id": 4
+        },
+        "why": {
+         "type": "string",
+         "id": 5
+        },
+        "beganAtMs": {
+         "type": "int64",
+         "id": 6
+        },
+        "tries": {
+         "type": "int32",
+         "id": 7
+        },
+        "executor": {
+         "type": "string",
+         "id": 8
+        },
+        "steps": {
+         "rule": "repeated",
+         "type": "FenceStep",
+         "id": 9
+        }
+       }
+      },
+      "NodeFencing": {
+       "fields": {
+        "node": {
+         "type": "string",
+         "id": 1
+        },
+        "nodeId": {
+         "type": "string",
+         "id": 2
+        },
+        "devices": {
+         "rule": "repeated",
+         "type": "FenceDevice",
+         "id": 3
+        },
+        "attempt": {
+         "type": "FenceAttempt",
+         "id": 4
+        }
+       }
+      },
+      "SetFencingRequest": {
+       "fields": {
+        "node": {
+         "type": "string",
+         "id": 1
+        },
+        "device": {
+         "type": "FenceDevice",
+         "id": 2
+        },
+        "unchecked": {
+         "type": "bool",
+         "id": 3
+        },
+        "requestId": {
+         "type": "string",
+         "id": 4
+        }
+       }
+      },
+      "SetFencingResponse": {
+       "fields": {
+        "fencing": {
+         "type": "NodeFencing",
+         "id": 1
+        }
+       }
+      },
+      "UnsetFencingRequest": {
+       "fields": {
+        "node": {
+         "type": "string",
+         "id": 1
+        },
+        "device": {
+         "type": "string",
+         "id": 2
+        },
+        "requestId": {
+         "type": "string",
+         "id": 3
+        }
+       }
+      },
+      "UnsetFencingResponse": {
+       "fields": {}
+      },
+      "ListFencingRequest": {
+       "fields": {
+        "node": {
+         "type": "string",
+         "id": 1
+        },
+        "consistency": {
+         "type": "Consistency",
+         "id": 2
+        }
+       }
+      },
+      "ListFencingResponse": {
+       "fields": {
+        "nodes": {
+         "rule": "repeated",
+         "type": "NodeFencing",
+         "id": 1
+        },
+        "read": {
+         "type": "ReadInfo",
+         "id": 2
+        }
+       }
+      },
+      "TestFencingRequest": {
+       "fields": {
+        "node": {
+         "type": "string",
+         "id": 1
+        }
+       }
+      },
+      "TestedFenceDevice": {
+       "fields": {
+        "name": {
+         "type": "string",
+         "id": 1
+        },
+        "level": {
+         "type": "int32",
+         "id": 2
+        },
+        "agent": {
+         "type": "string",
+         "id": 3
+        },
+        "power": {
+         "type": "string",
+         "id": 4
+        },
+        "problem": {
+         "type": "string",
+         "id": 5
+        }
+       }
+      },
+      "TestFencingResponse": {
+       "fields": {
+        "devices": {
+         "rule": "repeated",
+         "type": "TestedFenceDevice",
+         "id": 1
+        },
+        "askedFrom": {
+         "type": "string",
+         "id": 2
         }
        }
       },
@@ -3161,6 +3671,10 @@ const json: unknown = {
         "readonly": {
          "type": "bool",
          "id": 9
+        },
+        "shareable": {
+         "type": "bool",
+         "id": 11
         },
         "cache": {
          "type": "string",

@@ -9,6 +9,7 @@
  * - A call that may take long takes a `signal`/time limit and fails with a `timeout` fault that names it.
  * - Unsupported operations are in `capabilities().actions` as absent, and throw `unsupported` if called all the same.
  */
+import type { Duplex } from "node:stream";
 import type { CpuTopology } from "../model/node.ts";
 import type { CpuDefinition } from "../model/vm.ts";
 
@@ -55,7 +56,64 @@ export interface Session {
   resume(ref: DomainRef): Promise<void>;
   state(ref: DomainRef): Promise<DomainStatus | null>;
   stats(ref: DomainRef): Promise<DomainStats>;
+  /** Begins to move a running domain away; the guest notices nothing yet. One at a time and domain. */
+  emigrate(ref: DomainRef): Promise<Emigration>;
+  /**
+   * Prepares for a domain that comes from elsewhere with `offer`, an `Emigration`'s word. `spec` names the generation it has here.
+   * Its volumes are used by both sides: shared, and never made new.
+   */
+  immigrate(spec: DomainSpec, offer: Uint8Array): Promise<Immigration>;
   logout(): Promise<void>;
+}
+
+/**
+ * Live migration has two halves, and each driver does its own. What one half says to the other is opaque bytes, what the hypervisors
+ * say to each other is a stream of bytes; both are carried by somebody who has checked who is at the other end:
+ *
+ *     source                          target
+ *     emigrate → offer           →    immigrate → ticket, stream
+ *     push(ticket, stream)       ⇄    stream
+ *     receipt                    →    complete(receipt)
+ *     (who may run is decided)
+ *     destroy                         resume
+ *
+ * Until `push` has ended nothing is lost: an abort leaves the source's domain running and destroys the target's. After it both are
+ * paused and whole, and stay so whatever happens to drivers and daemons: one of them is resumed, the other destroyed.
+ */
+export interface Emigration {
+  readonly offer: Uint8Array;
+  /**
+   * Pushes the domain's memory through `stream` and ends with the domain paused here; the receipt is for the other side's `complete`.
+   * If it fails, or `signal` is given, the domain runs on here (or, if libvirt cannot say how far it came, is paused, for `resume`).
+   */
+  push(ticket: Uint8Array, stream: Duplex, options: PushOptions): Promise<Uint8Array>;
+  /** Gives the migration up, in whatever state it is; a domain that `push` has paused stays paused. */
+  close(): Promise<void>;
+}
+
+export interface Immigration {
+  readonly ticket: Uint8Array;
+  /** Where the source's stream goes. */
+  readonly stream: Duplex;
+  /** Waits until all of it is here, paused. If that fails nothing of it is left. */
+  complete(receipt: Uint8Array): Promise<void>;
+  /** Ends an incoming domain that is not complete; one that is stays as it is. */
+  close(): Promise<void>;
+}
+
+export interface PushOptions {
+  signal: AbortSignal;
+  /** null: as fast as it goes. */
+  bandwidthMibPerSecond: number | null;
+  /** How long the guest may stand still for the last part. A busy guest is slowed down until it fits. */
+  downtimeMs: number;
+  progress: (progress: PushProgress) => void;
+}
+
+export interface PushProgress {
+  /** Sent so far, and what is still to be sent as far as is known now; a guest that writes makes it more. */
+  sentBytes: number;
+  leftBytes: number;
 }
 
 export interface DomainRef {
@@ -102,6 +160,8 @@ export interface DiskAttachment {
   bus: "virtio" | "sata" | "scsi" | "ide";
   device: "disk" | "cdrom";
   readonly: boolean;
+  /** Others write to it, too: no image lock is taken. */
+  shareable?: true;
   cache: "none" | "writeback" | "writethrough" | "default";
 }
 

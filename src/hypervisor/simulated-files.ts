@@ -1,7 +1,7 @@
 /**
  * Simulated domains as files, one per VM in a folder: they survive the agent, and a keeper ends one by deleting its file.
  */
-import { watch } from "node:fs";
+import { statSync, watch } from "node:fs";
 import { link, mkdir, open, readFile, readdir, rm, unlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { RoostError } from "../base/errors.ts";
@@ -12,22 +12,41 @@ import type { DomainStore, StoredDomain } from "./simulated-store.ts";
 /** Every file has this length, filled up with blanks: a change is one write in place, so no reader sees half of it. */
 const FILE_BYTES = 2048;
 const SUFFIX = ".domain.json";
+/** Files carry times that move in steps of some ms: one that changed so shortly before it was read may have changed again since. */
+const SETTLED_MS = 50;
+
+/** A file as it was read; good while the file is the same one, unchanged. */
+interface Known {
+  ino: number;
+  ctimeMs: number;
+  text: string;
+}
 
 export class FileDomainStore implements DomainStore {
   readonly shared = true;
   private readonly folder: string;
   private readonly log: Logger;
+  private readonly nowMs: () => number;
   private temporary = 0;
+  /** By path: with hundreds of domains, reading each of them at each look is all that a node would do. */
+  private readonly known = new Map<string, Known>();
 
-  constructor(folder: string, deps: { log: Logger }) {
+  /** `nowMs`: for tests; wall clock. */
+  constructor(folder: string, deps: { log: Logger; nowMs?: () => number }) {
     this.folder = folder;
+    this.nowMs = deps.nowMs ?? Date.now;
     this.log = deps.log;
   }
 
   async list(): Promise<StoredDomain[]> {
     await mkdir(this.folder, { recursive: true });
     const names = (await readdir(this.folder)).filter((name) => name.endsWith(SUFFIX)).toSorted();
-    const domains = await Promise.all(names.map((name) => this.read(join(this.folder, name))));
+    const paths = names.map((name) => join(this.folder, name));
+    const domains = await Promise.all(paths.map((path) => this.read(path)));
+    if (this.known.size > paths.length) {
+      const there = new Set(paths);
+      for (const path of this.known.keys()) if (!there.has(path)) this.known.delete(path);
+    }
     return domains.filter((domain) => domain !== null);
   }
 
@@ -90,19 +109,31 @@ export class FileDomainStore implements DomainStore {
   }
 
   private async read(path: string): Promise<StoredDomain | null> {
-    let text: string;
-    try {
-      text = await readFile(path, "utf8");
-    } catch (error) {
-      if (hasCode(error, "ENOENT")) return null;
-      throw error;
-    }
+    const text = await this.textOf(path);
+    if (text === null) return null;
     try {
       return JSON.parse(text) as StoredDomain;
     } catch (error) {
       throw new RoostError({ kind: "damaged", what: `simulated domain file ${path}` }, "delete the file to end the domain", {
         cause: error,
       });
+    }
+  }
+
+  /** null if there is no such file. */
+  private async textOf(path: string): Promise<string | null> {
+    const before = statSync(path, { throwIfNoEntry: false });
+    if (before === undefined) return null;
+    const known = this.known.get(path);
+    if (known?.ino === before.ino && known.ctimeMs === before.ctimeMs) return known.text;
+    const atMs = this.nowMs();
+    try {
+      const text = await readFile(path, "utf8");
+      if (atMs - before.ctimeMs > SETTLED_MS) this.known.set(path, { ino: before.ino, ctimeMs: before.ctimeMs, text });
+      return text;
+    } catch (error) {
+      if (hasCode(error, "ENOENT")) return null;
+      throw error;
     }
   }
 }

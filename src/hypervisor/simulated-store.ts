@@ -16,6 +16,8 @@ export interface StoredDomain {
   memoryMib: number;
   /** Wall clock at its start, ms since 1970. */
   startedWallMs: number;
+  /** It comes from elsewhere and is not whole yet: nothing can run. */
+  incoming?: true;
 }
 
 export interface DomainStore {

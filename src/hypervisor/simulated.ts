@@ -2,6 +2,7 @@
  * The simulated driver: deterministic, with time passed in and faults to order. Its domains live in a DomainStore, in
  * memory or as files. It keeps the same contract as the real ones and passes the same suite (VM-14).
  */
+import type { Duplex } from "node:stream";
 import type { Clock } from "../base/clock.ts";
 import { RoostError, asRoostError } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
@@ -15,11 +16,15 @@ import type {
   DomainStatus,
   Driver,
   DriverAction,
+  Emigration,
+  Immigration,
   KillRecipe,
+  PushOptions,
   Session,
 } from "./driver.ts";
 import { noSuchDomain, refKey } from "./refs.ts";
 import { SessionCounter } from "./session-counter.ts";
+import { decodeWords, encodeWords, Intake, pushBytes } from "./simulated-migration.ts";
 import type { DomainStore, StoredDomain } from "./simulated-store.ts";
 import { MemoryDomainStore } from "./simulated-store.ts";
 import { requireGoodSpec } from "./spec-check.ts";
@@ -37,6 +42,8 @@ export interface SimulatedDriverOptions {
   memoryMib?: number;
   /** How long a guest takes to power off when asked; default 100. */
   shutdownDelayMs?: number;
+  /** A migration sends a sixteenth of the guest each time this has passed; default 5. */
+  pushStepMs?: number;
   /** How often a shared store is looked at for changes made by others; default 250. */
   pollMs?: number;
   /** Default 64. */
@@ -52,7 +59,7 @@ export interface SimulatedDriverDeps {
   store?: DomainStore;
 }
 
-export type Operation = Exclude<keyof Session, "logout"> | "login";
+export type Operation = Exclude<keyof Session, "logout"> | "login" | "push" | "complete";
 
 /** A fault to order: the next `times` calls of `operation` (on `vmId` only, if given) wait `delayMs`, then fail with `fail`. */
 export interface OrderedFault {
@@ -72,7 +79,9 @@ export interface OrderedFault {
 /** How long after a call that failed its effect still comes. */
 const LATE_MS = 20;
 
-const ALL_ACTIONS: DriverAction[] = ["start", "shutdown", "destroy", "reboot", "reset", "pause", "resume", "stats"];
+const ALL_ACTIONS: DriverAction[] = ["start", "shutdown", "destroy", "reboot", "reset", "pause", "resume", "stats", "migrate"];
+/** What stands for a MiB of the guest in a migration's stream. */
+const PUSHED_PER_MIB = 1024;
 
 export class SimulatedDriver implements Driver {
   readonly kind = "simulated";
@@ -110,10 +119,7 @@ export class SimulatedDriver implements Driver {
   async login(): Promise<Session> {
     const release = this.counter.take();
     try {
-      const fault = this.nextFault("login", null);
-      await this.delay(fault);
-      if (fault?.fail !== undefined) throw fault.fail;
-      this.requireDaemon();
+      await this.suffer("login", null);
       await this.begin();
     } catch (error) {
       release();
@@ -292,6 +298,8 @@ export class SimulatedDriver implements Driver {
         }),
       state: (ref) => run("state", ref, null, () => this.state(ref)),
       stats: (ref) => run("stats", ref, "stats", () => this.stats(ref)),
+      emigrate: (ref) => run("emigrate", ref, "migrate", () => this.emigrate(ref)),
+      immigrate: (spec, offer) => run("immigrate", spec, "migrate", () => this.immigrate(spec, offer)),
       logout: () => {
         open = false;
         release();
@@ -307,6 +315,14 @@ export class SimulatedDriver implements Driver {
     fault.left--;
     if (fault.left <= 0) this.faults.splice(at, 1);
     return fault;
+  }
+
+  /** For what is nothing by itself if it fails. */
+  private async suffer(operation: Operation, ref: DomainRef | null): Promise<void> {
+    const fault = this.nextFault(operation, ref);
+    await this.delay(fault);
+    if (fault?.fail !== undefined) throw fault.fail;
+    this.requireDaemon();
   }
 
   private async delay(fault: OrderedFault | undefined): Promise<void> {
@@ -342,6 +358,68 @@ export class SimulatedDriver implements Driver {
     if (paused) this.emit({ kind: "paused", vmId, generation });
   }
 
+  private async emigrate(ref: DomainRef): Promise<Emigration> {
+    const { vmId, generation, memoryMib, state } = await this.require(ref);
+    if (state !== "running") throw new RoostError({ kind: "precondition", reason: `domain ${refKey(ref)} is ${state}, not running` });
+    const words = { vmId, generation, totalBytes: memoryMib * PUSHED_PER_MIB };
+    let over = false;
+    return {
+      offer: encodeWords(words),
+      push: async (ticket: Uint8Array, stream: Duplex, options: PushOptions) => {
+        if (over) throw new RoostError({ kind: "precondition", reason: "this migration was given up" });
+        decodeWords(ticket);
+        await this.suffer("push", ref);
+        await pushBytes(stream, words.totalBytes, this.options.pushStepMs ?? 5, this.clock, options);
+        await this.exclusive(() => this.change(ref, "paused"));
+        return encodeWords(words);
+      },
+      close: () => {
+        over = true;
+        return Promise.resolve();
+      },
+    };
+  }
+
+  private async immigrate(spec: DomainSpec, offer: Uint8Array): Promise<Immigration> {
+    requireGoodSpec(spec, this.options.clusterId);
+    const { vmId, generation, clusterId, name, cpus, memoryMib } = spec;
+    const words = decodeWords(offer);
+    if (words.vmId !== vmId) throw new RoostError({ kind: "invalid", violations: [{ field: "vmId", message: `${words.vmId} comes` }] });
+    const other = await this.store.get(vmId);
+    if (other !== null) throw new RoostError({ kind: "precondition", reason: `domain ${refKey(other)} of this VM runs already` });
+    const startedWallMs = this.clock.wallMs();
+    const domain: StoredDomain = { vmId, generation, clusterId, name, state: "paused", cpus, memoryMib, startedWallMs };
+    await this.store.create({ ...domain, incoming: true });
+    this.seen.set(vmId, domain);
+    this.emit({ kind: "started", vmId, generation });
+    this.emit({ kind: "paused", vmId, generation });
+    const stream = new Intake();
+    let stage: "incoming" | "complete" | "over" = "incoming";
+    const close = async (): Promise<void> => {
+      if (stage !== "incoming") return;
+      stage = "over";
+      stream.destroy();
+      await this.exclusive(async () => {
+        const left = await this.find(spec);
+        if (left !== null) await this.remove(left, "destroyed");
+      });
+    };
+    const complete = async (receipt: Uint8Array): Promise<void> => {
+      if (stage !== "incoming") throw new RoostError({ kind: "precondition", reason: "this migration was given up" });
+      try {
+        await this.suffer("complete", spec);
+        if ((await this.find(spec)) === null) throw noSuchDomain(spec);
+        await stream.whole(decodeWords(receipt).totalBytes, this.clock);
+        if (!(await this.exclusive(() => this.store.update(domain)))) throw noSuchDomain(spec);
+        stage = "complete";
+      } catch (error) {
+        await close();
+        throw error;
+      }
+    };
+    return { ticket: encodeWords({ vmId, generation, totalBytes: words.totalBytes }), stream, complete, close };
+  }
+
   private async shutdown(ref: DomainRef): Promise<void> {
     const domain = await this.require(ref);
     // A guest whose CPUs stand still hears no power button, as on a real machine.
@@ -364,6 +442,7 @@ export class SimulatedDriver implements Driver {
   /** False if it is so already. */
   private async change(ref: DomainRef, state: StoredDomain["state"]): Promise<boolean> {
     const domain = await this.require(ref);
+    if (domain.incoming === true) throw new RoostError({ kind: "precondition", reason: `domain ${refKey(ref)} is still arriving` });
     if (domain.state === state || (domain.state === "shutting-down" && state === "running")) return false;
     const changed = { ...domain, state };
     if (!(await this.store.update(changed))) throw noSuchDomain(ref);

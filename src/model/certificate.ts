@@ -17,6 +17,8 @@ export interface Certificate {
   readonly vms: readonly string[];
   /** Promised beyond the view: node id, MiB, vCPUs. */
   readonly inFlight: readonly (readonly [nodeId: string, memoryMib: number, cpus: number, pinned?: readonly Pinned[] | undefined])[];
+  /** Room kept for failures: VM indexes, node ids, why; absent: none was asked for. */
+  readonly reserve?: readonly (readonly [vms: readonly number[], nodes: readonly string[], why: string])[];
   readonly method: string;
   readonly proven: boolean;
   /** VMs placed by each way; null where it was not tried. */

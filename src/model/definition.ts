@@ -210,16 +210,24 @@ function checkDisk(disk: DiskInput, field: string, taken: Map<string, number>, f
   if (size < 0 || size > MAX_DISK_BYTES || !Number.isSafeInteger(size)) faults.add(`${field}.size`, "expected a size up to 1024TiB");
   const bus = faults.choice(`${field}.bus`, disk.bus, BUSES, cdrom ? "sata" : "virtio");
   if (cdrom && bus === "virtio") faults.add(`${field}.bus`, "expected sata, scsi or ide for a cdrom");
+  const format = faults.choice(`${field}.format`, disk.format, FORMATS, cdrom ? "raw" : "qcow2");
+  if (disk.shareable === true) {
+    if (clone || source === "")
+      faults.add(`${field}.shareable`, "expected a source with clone: false: a disk of the VM's own is nobody else's");
+    if (format !== "raw") faults.add(`${field}.shareable`, "expected format: raw: qcow2 keeps tables that two writers would break");
+    if (cdrom || disk.readonly === true) faults.add(`${field}.shareable`, "is for disks that are written: what is only read needs it not");
+  }
   return {
     pool,
     source: source === "" ? null : source,
     sizeBytes: size === 0 ? null : size,
     clone,
-    format: faults.choice(`${field}.format`, disk.format, FORMATS, cdrom ? "raw" : "qcow2"),
+    format,
     target: checkTarget(disk.target ?? "", bus, `${field}.target`, taken, faults),
     bus,
     device,
     readonly: cdrom || disk.readonly === true,
+    ...(disk.shareable === true ? { shareable: true as const } : {}),
     cache: faults.choice(`${field}.cache`, disk.cache, CACHES, "default"),
   };
 }

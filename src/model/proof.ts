@@ -7,5 +7,9 @@ export type Proof =
   | { kind: "release"; nodeId: string; generation: number }
   /** Longest granted duration + margin passed since the last acknowledgement (or since the leader's election), node with a guardian. */
   | { kind: "expiry"; nodeId: string; term: number; sinceAckMs: number; grantedMs: number; marginMs: number }
-  | { kind: "fence"; nodeId: string; device: string }
+  /**
+   * `power`: all of `device` were seen off at once by node `observerId`. `storage`: nothing of the node and its generations reaches the
+   * disks any more.
+   */
+  | { kind: "fence"; nodeId: string; by: "power" | "storage"; device: string; observerId: string; attempt: number }
   | { kind: "operator"; nodeId: string; user: string };

@@ -10,6 +10,12 @@ export interface Settings {
   "ha.suspectMs": number;
   "ha.restartsInPlace": number;
   "ha.maxFailures": number;
+  "ha.fence": "never" | "needed" | "first";
+  "ha.fenceAfterMs": number;
+  /** 0: nothing is kept free. */
+  "ha.tolerate": number;
+  /** 1: any one zone; 0: nothing is kept free for it. */
+  "ha.tolerateZones": number;
   "scheduler.enabled": "on" | "off";
   "raft.voters": number;
   "raft.replaceVoterMs": number;
@@ -107,6 +113,37 @@ export const SETTING_RULES: Record<SettingKey, SettingRule> = {
     min: 1,
     max: 1_000,
     about: "Failed starts in a row after which the VM is given up as failed.",
+  },
+  "ha.fence": {
+    kind: "choice",
+    initial: "needed",
+    choices: ["never", "needed", "first"],
+    about:
+      "When a silent node with power devices is switched off: needed, for HA VMs that no time frees (no guardian, on-quorum-loss: keep); first, for any HA VM; never, only by roost node fence.",
+  },
+  "ha.fenceAfterMs": {
+    kind: "number",
+    initial: 5_000,
+    min: 0,
+    max: 3_600_000,
+    about: "Silence after which a node is switched off as ha.fence says, ms; a parked one is waited for.",
+  },
+  "ha.tolerate": {
+    kind: "number",
+    initial: 0,
+    min: 0,
+    max: 3,
+    among: [0, 1, 2, 3],
+    about:
+      "Room is kept so that all HA VMs find a place again after the loss of any so many nodes: what would take it waits. 0 keeps none.",
+  },
+  "ha.tolerateZones": {
+    kind: "number",
+    initial: 0,
+    min: 0,
+    max: 1,
+    among: [0, 1],
+    about: "1: the same for the loss of any whole zone.",
   },
   "scheduler.enabled": {
     kind: "choice",

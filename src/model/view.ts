@@ -3,6 +3,7 @@ import type { BenchRow } from "./bench.ts";
 import type { Usage } from "./capacity.ts";
 import type { Cluster, JoinToken } from "./cluster.ts";
 import type { DigestRow } from "./digest.ts";
+import type { Fencing } from "./fencing.ts";
 import type { Node } from "./node.ts";
 import type { Policy, ZoneRole } from "./policy.ts";
 import type { Pool } from "./pool.ts";
@@ -23,6 +24,8 @@ export interface View {
   readonly policyIdByName: ReadonlyMap<string, string>;
   /** Roles of zones by name; empty: not an active-active cluster (SCH-3). */
   readonly zoneRoles: ReadonlyMap<string, ZoneRole>;
+  /** Power devices by the id of the node they switch off; absent: none. */
+  readonly fencing?: ReadonlyMap<string, Fencing>;
   readonly tokens: ReadonlyMap<string, JoinToken>;
   /** How the replicas compare (STA-1); absent: never compared. */
   readonly digests?: ReadonlyMap<string, DigestRow>;

@@ -65,6 +65,8 @@ export interface DiskDefinition {
   bus: "virtio" | "sata" | "scsi" | "ide";
   device: "disk" | "cdrom";
   readonly: boolean;
+  /** Several VMs, or nodes, may write to the source at once: no image lock guards it. Absent: no. */
+  shareable?: true;
   cache: "none" | "writeback" | "writethrough" | "default";
 }
 

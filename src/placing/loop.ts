@@ -13,11 +13,11 @@ import { leftOutNodes } from "../model/node.ts";
 import type { View } from "../model/view.ts";
 import type { PendingReason, Vm } from "../model/vm.ts";
 import { Kept } from "../scheduler/kept.ts";
-import { plan } from "../scheduler/plan.ts";
 import { certificateOf } from "../scheduler/record.ts";
-import type { Plan, PlanKind, PlanRequest } from "../scheduler/types.ts";
+import type { Plan, PlanKind, PlannedPlacement, PlanRequest } from "../scheduler/types.ts";
 import type { VmPlace } from "../state/commands.ts";
 import type { CommandResult } from "../state/outcome.ts";
+import { planWithReserve } from "./admission.ts";
 import { nodesToAvoid } from "./request.ts";
 import { Waiting } from "./waiting.ts";
 
@@ -36,6 +36,7 @@ export interface PlacingEffects {
 /** A plan that was proposed and is not yet known to be applied. */
 interface Flight {
   vmIds: ReadonlySet<string>;
+  placements: readonly PlannedPlacement[];
   reserved: ReadonlyMap<string, Reservation>;
   landed: Promise<void>;
 }
@@ -59,7 +60,7 @@ export function placingService(store: Store, effects: PlacingEffects): LeaderSer
   const propose = (term: number, kind: PlanKind, vms: readonly Vm[]): void => {
     const view = store.view();
     const vmIds = vms.map((vm) => vm.id);
-    const request: PlanRequest = {
+    const asked: PlanRequest = {
       vms: vmIds,
       mode: "batch",
       kind,
@@ -68,7 +69,8 @@ export function placingService(store: Store, effects: PlacingEffects): LeaderSer
       inFlight: sum(flying),
     };
     const seed = effects.newId();
-    const made = plan(view, request, seed, view.usage, kept);
+    const promised = [...flying].flatMap(({ placements }) => placements);
+    const { plan: made, request } = planWithReserve(view, asked, seed, { kept, promised });
     const longestMs = settingsOf(view)["scheduler.retryMs"];
     const nowMs = effects.clock.monotonicMs();
     for (const { vmId, reasons } of made.rejections) waiting.refused(view.vms.get(vmId)!, reasons, nowMs, longestMs);
@@ -77,6 +79,7 @@ export function placingService(store: Store, effects: PlacingEffects): LeaderSer
     command.certificate = certificateOf(made, request);
     const flight: Flight = {
       vmIds: new Set(made.placements.map(({ vmId }) => vmId)),
+      placements: made.placements,
       reserved: reservedBy(view, made),
       landed: store
         .propose(command, { actor: "scheduler", term })

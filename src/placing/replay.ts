@@ -63,13 +63,16 @@ export function inputsOf(past: Past, certificate: Certificate): { view: View; re
 
 /** The request that a certificate was made of; `avoid` is not kept, because it follows from the view. */
 function requestOf(certificate: Certificate): PlanRequest {
-  const { vms, mode, kind, scoring, inFlight } = certificate;
+  const { vms, mode, kind, scoring, inFlight, reserve } = certificate;
   return {
     vms,
     mode,
     kind,
     scoring: scoring as PlanRequest["scoring"],
     inFlight: new Map(inFlight.map(([nodeId, memoryMib, cpus, pinned]) => [nodeId, { memoryMib, cpus, pinned: pinned ?? [] }])),
+    ...(reserve === undefined
+      ? {}
+      : { reserve: reserve.map(([of, nodes, why]) => ({ vms: of.flatMap((k) => vms[k] ?? []), nodes, why })) }),
   };
 }
 

@@ -126,6 +126,8 @@ export class Waiting {
     if (roomiest.length === 0 && !moved) return;
     this.#wake(({ codes, asked: { definition } }) => {
       if (moved && codes.has("vm-policy")) return true;
+      // Room anywhere may be what a failure would need.
+      if (roomiest.length > 0 && codes.has("ha-reserve")) return true;
       if (!codes.has("memory") && !codes.has("cpus")) return false;
       return roomiest.some((node) => definition.memoryMib <= node.freeMemoryMib && definition.cpus <= node.freeCpus);
     });

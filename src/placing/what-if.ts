@@ -16,6 +16,7 @@ import type { Command } from "../state/commands.ts";
 import { scratchOf } from "../state/history.ts";
 import { ownRequestId } from "../state/requests.ts";
 import type { State } from "../state/state.ts";
+import { planWithReserve } from "./admission.ts";
 import { nodesToAvoid } from "./request.ts";
 import { Waiting } from "./waiting.ts";
 import type { Statement } from "./what-if-script.ts";
@@ -261,7 +262,7 @@ class World {
   #place(kind: PlanKind, vms: readonly string[]): void {
     const { state } = this;
     const request = { vms, mode: "batch", kind, scoring: null, avoid: nodesToAvoid(state, vms) } as const;
-    const made = plan(state, request, "what-if", state.usage);
+    const { plan: made } = planWithReserve(state, request, "what-if");
     const generationOf = (vmId: string): number => state.vms.get(vmId)?.generation ?? 0;
     this.#say({
       type: "vm.place",

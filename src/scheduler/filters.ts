@@ -48,6 +48,18 @@ const currentNode: Filter = {
       : null,
 };
 
+const haReserve: Filter = {
+  code: "ha-reserve",
+  about: "room that HA keeps for failures (ha.tolerate) stays free",
+  kind: "fixed",
+  key: (context, vm) =>
+    JSON.stringify((context.request.reserve ?? []).filter(({ vms }) => vms.includes(vm.id)).map(({ nodes, why }) => [nodes, why])),
+  refuse(context, vm, node) {
+    const kept = context.request.reserve?.find(({ vms, nodes }) => nodes.includes(node.id) && vms.includes(vm.id));
+    return kept === undefined ? null : { code: "ha-reserve", detail: `${node.name}: ${kept.why}`, numbers: {} };
+  },
+};
+
 /** In order; the first that refuses a node is its reason. */
 export const FILTERS: readonly Filter[] = [
   ...PLACEMENT_CHECKS.map((link): Filter => ({
@@ -58,6 +70,7 @@ export const FILTERS: readonly Filter[] = [
     refuse: (context, vm, node) => link.check(context, vm, node),
   })),
   currentNode,
+  haReserve,
 ];
 
 const FIXED = FILTERS.filter((filter) => filter.kind === "fixed");

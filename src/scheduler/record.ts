@@ -33,6 +33,9 @@ export function certificateOf(plan: Plan, request: PlanRequest): Certificate {
     inFlight: [...(request.inFlight ?? [])].map(([nodeId, { memoryMib, cpus, pinned }]) =>
       (pinned ?? []).length === 0 ? ([nodeId, memoryMib, cpus] as const) : ([nodeId, memoryMib, cpus, pinned] as const),
     ),
+    ...(request.reserve === undefined || request.reserve.length === 0
+      ? {}
+      : { reserve: request.reserve.map(({ vms, nodes: at, why }) => [vms.map((id) => numberOfVm.get(id) ?? -1), at, why] as const) }),
     method: plan.method,
     proven: plan.proven,
     placed: certificate.placed,

@@ -21,8 +21,17 @@ export interface PlanRequest {
   readonly inFlight?: ReadonlyMap<string, Reservation>;
   /** By VM id, nodes to use only if no other is left, such as those where it just failed to start. */
   readonly avoid?: ReadonlyMap<string, readonly string[]>;
+  /** Where VMs would take the room that HA keeps for failures (HA-16). */
+  readonly reserve?: readonly Reserve[];
   /** Budget of the bounded search, in tried placements; null for the default. */
   readonly searchSteps?: number | null;
+}
+
+/** None of these VMs may be on any of these nodes: with one of them there, a failure could not be survived. */
+export interface Reserve {
+  readonly vms: readonly string[];
+  readonly nodes: readonly string[];
+  readonly why: string;
 }
 
 export interface PlannedPlacement {

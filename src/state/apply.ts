@@ -4,6 +4,7 @@ import type { Membership } from "../model/membership.ts";
 import * as bench from "./appliers/bench.ts";
 import { defaultSettings } from "../model/settings.ts";
 import * as cluster from "./appliers/cluster.ts";
+import * as fencing from "./appliers/fencing.ts";
 import * as digest from "./appliers/digest.ts";
 import * as node from "./appliers/node.ts";
 import * as removal from "./appliers/removal.ts";
@@ -46,6 +47,12 @@ const APPLIERS: { [T in CommandType]: Applier<T> } = {
   "node.park": node.park,
   "node.enable": node.enable,
   "node.fence": node.fence,
+  "fencing.set": fencing.set,
+  "fencing.unset": fencing.unset,
+  "fence.begin": fencing.begin,
+  "fence.try": fencing.startTry,
+  "fence.report": fencing.report,
+  "fence.end": fencing.end,
   "node.remove": removal.remove,
   "node.removed": removal.removed,
   "node.edit": node.edit,
@@ -101,6 +108,7 @@ export function apply(state: State, envelope: Envelope, position: { index: numbe
   try {
     const notYet = whyNotYet(state, type);
     if (notYet !== null) throw notYet;
+    fencing.noteLife(tx, envelope.origin);
     outcome = { ok: true, result: applier(tx, envelope.command) };
   } catch (thrown) {
     if (!(thrown instanceof RoostError)) throw thrown;

@@ -4,6 +4,7 @@
  */
 import { RoostError } from "../base/errors.ts";
 import type { Envelope } from "./commands.ts";
+import { type PackedAnswer, unpacked } from "./requests.ts";
 import { TABLE_NAMES, type Position, type RowChange, type TableName } from "./state.ts";
 
 const encoder = new TextEncoder();
@@ -53,7 +54,16 @@ export function decodeCheckpointHead(bytes: Uint8Array): Position {
   return position;
 }
 
-/** @param row JSON, which holds no line break. */
+/** The rows that one stored row of a table is. Answers are stored many in one. */
+export function readRows(table: TableName, key: string, stored: unknown): RowChange[] {
+  if (table !== "requests") return [{ table, key, row: stored } as RowChange];
+  return (stored as PackedAnswer[]).map((one) => {
+    const row = unpacked(one);
+    return { table, key: row.requestId, row };
+  });
+}
+
+/** @param row as it is stored; JSON, which holds no line break. */
 export function encodeCheckpointRow(table: TableName, key: string, row: string): string {
   return `{"table":"${table}","key":${JSON.stringify(key)},"row":${row}}`;
 }
@@ -61,10 +71,10 @@ export function encodeCheckpointRow(table: TableName, key: string, row: string):
 /** Rows of any chunk but the first. @throws RoostError `damaged` */
 export function decodeCheckpointRows(bytes: Uint8Array): RowChange[] {
   return parsed(bytes, (text) =>
-    text.split("\n").map((line) => {
-      const row = JSON.parse(line) as RowChange;
-      if (!TABLE_NAMES.includes(row.table) || typeof row.key !== "string") throw new Error(`no row of a table: ${line.slice(0, 100)}`);
-      return row;
+    text.split("\n").flatMap((line) => {
+      const { table, key, row } = JSON.parse(line) as RowChange;
+      if (!TABLE_NAMES.includes(table) || typeof key !== "string") throw new Error(`no row of a table: ${line.slice(0, 100)}`);
+      return readRows(table, key, row);
     }),
   );
 }

@@ -3,6 +3,7 @@
  * applying is pure (STA-1). A new command is added here and in src/state/apply.ts; the compiler finds the rest.
  */
 import type { Certificate } from "../model/certificate.ts";
+import type { FenceDevice } from "../model/fencing.ts";
 import type { NodeInfo } from "../model/node.ts";
 import type { TableDigest } from "../model/digest.ts";
 import type { VmAction } from "../model/lifecycle.ts";
@@ -25,6 +26,12 @@ export type Command =
   | NodePark
   | NodeEnable
   | NodeFence
+  | FencingSet
+  | FencingUnset
+  | FenceBegin
+  | FenceTry
+  | FenceReport
+  | FenceEnd
   | NodeRemove
   | NodeRemoved
   | TokenCreate
@@ -189,11 +196,65 @@ export interface NodeEnable {
   enabled: boolean;
 }
 
-/** Somebody (power device, operator) made sure that the node is off. */
+/** An operator made sure that the node is off. What a device proves comes by `fence.report`. */
 export interface NodeFence {
   type: "node.fence";
   nodeId: string;
-  proof: Proof & { kind: "fence" | "operator" };
+  proof: Proof & { kind: "operator" };
+}
+
+/** A power device of a node, new or in the place of the one of its name. */
+export interface FencingSet {
+  type: "fencing.set";
+  nodeId: string;
+  device: FenceDevice;
+}
+
+/** One device, or with null all of them. */
+export interface FencingUnset {
+  type: "fencing.unset";
+  nodeId: string;
+  device: string | null;
+}
+
+/** The intent to switch a node off, before anything is done. Answers with the attempt's id; one that is open already is that one. */
+export interface FenceBegin {
+  type: "fence.begin";
+  nodeId: string;
+  why: string;
+  /** Of the leader's own accord, bound to its term; else an order of the actor's. */
+  auto: boolean;
+}
+
+/** The leader chooses who does it. The one before, if any, counts no more. */
+export interface FenceTry {
+  type: "fence.try";
+  nodeId: string;
+  attempt: number;
+  executorId: string;
+  /** Begins a new round: all that could have tried. */
+  newRound: boolean;
+  /** Why the try before is over, if its executor did not say. */
+  gaveUp: string | null;
+}
+
+/** What became of a try, by who made it: the node was seen off, which is the proof, or not. */
+export interface FenceReport {
+  type: "fence.report";
+  nodeId: string;
+  attempt: number;
+  try: number;
+  executorId: string;
+  outcome: { off: true; device: string } | { off: false; reason: string };
+}
+
+/** The leader's word that an attempt comes to nothing. */
+export interface FenceEnd {
+  type: "fence.end";
+  nodeId: string;
+  attempt: number;
+  state: "failed" | "cancelled";
+  why: string;
 }
 
 /** The node shall go for good (CLU-9): refused while anything of it is needed. */
@@ -423,6 +484,8 @@ export const LEADERS_COMMANDS: ReadonlySet<CommandType> = new Set<CommandType>([
   "node.expire",
   "node.removed",
   "claims.shorten",
+  "fence.try",
+  "fence.end",
   "cluster.recover",
   "level.raise",
   "vm.place",

@@ -75,6 +75,12 @@ export type EventKind =
   /** Back to waiting: to be sent again, or because its claim ended. */
   | "job.waiting"
   | "job.skipped"
+  | "fencing.changed"
+  | "fence.began"
+  | "fence.try"
+  | "fence.off"
+  | "fence.failed"
+  | "fence.cancelled"
   | "failover.proof"
   | "failover.planned"
   | "failover.started"

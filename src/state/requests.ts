@@ -96,23 +96,97 @@ export function whyExpired(state: State, requestId: string, atMs: number): Roost
   );
 }
 
+/**
+ * Nodes' own proposals that were applied, oldest first. There are 65,536 of them and one more with each write, so they are no objects:
+ * most answers say nothing but yes, or yes and the index, and take a number.
+ */
+export class OwnAnswers {
+  readonly #kept = new Map<string, PlainAnswer | AppliedRequest>();
+  /** Ids in order of revision; those before `first` are forgotten, and leave the array now and then. */
+  #order: string[] = [];
+  #first = 0;
+
+  get size(): number {
+    return this.#kept.size;
+  }
+
+  has(requestId: string): boolean {
+    return this.#kept.has(requestId);
+  }
+
+  get(requestId: string): AppliedRequest | undefined {
+    const kept = this.#kept.get(requestId);
+    return typeof kept === "number" ? unpacked([requestId, kept]) : kept;
+  }
+
+  set(requestId: string, row: AppliedRequest | null): void {
+    if (row === null) {
+      this.#kept.delete(requestId);
+      return;
+    }
+    this.#kept.set(requestId, plain(row) ?? row);
+    this.#order.push(requestId);
+  }
+
+  /** Answers of revisions up to this one go. */
+  forget(revision: number): void {
+    for (; this.#first < this.#order.length; this.#first++) {
+      const requestId = this.#order[this.#first] as string;
+      const kept = this.#kept.get(requestId);
+      if (kept !== undefined && (typeof kept === "number" ? Math.abs(kept) : kept.revision) > revision) break;
+      this.#kept.delete(requestId);
+    }
+    if (this.#first < 8_192) return;
+    this.#order = this.#order.slice(this.#first);
+    this.#first = 0;
+  }
+
+  keys(): MapIterator<string> {
+    return this.#kept.keys();
+  }
+
+  *values(): Generator<AppliedRequest> {
+    for (const [requestId, kept] of this.#kept) yield typeof kept === "number" ? unpacked([requestId, kept]) : kept;
+  }
+}
+
+/** The revision of an answer that is a plain yes; below zero: of one that also tells that index. */
+type PlainAnswer = number;
+
+/** An answer as it is stored: many of them are one row of the database. */
+export type PackedAnswer = [requestId: string, answer: PlainAnswer] | [requestId: string, revision: number, outcome: Outcome];
+
+export function packed(row: AppliedRequest): PackedAnswer {
+  const answer = plain(row);
+  return answer === null ? [row.requestId, row.revision, row.outcome] : [row.requestId, answer];
+}
+
+export function unpacked([requestId, answer, outcome]: PackedAnswer): AppliedRequest {
+  if (outcome !== undefined) return { requestId, revision: answer, outcome };
+  const revision = Math.abs(answer);
+  return { requestId, revision, outcome: { ok: true, result: answer < 0 ? { index: revision } : {} } };
+}
+
+/** Null: the answer says more. */
+function plain({ revision, outcome }: AppliedRequest): PlainAnswer | null {
+  if (!outcome.ok) return null;
+  let answer: PlainAnswer = revision;
+  for (const [name, value] of Object.entries(outcome.result)) {
+    if (value === undefined) continue;
+    if (name !== "index" || value !== revision) return null;
+    answer = -revision;
+  }
+  return answer;
+}
+
 /** The rows that keep an answer. */
 export function remembered(state: State, envelope: Envelope, revision: number, outcome: Outcome): RowChange[] {
   const { requestId } = envelope;
   const time = requestTime(requestId);
   if (time === null) return [];
-  if (time.kind === "own") return [{ table: "requests", key: requestId, row: { requestId, revision, outcome: shared(outcome) } }];
+  if (time.kind === "own") return [{ table: "requests", key: requestId, row: { requestId, revision, outcome } }];
   const changes: RowChange[] = [{ table: "callers", key: requestId, row: { requestId, madeMs: time.madeMs, outcome } }];
   const oldest = state.callerTimes[0];
   if (state.callers.size >= CALLERS_KEPT && oldest !== undefined) changes.unshift({ table: "callers", key: oldest.requestId, row: null });
   return changes;
-}
-
-const NOTHING: Outcome = { ok: true, result: {} };
-
-/** Most answers say nothing but yes: they are one object. */
-function shared(outcome: Outcome): Outcome {
-  if (!outcome.ok) return outcome;
-  for (const value of Object.values(outcome.result)) if (value !== undefined) return outcome;
-  return NOTHING;
 }

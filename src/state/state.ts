@@ -5,6 +5,7 @@
 import { emptyUsage, replaceVm, type Usage } from "../model/capacity.ts";
 import type { BenchRow } from "../model/bench.ts";
 import type { Cluster, JoinToken } from "../model/cluster.ts";
+import type { Fencing } from "../model/fencing.ts";
 import type { Membership } from "../model/membership.ts";
 import type { DigestRow } from "../model/digest.ts";
 import type { Node } from "../model/node.ts";
@@ -16,7 +17,7 @@ import type { Vm } from "../model/vm.ts";
 import { TaskIndex } from "./tasks/index.ts";
 import { eventKey, EventRing, type EventRow } from "./events.ts";
 import type { HistoryRow } from "./history.ts";
-import { type AppliedRequest, type CallerRequest, OWN_KEPT_REVISIONS } from "./requests.ts";
+import { type AppliedRequest, type CallerRequest, OWN_KEPT_REVISIONS, OwnAnswers } from "./requests.ts";
 
 /** What each table holds; the keys are ids, `self` for the one row of `cluster`. */
 export interface Rows {
@@ -28,6 +29,8 @@ export interface Rows {
   policies: Policy;
   /** By the zone's name. */
   zoneRoles: ZoneRole;
+  /** By the node's id. Has secrets. */
+  fencing: Fencing;
   tokens: JoinToken;
   requests: AppliedRequest;
   callers: CallerRequest;
@@ -47,6 +50,7 @@ export const TABLE_NAMES: readonly TableName[] = [
   "pools",
   "policies",
   "zoneRoles",
+  "fencing",
   "tokens",
   "requests",
   "callers",
@@ -89,9 +93,10 @@ export class State implements View {
   readonly pools = new Map<string, Pool>();
   readonly policies = new Map<string, Policy>();
   readonly zoneRoles = new Map<string, ZoneRole>();
+  readonly fencing = new Map<string, Fencing>();
   readonly tokens = new Map<string, JoinToken>();
   /** Answers to nodes' own proposals, in order of application; `moveTo` forgets the oldest. */
-  readonly requests = new Map<string, AppliedRequest>();
+  readonly requests = new OwnAnswers();
   /** What the scheduler's inputs were before each command, oldest first; keys are indexes (src/state/history.ts). */
   readonly history = new Map<string, HistoryRow>();
   historyBytes = 0;
@@ -113,10 +118,7 @@ export class State implements View {
   moveTo(position: { index: number; term: number }): void {
     this.index = position.index;
     this.term = position.term;
-    for (const [key, { revision }] of this.requests) {
-      if (revision > position.index - OWN_KEPT_REVISIONS) break;
-      this.requests.delete(key);
-    }
+    this.requests.forget(position.index - OWN_KEPT_REVISIONS);
   }
 
   /** Puts or deletes one row and keeps the indexes in step. */
@@ -154,11 +156,14 @@ export class State implements View {
       case "zoneRoles":
         replace(this.zoneRoles, null, change.key, change.row, () => "");
         return;
+      case "fencing":
+        replace(this.fencing, null, change.key, change.row, () => "");
+        return;
       case "tokens":
         replace(this.tokens, null, change.key, change.row, () => "");
         return;
       case "requests":
-        replace(this.requests, null, change.key, change.row, () => "");
+        this.requests.set(change.key, change.row);
         return;
       case "callers":
         sortIn(this.callerTimes, this.callers.get(change.key), change.row);
@@ -190,10 +195,11 @@ export class State implements View {
     for (const key of [...this.pools.keys()].toSorted()) yield { table: "pools", key, row: this.pools.get(key) ?? null };
     for (const key of [...this.policies.keys()].toSorted()) yield { table: "policies", key, row: this.policies.get(key) ?? null };
     for (const key of [...this.zoneRoles.keys()].toSorted()) yield { table: "zoneRoles", key, row: this.zoneRoles.get(key) ?? null };
+    for (const key of [...this.fencing.keys()].toSorted()) yield { table: "fencing", key, row: this.fencing.get(key) ?? null };
     for (const key of [...this.tokens.keys()].toSorted()) yield { table: "tokens", key, row: this.tokens.get(key) ?? null };
     for (const key of [...this.bench.keys()].toSorted()) yield { table: "bench", key, row: this.bench.get(key) ?? null };
     for (const key of [...this.digests.keys()].toSorted()) yield { table: "digests", key, row: this.digests.get(key) ?? null };
-    for (const [key, row] of this.requests) yield { table: "requests", key, row };
+    for (const row of this.requests.values()) yield { table: "requests", key: row.requestId, row };
     for (const { requestId } of this.callerTimes) yield { table: "callers", key: requestId, row: this.callers.get(requestId) ?? null };
     for (const row of this.events.rows()) yield { table: "events", key: eventKey(row.revision), row };
     for (const [key, row] of this.history) yield { table: "history", key, row };

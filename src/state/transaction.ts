@@ -54,7 +54,7 @@ export class Transaction {
    * Rows that match, in order of their keys. A Map's own order is not the same on all replicas (a restarted one has its database's),
    * and nothing that is written, said or refused may depend on it (STA-1).
    */
-  rows<T extends "nodes" | "vms" | "tasks" | "pools" | "policies" | "tokens" | "digests">(
+  rows<T extends "nodes" | "vms" | "tasks" | "pools" | "policies" | "tokens" | "digests" | "fencing">(
     table: T,
     matches: (row: Rows[T]) => boolean = () => true,
   ): Rows[T][] {

@@ -10,6 +10,7 @@
  * - Everything has a time limit; long calls also take a signal.
  * - What a driver cannot do is false in `capabilities` and throws `unsupported` if called all the same.
  */
+import type { StorageFence } from "./fence.ts";
 import { RoostError } from "../base/errors.ts";
 import type { PoolStatus } from "../model/node.ts";
 import type { Pool } from "../model/pool.ts";
@@ -17,6 +18,8 @@ import type { Pool } from "../model/pool.ts";
 export interface StoragePool {
   readonly pool: Pool;
   readonly capabilities: PoolCapabilities;
+  /** Cuts nodes off from all volumes of the pool; absent where the storage cannot tell nodes apart. */
+  readonly nodeFence?: StorageFence;
   /** How this node sees the pool now. Never rejects: what is wrong is in `problem`. */
   status(): Promise<PoolStatus>;
   /** All volumes, by name; at most `LIST_LIMIT`, beyond that it throws `exhausted`. */

@@ -241,6 +241,26 @@ await t.test("a disk that is still open elsewhere is told with who had it", asyn
   await prepare(vm(2, [disk()]), b);
 });
 
+await t.test("only a shareable source may be open elsewhere", async (t) => {
+  const { a } = await twoNodes(t);
+  const pool = a.get("p");
+  if (pool === undefined) return t.fail("no pool");
+  const asked: boolean[] = [];
+  const noting = new Map(a).set(
+    "p",
+    replaced(pool, "attach", async (name, want) => {
+      asked.push(want.exclusive);
+      return await pool.attach(name, want);
+    }),
+  );
+  const inPlace = { clone: false, source: "p/base.raw" } as const;
+  await prepare(vm(1, [disk(inPlace)]), noting);
+  t.ok(asked.includes(true), "another writer of a disk of one's own is looked for");
+  asked.length = 0;
+  t.match(await prepare(vm(1, [disk({ ...inPlace, shareable: true })]), noting), { disks: [{ shareable: true }] });
+  t.notOk(asked.includes(true), "of a shareable one nobody is");
+});
+
 await t.test("a node that became stale in the middle of a copy does not publish it", async (t) => {
   const { folder, a, b } = await twoNodes(t);
   const slow = a.get("p");

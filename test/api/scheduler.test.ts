@@ -1,6 +1,7 @@
 /** The scheduler's questions over a store in memory: explained, why not, replayed, what if, exported. */
 import t from "tap";
 import { RoostError } from "../../src/base/errors.ts";
+import { createClient } from "../../src/base/rpc-client.ts";
 import { silentLogger } from "../../src/base/log.ts";
 import type { CallContext } from "../../src/api/context.ts";
 import { schedulerService } from "../../src/api/services/scheduler.ts";
@@ -24,6 +25,9 @@ function contextOf(cluster: Cluster): CallContext {
       stopAgent: async () => {},
       lastEntry: () => Promise.resolve({ lastIndex: 0, lastTerm: 0 }),
       leftOut: () => null,
+      fencing: { faults: () => Promise.resolve([]), power: () => Promise.resolve("on" as const) },
+      runs: () => Promise.resolve({ runs: [], sinceMs: 0, lost: 0 }),
+      nodeClient: () => createClient({ endpoints: ["/nowhere.sock"] }),
       freeze: () => [],
       inspect: () => Promise.reject(new Error("not here")),
       inspectOther: () => Promise.reject(new Error("not here")),

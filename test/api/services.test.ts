@@ -79,7 +79,18 @@ t.test("a repeated request gets its first answer, and creates nothing", async (t
 t.test("faults of all definitions at once, nothing created", async (t) => {
   const cluster = await testCluster();
   await create(cluster, ["taken"]);
-  const disk = { pool: "nope", source: "", sizeBytes: 1, format: "", target: "", bus: "", device: "", readonly: false, cache: "" };
+  const disk = {
+    pool: "nope",
+    source: "",
+    sizeBytes: 1,
+    format: "",
+    target: "",
+    bus: "",
+    device: "",
+    readonly: false,
+    shareable: false,
+    cache: "",
+  };
   const definitions = [
     definition("ok"),
     definition("Bad", { cpus: 0, disks: [disk] }),
@@ -320,11 +331,11 @@ t.test("settings keep to their ranges and to each other", async (t) => {
   t.match(await faultOf(set("toString", "1")), { kind: "invalid", violations: [{ field: "key" }] });
 });
 
-t.test("nodes: fencing wants a word, pools want a plain path, agents stop by their hook", async (t) => {
+t.test("nodes: fencing wants a device or a word, pools want a plain path, agents stop by their hook", async (t) => {
   const cluster = await testCluster();
   t.match(await faultOf(nodeService.FenceNode({ node: "n1", confirmed: false, requestId: "" }, cluster.as())), {
-    kind: "invalid",
-    violations: [{ field: "confirmed" }],
+    kind: "precondition",
+    reason: /is alive/,
   });
   t.match(
     await faultOf(nodeService.FenceNode({ node: "n1", confirmed: true, requestId: "" }, cluster.as())),

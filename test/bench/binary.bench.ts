@@ -1,13 +1,19 @@
 /** Size, start-up and memory of dist/roost (or of the binary given as argument). */
 import { execFileSync, spawnSync } from "node:child_process";
-import { createReadStream, existsSync, statSync } from "node:fs";
+import { createReadStream, existsSync, mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { performance } from "node:perf_hooks";
 import { Writable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { createGzip } from "node:zlib";
+import { KeeperClient } from "../../src/agent/keeper/client.ts";
+import { ensureKeeper } from "../../src/agent/keeper/process.ts";
+import { silentLogger } from "../../src/base/log.ts";
 
 const RUNS = 21;
+const KEPT_VMS = 50;
+const KEEPER_BEATS = 400;
 const BINARY = resolve(process.argv[2] ?? join(import.meta.dirname, "../../dist/roost"));
 
 interface Run {
@@ -28,6 +34,31 @@ function run(args: string[]): Run {
   if (error !== undefined || status !== 0) throw error ?? new Error(`${command.join(" ")}: exit ${status}: ${stderr}`);
   const [user, system, peak] = HAS_TIME ? (stderr.trim().split("\n").at(-1) ?? "").split(" ").map(Number) : [];
   return { wallMs, cpuMs: ((user ?? NaN) + (system ?? NaN)) * 1000, peakMb: (peak ?? NaN) / 1024 };
+}
+
+/** A keeper that answers for some VMs for a while: the process that must stay small. */
+async function keeperMemory(): Promise<string> {
+  const dataDir = mkdtempSync(join(tmpdir(), "roost-bench-"));
+  const log = silentLogger;
+  await ensureKeeper({ dataDir, command: [BINARY, "keeper", "--data", dataDir, "--guardian", "file"], limitMs: 10_000, log });
+  const keeper = new KeeperClient({ dataDir });
+  const claims = Array.from({ length: KEPT_VMS }, (_, i) => ({ vmId: `vm-${i}`, generation: 1 }));
+  const recipe = { kind: "libvirt", socketPath: "/nowhere", uri: "qemu:///system", uuid: "00000000", processMark: "none" } as const;
+  const { pid } = await keeper.list();
+  for (let i = 0; i < KEEPER_BEATS; i++) {
+    const beat = await keeper.beat();
+    await keeper.ack({ ...beat, grantedMs: 4_000, claimRevision: 1, claims: i === 0 ? claims : null });
+    if (i === 0) for (const claim of claims) await keeper.register({ ...claim, revision: 1, deadline: false, recipe });
+    await keeper.list();
+    await new Promise((resolve) => setTimeout(resolve, 25));
+  }
+  const rollup = readFileSync(`/proc/${pid}/smaps_rollup`, "utf8");
+  const mib = (name: string): string => (Number(new RegExp(`^${name}: +(\\d+) kB`, "m").exec(rollup)?.[1]) / 1024).toFixed(1);
+  const text = `resident ${mib("Rss")} MiB, its share ${mib("Pss")} MiB, anonymous ${mib("Anonymous")} MiB; ${KEPT_VMS} VMs, ${KEEPER_BEATS} heartbeats`;
+  keeper.close();
+  process.kill(pid, "SIGKILL");
+  rmSync(dataDir, { recursive: true });
+  return text;
 }
 
 function median(values: number[]): number {
@@ -66,4 +97,5 @@ for (const args of [["--version"], ["--help"]]) {
   ];
   process.stdout.write(`${args.join(" ").padEnd(16)} ${line.join(", ")}; ${RUNS} runs\n`);
 }
+process.stdout.write(`keeper           ${await keeperMemory()}\n`);
 process.stdout.write(`took ${((performance.now() - startedMs) / 1000).toFixed(0)} s\n`);

@@ -2,6 +2,9 @@
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import t from "tap";
+import { RoostError } from "../../src/base/errors.ts";
+import type { RpcClient } from "../../src/base/rpc-client.ts";
+import type { NodeRun } from "../../src/model/run.ts";
 import { placingService } from "../../src/placing/loop.ts";
 import { cliHost, playAgents } from "../support/cli.ts";
 import type { Answers, CliHost } from "../support/cli.ts";
@@ -163,6 +166,49 @@ t.test("errors teach", async (t) => {
       ])
     ).replaceAll(/\(t\d\)/g, "(t<n>)"),
   );
+});
+
+t.test("fencing: devices without their secrets, and an attempt to its end", async (t) => {
+  const host = await cliHost(3);
+  t.teardown(() => host.close());
+  const { cluster } = host;
+  host.files.set("bmc.txt", "# the BMC's user\npassword=nobody-sees-this\n");
+  host.files.set("odd.txt", "nobody-sees-this\n");
+  const redfish = "node fencing set n2 --agent redfish --option ip=10.0.0.5 username=roost --secret-file bmc.txt";
+  const n2 = cluster.nodeIds[1] ?? "";
+  let text = await transcript(host, [
+    "node fencing list",
+    "node fencing test n2",
+    redfish,
+    "node fencing set n2 --agent fence_apc --device pdu-1 --level 2 --option ip=10.0.0.6 plug=4 --secret-file bmc.txt --time-limit 10s",
+    "node fencing list -o wide",
+    "node fencing list n2 -o json",
+    "node fencing test n2",
+    "node fencing set n2 --agent /bin/sh --option passwd=x action=on --level 0",
+    "node fencing set n2 --agent redfish --secret-file odd.txt",
+    "node fencing set n2 --agent redfish --secret-file none.txt",
+    "node fencing unset n2 pdu-2",
+    "node fence n2",
+    "node fence n3",
+  ]);
+  cluster.fencing.power = () => Promise.resolve("off");
+  text += await transcript(host, [redfish, "node fencing test n2"]);
+  await cluster.store.propose({ type: "node.suspect", nodeId: n2, silentMs: 1_500 }, { actor: "leader", term: 1 });
+  text += await transcript(host, ["node fence n2 --no-wait"]);
+  const attempt = cluster.store.view().fencing?.get(n2)?.attempt?.id ?? 0;
+  const about = { nodeId: n2, attempt };
+  const executorId = cluster.nodeIds[0] ?? "";
+  const leader = { actor: "leader", term: 1 };
+  for (const [i, outcome] of [
+    { off: false, reason: "redfish 10.0.0.5 says on" } as const,
+    { off: true, device: "fence_apc 10.0.0.6 4" } as const,
+  ].entries()) {
+    await cluster.store.propose({ type: "fence.try", ...about, executorId, newRound: false, gaveUp: null }, leader);
+    await cluster.store.propose({ type: "fence.report", ...about, try: i + 1, executorId, outcome }, { actor: `node:${executorId}` });
+  }
+  text += await transcript(host, ["node fencing list n2", "node fence n2 --no-wait -o json", "node fencing unset n2", "node fencing list"]);
+  t.notMatch(text, "nobody-sees-this");
+  golden(t, "fencing", text);
 });
 
 const POLICY = `name: db-east
@@ -373,6 +419,51 @@ const WAITING = `vms:
   - {name: far, cpus: 1, memory: 256MiB, requirements: label.disk = "nvme"}
   - {name: big, cpus: 1, memory: 1536MiB, labels: {tier: back}}
 `;
+
+t.test("where VMs ran", async (t) => {
+  const host = await cliHost(3);
+  t.teardown(() => host.close());
+  const { server, store, nodeIds } = host.cluster;
+  host.files.set("-", "name: web\ncpus: 1\nmemory: 128MiB\n");
+  await host.run(["vm", "create", "-f", "-", "--stopped"]);
+  const vmId = [...store.view().vms.keys()][0] ?? "";
+  const day = Date.UTC(2026, 10, 20, 14);
+  const run = (generation: number, fromMs: number, toMs: number | null, more: Partial<NodeRun> = {}): NodeRun => ({
+    vmId,
+    generation: 2 ** 32 + generation,
+    fromMs: day + fromMs,
+    toMs: toMs === null ? null : day + toMs,
+    sureFromMs: day + fromMs,
+    sureToMs: day + (toMs ?? 60_000),
+    sawBegin: true,
+    ended: toMs === null ? "" : "ended by the keeper",
+    hostWentDown: false,
+    ...more,
+  });
+  const down = { sureToMs: day + 12_000, ended: "its host went down", hostWentDown: true };
+  const own = [run(1, 0, 5_000), run(3, 21_000, null)];
+  let others = [run(2, 6_000, 50_000, down)];
+  server.nowMs = () => day + 60_000;
+  server.hooks.runs = () => Promise.resolve({ runs: own, sinceMs: day - 1_000, lost: 0 });
+  server.hooks.nodeClient = (nodeId) => ({
+    close: () => {},
+    watch: () => {
+      throw new Error("not asked for");
+    },
+    call: (async () => {
+      if (nodeId === nodeIds[2]) throw new RoostError({ kind: "unavailable", reason: "connect ECONNREFUSED 10.0.0.3:7710" });
+      return { nowMs: day + 60_000, runs: others.map((one) => ({ ...one, toMs: one.toMs ?? 0 })), sinceMs: day, lost: 0 };
+    }) as unknown as RpcClient["call"],
+  });
+  const honest = await transcript(host, [
+    "audit runs",
+    "audit runs web -o json",
+    "audit runs --from 2026-11-20T14:00:10Z",
+    "audit runs --from noon",
+  ]);
+  others = [run(2, 3_000, 9_000)];
+  golden(t, "audit", honest + (await transcript(host, ["audit runs web"])));
+});
 
 t.test("decisions explained, made again, and what if", async (t) => {
   const host = await cliHost(3);

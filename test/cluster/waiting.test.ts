@@ -3,14 +3,14 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import t from "tap";
-import type { Clock } from "../../src/base/clock.ts";
+import { ManualClock } from "../support/manual-clock.ts";
 import { silentLogger } from "../../src/base/log.ts";
 import { type CommittedEntry, type FromConsensus, type ToConsensus, NOBODY_LEADS } from "../../src/cluster/consensus/protocol.ts";
 import { Replica } from "../../src/cluster/replica.ts";
 import { OWN_KEPT_REVISIONS } from "../../src/state/requests.ts";
 import { StateDb } from "../../src/cluster/state-db.ts";
 import { firstMembership } from "../../src/model/membership.ts";
-import { decodeEnvelope, encodeCheckpointHead } from "../../src/state/codec.ts";
+import { decodeEnvelope, encodeCheckpointHead, encodeEnvelope } from "../../src/state/codec.ts";
 import type { Command } from "../../src/state/commands.ts";
 
 const token = (id: string): Command => ({ type: "token.revoke", id });
@@ -30,16 +30,7 @@ async function setUp(t: { teardown(run: () => Promise<void>): void }) {
   const posted: ToConsensus[] = [];
   const fatal: unknown[] = [];
   let say: (message: FromConsensus) => void = () => {};
-  const time = { nowMs: 0 };
-  let sweep = (): void => {};
-  const clock: Clock = {
-    monotonicMs: () => time.nowMs,
-    wallMs: () => time.nowMs,
-    after: (_delayMs, run) => {
-      sweep = run;
-      return () => {};
-    },
-  };
+  const clock = new ManualClock();
   const checkpoint: Uint8Array[] = [];
   let ids = 0;
   const worker = {
@@ -75,10 +66,7 @@ async function setUp(t: { teardown(run: () => Promise<void>): void }) {
       await installed;
     },
     /** Time goes by, and the sweep looks. */
-    later: (ms: number): void => {
-      time.nowMs += ms;
-      sweep();
-    },
+    later: (ms: number): void => clock.pass(ms),
     /** Commits data, or an entry that says nothing. */
     commit: (...all: (Uint8Array | null)[]): void => {
       const entries: CommittedEntry[] = all.map((data) => ({ index: ++index, term: 1, data, membership: null }));
@@ -182,13 +170,14 @@ t.test("a read waits until the state has what its round says", async (t) => {
 });
 
 t.test("claims go to the thread before the batch that changed them is called applied (HA-2)", async (t) => {
-  const { replica, commit, proposed, posted } = await setUp(t);
+  const { replica, commit, proposed, posted, later } = await setUp(t);
   const node = { id: "n1", name: "n1", zone: "", labels: {}, apiAddress: "a:1", peerAddress: "a:2" };
   const founding = replica.propose({ type: "cluster.init", clusterId: "c", name: "c", caCertificate: "", caKey: "", node }, { actor });
   const data = proposed().at(-1)!;
   posted.length = 0;
   commit(data);
   await founding;
+  later(2);
   t.same(
     posted.map((message) => message.kind),
     ["claims", "peers", "applied"],
@@ -208,4 +197,30 @@ t.test("a gap in the entries is fatal", async (t) => {
   const { say, fatal } = await setUp(t);
   say({ kind: "apply", batch: 1, entries: [{ index: 3, term: 1, data: null, membership: null }] });
   t.match(fatal, [{ message: "entry 3 after 1" }]);
+});
+
+t.test("that a batch is applied is told with the next proposals, or after 2 ms; a leader's first entry at once", async (t) => {
+  const { replica, commit, later, posted } = await setUp(t);
+  const told = (): number[] =>
+    posted.splice(0).flatMap((message) => {
+      if (message.kind === "applied") return [message.batch];
+      return message.kind === "propose" ? [-message.applied] : [];
+    });
+  const envelope = { origin: "n1", atMs: 0, actor, term: 0, command: token("x") };
+  const data = (requestId: string): Uint8Array => encodeEnvelope({ ...envelope, requestId });
+  posted.splice(0);
+  commit(data("#1.a"));
+  commit(data("#1.b"));
+  t.same(told(), []);
+  later(2);
+  t.same(told(), [2], "both in one");
+  commit(data("#1.c"));
+  const waiting = settled(replica.propose(token("x"), { actor }));
+  t.same(told(), [-3]);
+  later(2);
+  t.same(told(), [], "once");
+  commit(null);
+  t.same(told(), [4]);
+  replica.halt();
+  t.equal(await waiting, "unavailable");
 });

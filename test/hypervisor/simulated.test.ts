@@ -1,4 +1,4 @@
-import { existsSync, mkdtempSync, readFileSync, rmSync, unlinkSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, unlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import t from "tap";
@@ -7,7 +7,7 @@ import { RoostError } from "../../src/base/errors.ts";
 import { silentLogger } from "../../src/base/log.ts";
 import type { DomainEvent, DomainSpec } from "../../src/hypervisor/driver.ts";
 import { FileDomainStore } from "../../src/hypervisor/simulated-files.ts";
-import { MemoryDomainStore } from "../../src/hypervisor/simulated-store.ts";
+import { MemoryDomainStore, type StoredDomain } from "../../src/hypervisor/simulated-store.ts";
 import { SimulatedDriver } from "../../src/hypervisor/simulated.ts";
 
 /** Time that moves when told; `advance` lets everything that is due happen, promises included. */
@@ -182,4 +182,33 @@ void t.test("files: found by polling, never brought back, damage is told", async
   writeFileSync(path, "{");
   await t.rejects(session.list(), /damaged/);
   await driver.close();
+});
+
+void t.test("files that are known are read again when somebody changed them", async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), "roost-simulated-"));
+  t.teardown(() => rmSync(folder, { recursive: true }));
+  // All that it reads was written long ago, so it is not read each time.
+  const store = new FileDomainStore(folder, { log: silentLogger, nowMs: () => Date.now() + 60_000 });
+  const other = new FileDomainStore(folder, { log: silentLogger });
+  const { vmId } = spec(1);
+  const domain = (generation: number): StoredDomain => ({
+    vmId,
+    generation,
+    clusterId: CLUSTER,
+    name: "v",
+    state: "running",
+    cpus: 1,
+    memoryMib: 16,
+    startedWallMs: 0,
+  });
+  await store.create(domain(1));
+  t.match(await store.list(), [{ generation: 1 }]);
+  const { ctimeMs } = statSync(store.pathOf(vmId));
+  // File times move in steps.
+  while (Date.now() - ctimeMs < 20) await new Promise((resolve) => setImmediate(resolve));
+  await other.update(domain(2));
+  t.match(await store.list(), [{ generation: 2 }], "another wrote into it");
+  await other.remove(vmId);
+  t.same(await store.list(), []);
+  t.equal(await store.get(vmId), null);
 });

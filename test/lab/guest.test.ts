@@ -5,11 +5,12 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import t from "tap";
 import { bootSector, diskCounter } from "../../scripts/guest/boot-sector.ts";
+import { markerGuestDisk } from "../../scripts/guest/marker.ts";
 import { cpioArchive } from "../../scripts/guest/cpio.ts";
 import { tryRun } from "../../scripts/lab/run.ts";
 import { lastRunMarks } from "../../scripts/guest/serial.ts";
 
-const SOURCE = join(import.meta.dirname, "..", "..", "scripts", "guest", "boot-sector.S");
+const SOURCES = join(import.meta.dirname, "..", "..", "scripts", "guest");
 const has = async (tool: string): Promise<boolean> => (await tryRun(["sh", "-c", `command -v ${tool}`])).code === 0;
 
 function folder(t: { teardown(fn: () => void): void }): string {
@@ -19,13 +20,18 @@ function folder(t: { teardown(fn: () => void): void }): string {
 }
 
 await t.test(
-  "the boot sector is what its source says",
+  "the guests of a few sectors are what their sources say",
   { skip: (await has("as")) && (await has("ld")) ? false : "no binutils here" },
   async (t) => {
     const dir = folder(t);
-    execFileSync("as", ["--32", "-o", join(dir, "b.o"), SOURCE]);
-    execFileSync("ld", ["-m", "elf_i386", "-Ttext", "0x7c00", "--oformat", "binary", "-o", join(dir, "b.bin"), join(dir, "b.o")]);
-    t.same(Buffer.from(bootSector("-")).toString("hex"), readFileSync(join(dir, "b.bin")).toString("hex"));
+    const assembled = (source: string): string => {
+      execFileSync("as", ["--32", "-o", join(dir, "b.o"), join(SOURCES, source)]);
+      execFileSync("ld", ["-m", "elf_i386", "-Ttext", "0x7c00", "--oformat", "binary", "-o", join(dir, "b.bin"), join(dir, "b.o")]);
+      return readFileSync(join(dir, "b.bin")).toString("hex");
+    };
+    t.same(Buffer.from(bootSector("-")).toString("hex"), assembled("boot-sector.S"));
+    const marker = assembled("marker.S");
+    t.same(Buffer.from(markerGuestDisk("-")).toString("hex").slice(0, marker.length), marker);
   },
 );
 

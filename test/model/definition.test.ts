@@ -109,6 +109,26 @@ t.test("disks: targets are dealt out around those that are taken", async (t) => 
   ]);
 });
 
+await t.test("a disk that several write to is a raw source as it is", async (t) => {
+  const shared = { source: "p/marks.raw", clone: false, format: "raw", shareable: true };
+  const { definition, faults } = checked({ ...MINIMAL, disks: [shared] });
+  t.same(faults, []);
+  t.equal(definition?.disks[0]?.shareable, true);
+  const written = writeDefinition(readDefinition({ ...MINIMAL, disks: [shared] }).input);
+  t.same(checked(written).definition, definition, "it survives the way to YAML and back");
+  for (const [more, fault] of [
+    [{ clone: true }, /^disks\[0\]\.shareable: expected a source with clone: false/],
+    [{ format: "qcow2" }, /^disks\[0\]\.shareable: expected format: raw/],
+    [{ readonly: true }, /^disks\[0\]\.shareable: is for disks that are written/],
+  ] as const) {
+    const { faults } = checked({ ...MINIMAL, disks: [{ ...shared, ...more }] });
+    t.equal(faults.length, 1);
+    t.match(faults[0], fault);
+  }
+  const plain = checked({ ...MINIMAL, disks: [{ ...shared, shareable: false }] });
+  t.notOk("shareable" in plain.definition!.disks[0]!, "what is not said is not in the row");
+});
+
 /** Changes to the minimal definition, and how each fault begins; one row each, all of them exactly. */
 const FAULTS: [string, Record<string, unknown>, RegExp[]][] = [
   ["no name", { name: undefined }, [/^name: expected 1 to 63/]],

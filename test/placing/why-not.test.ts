@@ -11,20 +11,11 @@ import type { Change } from "../../src/placing/why-not.ts";
 import { plan } from "../../src/scheduler/plan.ts";
 import type { State } from "../../src/state/state.ts";
 import { scratchOf } from "../../src/state/history.ts";
+import { MIXED_CLUSTER as CLUSTER } from "../support/mixed-cluster.ts";
 
 const seed = Number(process.env["ROOST_SEED"] ?? 1_812);
 const rounds = Number(process.env["ROOST_ROUNDS"] ?? 60);
 t.comment(`seed ${seed}, ${rounds} rounds`);
-
-const CLUSTER = `
-node n1 cpus=4 memory=4096
-node n2 cpus=4 memory=4096 bridges=br0
-node n3 cpus=4 memory=2048 state=maintenance
-node n4 cpus=4 memory=1024 arch=aarch64
-vm a cpus=1 memory=3072 node=n1
-vm b cpus=1 memory=512 node=n1
-vm c cpus=1 memory=3584 node=n2
-`;
 
 t.test("by example", async (t) => {
   const why = (vm: string, node: string, cluster = CLUSTER): [string, boolean, boolean, string[]][] =>

@@ -2,16 +2,7 @@ import t from "tap";
 import { runSchedulerExplain, readPlanFiles, runSchedulerPlan } from "../../src/offline/planfile-run.ts";
 import { explain } from "../../src/scheduler/explain.ts";
 import { plan } from "../../src/scheduler/plan.ts";
-
-const CLUSTER = `
-node n1 cpus=4 memory=4096
-node n2 cpus=4 memory=4096 bridges=br0
-node n3 cpus=4 memory=2048 state=maintenance
-node n4 cpus=4 memory=1024 arch=aarch64
-vm a cpus=1 memory=3072 node=n1
-vm b cpus=1 memory=512 node=n1
-vm c cpus=1 memory=3584 node=n2
-`;
+import { MIXED_CLUSTER as CLUSTER } from "../support/mixed-cluster.ts";
 
 t.test("every node's verdict at the moment of the decision", async (t) => {
   const request = "vm x cpus=1 memory=512\nvm y cpus=2 memory=512 bridges=br1\n";

@@ -6,19 +6,10 @@ import { Tracker } from "../../src/raft/core/tracker.ts";
 import { Unstable } from "../../src/raft/core/unstable.ts";
 import type { Entry } from "../../src/raft/core/types.ts";
 import type { DriverFaults } from "./core-peer.ts";
-import { replace } from "./replace.ts";
-
-export interface Mutation {
-  readonly name: string;
-  /** The first that catches it. */
-  readonly seed: number;
-  readonly faults?: DriverFaults;
-  /** Breaks a class; what it returns repairs it. */
-  readonly break?: () => () => void;
-}
+import { type Mutation, replace } from "./replace.ts";
 
 /** Not among them: committing an old term's entry by counting (paper figure 8) is too rare here; the paper's test has it. */
-export const MUTATIONS: readonly Mutation[] = [
+export const MUTATIONS: readonly Mutation<DriverFaults>[] = [
   { name: "acknowledge before the fsync", seed: 1, faults: { skipFsync: true } },
   { name: "forget the vote in a crash", seed: 77, faults: { forgetVote: true } },
   { name: "forget the term in a crash", seed: 5, faults: { forgetHardState: true } },

@@ -12,21 +12,15 @@ import type { NodeInfo } from "../../src/model/node.ts";
 import type { TaskError } from "../../src/model/task.ts";
 import type { Command } from "../../src/state/commands.ts";
 import type { Consensus, Peer } from "./ha-consensus.ts";
+import type { Mutation } from "./ha-mutations.ts";
 import { Process } from "./ha-world.ts";
 import type { World } from "./ha-world.ts";
-
-export type Mutation =
-  | "skip-margin"
-  | "count-from-ack"
-  | "ack-without-quorum"
-  | "new-leader-does-not-wait"
-  | "reuse-generation"
-  | "feed-unacknowledged"
-  | null;
 
 export const CLAIM_MS = 4_000;
 export const HEARTBEAT_MS = 500;
 export const KILL_LEAD_MS = 500;
+/** How long what a host held while it stood still counts as locked after it. */
+const UNLOCK_MS = 3_000;
 /** ± of each clock's rate; two of them may differ by twice that: 5 % of 4 s, and the guardian's 20 ms, stay below 250 ms. */
 export const RATE_ERROR = 0.024;
 
@@ -38,8 +32,12 @@ export interface Shared {
   started(vmId: string, generation: number, host: SimHost): void;
   /** What must not be repeated was done for a job. */
   acted(job: string): void;
+  /** A promise was not kept, though nothing runs twice yet. */
+  broken(what: string): void;
   /** An acknowledgement on its way back is given to the node's agent. */
   sendBeat(host: SimHost, beat: Beat): void;
+  /** Another host stands still, or just went on, with a guest of this VM: its disks are locked (HA-6). */
+  isLockedElsewhere(vmId: string, host: SimHost): boolean;
 }
 
 interface Domain {
@@ -71,6 +69,9 @@ export class SimHost {
   boot = 0;
   #bootedAtMs = 0;
   resets = 0;
+  /** Stands still as a whole, kernel and guests included; `held` are the VMs whose disks it has locked through it. */
+  frozen = false;
+  readonly held = new Set<string>();
   #nonces = 0;
   /** Agent's own, lost with it. */
   #fresh = false;
@@ -119,6 +120,30 @@ export class SimHost {
     this.killAgent();
     this.keeper = null;
     this.domains.clear();
+    this.held.clear();
+    this.frozen = false;
+  }
+
+  /** The whole host stops, then goes on as if nothing had been (SIGSTOP of all, a stalled hypervisor below). */
+  freeze(lastsMs: number): void {
+    const { world } = this.#shared;
+    if (!this.hostProcess.alive || this.frozen) return;
+    const { incarnation } = this.hostProcess;
+    const all = [this.hostProcess, this.keeperProcess, this.peer.process]
+      .filter((process) => process.alive)
+      .map((process) => ({ process, incarnation: process.incarnation }));
+    this.frozen = true;
+    for (const { process } of all) process.pause();
+    for (const vmId of this.domains.keys()) this.held.add(vmId);
+    world.after(lastsMs, () => {
+      if (this.hostProcess.incarnation !== incarnation) return;
+      this.frozen = false;
+      for (const one of all) if (one.process.incarnation === one.incarnation) one.process.unpause();
+      // By then keeper or guardian have ended whatever ran out meanwhile.
+      world.after(UNLOCK_MS, () => {
+        if (!this.frozen) this.held.clear();
+      });
+    });
   }
 
   killAgent(): void {
@@ -130,6 +155,7 @@ export class SimHost {
 
   startAgent(): void {
     if (!this.hostProcess.alive) return;
+    if (this.frozen) return this.#shared.world.afterIn(this.hostProcess, 10, () => this.startAgent());
     this.peer.process.restart();
     this.#fresh = false;
     this.#needsHello = true;
@@ -180,7 +206,12 @@ export class SimHost {
   #guard(): void {
     const { world } = this.#shared;
     const { feed } = this;
-    if (feed?.feed.armed === true && feed.bootId === this.bootId && this.bootMs() >= feed.feed.deadlineMs) {
+    if (
+      this.#shared.mutation !== "guardian-sleeps" &&
+      feed?.feed.armed === true &&
+      feed.bootId === this.bootId &&
+      this.bootMs() >= feed.feed.deadlineMs
+    ) {
       this.resets++;
       this.powerOff();
       world.after(world.between(500, 3_000), () => {
@@ -195,6 +226,8 @@ export class SimHost {
 
   #startKeeper(): void {
     this.keeperProcess.restart();
+    const { mutation } = this.#shared;
+    if (mutation === "keeper-forgets") this.feed = null;
     const feed = this.feed?.bootId === this.bootId ? this.feed.feed : null;
     this.keeper = startKeeper({ bootId: this.bootId, nonce: `${this.peer.id}-${++this.#nonces}`, killLeadMs: KILL_LEAD_MS, feed });
     this.#keeperStep({ kind: "tick" });
@@ -208,8 +241,10 @@ export class SimHost {
     if (mutation === "count-from-ack" && input.kind === "request" && input.request.op === "ack") {
       before = { ...before, mints: new Map(before.mints).set(input.request.seq, nowMs) };
     }
-    const result = step(before, input, nowMs);
+    const late = mutation === "late-ack-revives" && input.kind === "request" && input.request.op === "ack";
+    const result = step(before, input, late ? Math.min(nowMs, deadlineMs(before) - before.killLeadMs - 1) : nowMs);
     this.keeper = result.state;
+    if (input.kind === "request" && input.request.op === "ack") this.#checkDeadStayDead(before, result.state, nowMs);
     for (const effect of result.effects) {
       if (effect.kind === "feed") this.feed = { bootId: this.bootId, feed: effect.feed };
       if (effect.kind !== "kill") continue;
@@ -230,6 +265,17 @@ export class SimHost {
       if (this.keeper?.nonce === nonce && this.keeper === result.state) this.#keeperStep({ kind: "tick" });
     });
     return result.answer;
+  }
+
+  /** What had run out when an acknowledgement came is not brought back by it (rule 4). */
+  #checkDeadStayDead(before: KeeperState, after: KeeperState, nowMs: number): void {
+    const endedMs = deadlineMs(before) - before.killLeadMs;
+    if (nowMs < endedMs) return;
+    for (const { vmId, generation, deadline, phase } of before.vms.values()) {
+      const now = after.vms.get(vmId);
+      if (!deadline || phase !== "live" || now?.generation !== generation || now.phase !== "live") continue;
+      this.#shared.broken(`${vmId} ran out on ${this.describe()} and an acknowledgement revived it`);
+    }
   }
 
   /** A call over the unix socket. A stopped keeper answers when it goes on, a dead one never. */
@@ -470,11 +516,12 @@ export class SimHost {
         return;
       }
       case "start-paused":
-        if (domain !== undefined) return done("failed");
+        if (domain !== undefined || this.#shared.isLockedElsewhere(vmId, this)) return done("failed");
         this.domains.set(vmId, { vmId, generation, running: false });
         return done(null);
       case "confirm":
         if (!claimed) return done("claim lost");
+        if (this.#shared.mutation === "resume-unconfirmed") return done(null);
         return this.#ask({ op: "confirm", vmId, generation }, replied);
       case "resume":
         this.#memory.of(plan).resumed = true;

@@ -14,20 +14,21 @@ interface Timed {
 /** Something that can be paused (SIGSTOP) and killed; what comes due for it meanwhile waits, or is dropped. */
 export class Process {
   alive = true;
-  paused = false;
+  /** Several may stop it at once; it goes on when the last of them lets it. */
+  #stops = 0;
   incarnation = 0;
   readonly #held: (() => void)[] = [];
 
   /** Runs now, later, or never. */
   deliver(incarnation: number, run: () => void): void {
     if (!this.alive || incarnation !== this.incarnation) return;
-    if (this.paused) this.#held.push(() => this.deliver(incarnation, run));
+    if (this.#stops > 0) this.#held.push(() => this.deliver(incarnation, run));
     else run();
   }
 
   kill(): void {
     this.alive = false;
-    this.paused = false;
+    this.#stops = 0;
     this.incarnation++;
     this.#held.length = 0;
   }
@@ -37,13 +38,17 @@ export class Process {
     this.alive = true;
   }
 
+  pause(): void {
+    this.#stops++;
+  }
+
   unpause(): void {
-    this.paused = false;
+    if (--this.#stops > 0) return;
     for (const run of this.#held.splice(0)) run();
   }
 
   get works(): boolean {
-    return this.alive && !this.paused;
+    return this.alive && this.#stops === 0;
   }
 }
 

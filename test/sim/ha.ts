@@ -9,12 +9,13 @@ import { orchestrate, Turns } from "../../src/tasks/orchestrate.ts";
 import type { Beat } from "../../src/agent/keeper/protocol.ts";
 import type { Command } from "../../src/state/commands.ts";
 import { ownRequestId } from "../../src/state/requests.ts";
+import type { Vm } from "../../src/model/vm.ts";
 import { Consensus, Peer } from "./ha-consensus.ts";
 import { CLAIM_MS, SimHost } from "./ha-node.ts";
-import type { Mutation, Shared } from "./ha-node.ts";
+import type { Shared } from "./ha-node.ts";
+import type { Mutation } from "./ha-mutations.ts";
+import { heal, TROUBLE_MS, trouble } from "./ha-trouble.ts";
 import { World } from "./ha-world.ts";
-
-export type { Mutation } from "./ha-node.ts";
 
 export interface HaResult {
   ok: boolean;
@@ -25,16 +26,6 @@ export interface HaResult {
   resets: number;
 }
 
-export const MUTATIONS: readonly Exclude<Mutation, null>[] = [
-  "skip-margin",
-  "count-from-ack",
-  "ack-without-quorum",
-  "new-leader-does-not-wait",
-  "reuse-generation",
-  "feed-unacknowledged",
-];
-
-const TROUBLE_MS = 60_000;
 const HEAL_MS = 40_000;
 const VMS = 6;
 
@@ -67,17 +58,25 @@ class Leader {
 
   heartbeat(from: SimHost, beat: Beat): void {
     const { peer } = this.host;
-    if (!peer.leading) return;
+    const { nodeId } = from.peer;
+    if (!peer.leading || !from.peer.member) return;
     this.#enterTerm();
     const { consensus, world, mutation } = this.#shared;
-    const { nodeId } = from.peer;
     const seen = this.#beats.get(nodeId) ?? { nodeId, lastBeatMs: 0, lastAckMs: null, grantedMs: 0 };
     seen.lastBeatMs = this.host.monotonicMs();
     this.#beats.set(nodeId, seen);
     const term = this.#term;
-    const may = (): boolean => peer.leading && peer.term === term && peer.effective && !this.#stopped.has(nodeId);
+    const isBroken = (name: Mutation): boolean => mutation === name;
+    const may = (): boolean =>
+      peer.leading &&
+      peer.term === term &&
+      (peer.effective || isBroken("ack-before-own-term")) &&
+      (!this.#stopped.has(nodeId) || isBroken("ack-after-stopping"));
     const acknowledge = (): void => {
       if (!may()) return;
+      // Its claim sets are at least as new as everything of earlier terms (rule 2).
+      if (consensus.log.slice(peer.applied).some((entry) => entry.term < term))
+        this.#shared.broken(`${peer.nodeId} acknowledges in term ${term} without having applied what earlier terms committed`);
       seen.lastAckMs = this.host.monotonicMs();
       seen.grantedMs = CLAIM_MS;
       const claimRevision = peer.state.nodes.get(nodeId)?.claimRevision ?? 0;
@@ -100,6 +99,7 @@ class Leader {
     this.#enterTerm();
     for (const decision of detect(this.#input())) this.#carryOut(decision);
     this.#place();
+    this.#letGo();
     this.#dispatch();
   }
 
@@ -134,12 +134,12 @@ class Leader {
     return {
       nowMs,
       term: this.#term,
-      nodes: [...state.nodes.values()],
+      nodes: [...state.nodes.values()].map((node) => (mutation === "expire-parked" ? { ...node, parkedMs: 0 } : node)),
       beats: this.#beats,
       stopped: this.#stopped,
       parkedSinceMs,
       accountedMs: new Map(),
-      expiring: this.#expiring,
+      expiring: mutation === "resume-while-expiring" ? new Set() : this.#expiring,
       electedMs: mutation === "new-leader-does-not-wait" ? this.#electedMs - 2 * CLAIM_MS : this.#electedMs,
       deadlineHolders: new Set(holders.map(([nodeId]) => nodeId)),
       longestGrantedMs: CLAIM_MS,
@@ -200,10 +200,8 @@ class Leader {
     const { world, consensus } = this.#shared;
     if (this.#busy.has("place")) return;
     const pending = [...peer.state.vms.values()].filter((vm) => vm.state === "pending" && vm.claim === null && vm.retryAtMs <= world.nowMs);
-    const nodes = [...peer.state.nodes.values()].filter((node) => node.state === "ready");
-    const due = new Waiting();
-    due.reset(peer.state);
-    const waiting = [...due.due(peer.state, "recovering", 0, world.nowMs), ...pending];
+    const nodes = [...peer.state.nodes.values()].filter((node) => node.state === "ready" && node.witness !== true);
+    const waiting = [...this.#recovering(), ...pending];
     if (waiting.length === 0 || nodes.length === 0) return;
     const placements = waiting.map((vm) => ({
       vmId: vm.id,
@@ -214,6 +212,30 @@ class Leader {
     const clear = (): void => void this.#busy.delete("place");
     world.afterIn(peer.process, 1_000, clear);
     consensus.propose(peer, { type: "vm.place", placements, rejections: [] }, { term: this.#term }, clear);
+  }
+
+  #recovering(): Vm[] {
+    const { state } = this.host.peer;
+    // Nearly always nobody waits, and this is asked at every look.
+    if (![...state.vms.values()].some((vm) => vm.state === "recovering" && vm.claim === null)) return [];
+    const due = new Waiting();
+    due.reset(state);
+    return due.due(state, "recovering", 0, this.#shared.world.nowMs);
+  }
+
+  /** Of nodes that somebody removes: first Raft, then the row. */
+  #letGo(): void {
+    const { peer } = this.host;
+    const { world, consensus } = this.#shared;
+    if (this.#busy.has("let-go")) return;
+    const leaving = [...peer.state.nodes.values()].find((node) => node.removing !== undefined && node.state !== "removed");
+    if (leaving === undefined) return;
+    const gone = consensus.peers.find(({ nodeId }) => nodeId === leaving.id);
+    if (gone?.member === true) consensus.letGo(gone);
+    this.#busy.add("let-go");
+    const clear = (): void => void this.#busy.delete("let-go");
+    world.afterIn(peer.process, 1_000, clear);
+    consensus.propose(peer, { type: "node.removed", nodeId: leaving.id }, { term: this.#term }, clear);
   }
 
   /** For the log of a failed liveness check. */
@@ -250,6 +272,10 @@ export function runHaSeed(seed: number, mutation: Mutation = null): HaResult {
       if (acted.has(job)) violation ??= `${job} was done twice at ${Math.round(world.nowMs)} ms`;
       acted.add(job);
     },
+    broken: (what) => void (violation ??= `${what}, at ${Math.round(world.nowMs)} ms`),
+    isLockedElsewhere: (vmId, host) =>
+      mutation !== "ignore-the-lock" &&
+      leaders.some((leader) => leader.host !== host && leader.host.held.has(vmId) && leader.host.domains.has(vmId)),
     sendBeat: (host, beat) => {
       for (const leader of leaders) {
         if (leader.host.peer.leading)
@@ -268,10 +294,12 @@ export function runHaSeed(seed: number, mutation: Mutation = null): HaResult {
       }
     };
   }
+  consensus.looseTerms = mutation === "expire-in-any-term";
   const size = world.chance(0.7) ? 3 : 5;
+  const witness = world.chance(0.2);
   for (let id = 1; id <= size; id++) consensus.peers.push(new Peer(id));
   for (const peer of consensus.peers) leaders.push(new Leader(new SimHost(peer, shared), shared));
-  found(consensus);
+  found(consensus, witness);
   for (const { host } of leaders) host.powerOn();
   world.after(0, () => consensus.watchLeaders());
   const everyLook = (): void => {
@@ -279,17 +307,10 @@ export function runHaSeed(seed: number, mutation: Mutation = null): HaResult {
     world.after(world.between(5, 30), everyLook);
   };
   world.after(0, everyLook);
-  world.after(6_000, () =>
-    trouble(
-      world,
-      leaders.map((leader) => leader.host),
-    ),
-  );
+  const hosts = leaders.map((leader) => leader.host);
+  world.after(6_000, () => trouble(world, consensus, hosts, mutation));
   world.runUntil(TROUBLE_MS, () => violation !== null);
-  heal(
-    world,
-    leaders.map((leader) => leader.host),
-  );
+  heal(world, hosts);
   world.runUntil(TROUBLE_MS + HEAL_MS, () => violation !== null);
   const expiries = leaders.reduce((sum, leader) => sum + leader.expiries, 0);
   const resets = leaders.reduce((sum, leader) => sum + leader.host.resets, 0);
@@ -297,9 +318,10 @@ export function runHaSeed(seed: number, mutation: Mutation = null): HaResult {
   return { ok: dead === null, detail: dead ?? `${starts} starts, ${expiries} expiries, ${resets} resets`, expiries, starts, resets };
 }
 
-/** The cluster, its nodes and its VMs, as every replica has them to begin with. */
-function found(consensus: Consensus): void {
+/** The cluster, its nodes (the last perhaps a witness) and its VMs, as every replica has them to begin with. */
+function found(consensus: Consensus, witness: boolean): void {
   const joining = (peer: Peer) => ({
+    ...(witness && peer.id === consensus.peers.length ? { witness: true } : {}),
     id: peer.nodeId,
     name: peer.nodeId,
     zone: "",
@@ -351,99 +373,6 @@ function found(consensus: Consensus): void {
     consensus.applyTo(peer, consensus.log.length);
     if (peer.state.nodes.size !== consensus.peers.length || peer.state.vms.size !== VMS)
       throw new Error("the cluster of the simulation could not be founded");
-  }
-}
-
-/** One fault after the other, several at once; each ends by itself. */
-function trouble(world: World, hosts: SimHost[]): void {
-  if (world.nowMs > TROUBLE_MS - 5_000) return;
-  const host = hosts[world.random.below(hosts.length)] as SimHost;
-  const leading = hosts.find((candidate) => candidate.peer.leading) ?? host;
-  const victim = world.chance(0.4) ? leading : host;
-  const lastsMs = world.between(200, 9_000);
-  const id = victim.peer.id;
-  const kind = world.random.below(12);
-  const others = hosts.filter((other) => other !== victim);
-  const cutLinks = (links: string[], set: Set<string>): void => {
-    for (const link of links) set.add(link);
-    world.after(lastsMs, () => {
-      for (const link of links) set.delete(link);
-    });
-  };
-  if (kind === 0) {
-    victim.powerOff();
-    world.after(lastsMs, () => {
-      if (!victim.hostProcess.alive) victim.powerOn();
-    });
-  } else if (kind <= 2)
-    cutLinks(
-      others.flatMap(({ peer }) => [`${id}>${peer.id}`, `${peer.id}>${id}`]),
-      world.cut,
-    );
-  else if (kind === 3) {
-    // One more on the victim's side: a leader that keeps a follower, but not a quorum.
-    const side = new Set([id, others[world.random.below(others.length)]?.peer.id]);
-    const across = hosts.flatMap(({ peer: a }) =>
-      hosts.filter(({ peer: b }) => side.has(a.id) !== side.has(b.id)).map(({ peer: b }) => `${a.id}>${b.id}`),
-    );
-    cutLinks(across, world.cut);
-  } else if (kind === 4)
-    cutLinks(
-      others.map(({ peer }) => (world.chance(0.5) ? `${id}>${peer.id}` : `${peer.id}>${id}`)),
-      world.cut,
-    );
-  else if (kind === 5)
-    cutLinks(
-      others.flatMap(({ peer }) => [`${id}>${peer.id}`, `${peer.id}>${id}`]),
-      world.slow,
-    );
-  else if (kind === 11) {
-    // Its acknowledgements are long under way while its heartbeats already fail to arrive.
-    cutLinks(
-      others.map(({ peer }) => `${peer.id}>${id}`),
-      world.slow,
-    );
-    world.after(world.between(500, 2_000), () =>
-      cutLinks(
-        others.map(({ peer }) => `${id}>${peer.id}`),
-        world.cut,
-      ),
-    );
-  } else if (kind === 6) pause(world, [victim.peer.process], lastsMs);
-  else if (kind === 7) pause(world, [victim.keeperProcess], lastsMs);
-  else if (kind === 8) pause(world, [victim.keeperProcess, victim.peer.process], lastsMs);
-  else if (kind === 9) {
-    if (world.chance(0.5)) victim.killKeeper();
-    if (world.chance(0.7)) {
-      victim.killAgent();
-      world.after(lastsMs, () => {
-        if (!victim.peer.process.alive) victim.startAgent();
-      });
-    }
-  } else if (world.chance(0.5)) victim.park(world.between(3_000, 9_000));
-  else for (const vmId of [...victim.domains.keys()].slice(0, 2)) victim.domains.delete(vmId);
-  world.lossRate = world.chance(0.2) ? 0.2 : 0.01;
-  world.after(world.between(300, 6_000), () => trouble(world, hosts));
-}
-
-function pause(world: World, processes: SimHost["keeperProcess"][], lastsMs: number): void {
-  for (const process of processes) {
-    if (!process.works) continue;
-    const { incarnation } = process;
-    process.paused = true;
-    world.after(lastsMs, () => {
-      if (process.incarnation === incarnation) process.unpause();
-    });
-  }
-}
-
-function heal(world: World, hosts: SimHost[]): void {
-  world.cut.clear();
-  world.slow.clear();
-  world.lossRate = 0;
-  for (const host of hosts) {
-    if (!host.hostProcess.alive) host.powerOn();
-    else if (!host.peer.process.alive) host.startAgent();
   }
 }
 

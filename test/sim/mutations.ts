@@ -19,17 +19,9 @@ import { LevelLog } from "../../src/raft/storage/level.ts";
 import { firstMembership } from "../../src/model/membership.ts";
 import { State } from "../../src/state/state.ts";
 import { type SimFaults, simulateRaft } from "./raft.ts";
-import { replace } from "./replace.ts";
+import { type Mutation, replace } from "./replace.ts";
 
-export interface Mutation {
-  readonly name: string;
-  readonly seed: number;
-  readonly faults?: SimFaults;
-  /** Breaks a class; what it returns repairs it. */
-  readonly break?: () => () => void;
-}
-
-export const MUTATIONS: readonly Mutation[] = [
+export const MUTATIONS: readonly Mutation<SimFaults>[] = [
   // ---- Disk ----
   { name: "skip fsync", seed: 1, faults: { skipFsync: true } },
   { name: "skip the fsync of the tables before the log is cut", seed: 9, faults: { skipStateFsync: true } },
@@ -186,7 +178,7 @@ function loseLast(original: RaftLog["append"]): RaftLog["append"] {
   };
 }
 
-function applyEarly(): Pick<Mutation, "faults" | "break"> {
+function applyEarly(): Pick<Mutation<SimFaults>, "faults" | "break"> {
   const owners = new WeakMap<RaftLog, Raft>();
   return {
     faults: { core: (raft) => owners.set(raft.log, raft) },
@@ -254,7 +246,7 @@ function founderOnly(message: ToConsensus): ToConsensus {
 }
 
 /** Runs a seed with the rule broken; what the checks said, or null if they saw nothing. */
-export async function runBroken(mutation: Mutation, seed: number): Promise<string | null> {
+export async function runBroken(mutation: Mutation<SimFaults>, seed: number): Promise<string | null> {
   const repair = mutation.break?.() ?? ((): void => undefined);
   try {
     await simulateRaft(seed, { quiet: true, ...(mutation.faults === undefined ? {} : { faults: mutation.faults }) });

@@ -17,7 +17,7 @@ import type { NodeInfo } from "../../src/model/node.ts";
 import { isSent, type JobName, type Task } from "../../src/model/task.ts";
 import { candidates } from "../../src/tasks/orchestrate.ts";
 import type { Vm, VmDefinition } from "../../src/model/vm.ts";
-import { ownRequestId } from "../../src/state/requests.ts";
+import { ownRequestId, packed } from "../../src/state/requests.ts";
 import { changedObjects, State } from "../../src/state/state.ts";
 
 export interface Said {
@@ -282,7 +282,10 @@ export function checkpointText(state: State): string {
 /** A checkpoint in one piece: the head's line, then the rows'. */
 export function encodeCheckpoint(state: State, position: Position): Uint8Array {
   const lines = [new TextDecoder().decode(encodeCheckpointHead(position))];
-  for (const { table, key, row } of state.rows()) lines.push(encodeCheckpointRow(table, key, JSON.stringify(row)));
+  for (const { table, key, row } of state.rows()) {
+    const stored = table === "requests" && row !== null ? [packed(row)] : row;
+    lines.push(encodeCheckpointRow(table, key, JSON.stringify(stored)));
+  }
   return new TextEncoder().encode(lines.join("\n"));
 }
 

@@ -43,7 +43,7 @@ function randomStep(random: Random, log: CommandLog, minted: () => string): Step
   const wrong = random.below(12) === 0;
   const term = wrong ? log.term - 1 : log.term;
   const by = (origin: string, command: Command): Step => ({ command, origin: wrong ? pick(NODES) : origin, term });
-  switch (random.below(42)) {
+  switch (random.below(50)) {
     case 0:
     case 36:
     case 37: {
@@ -186,6 +186,29 @@ function randomStep(random: Random, log: CommandLog, minted: () => string): Step
     }
     case 18:
       return by("n1", { type: "node.enable", nodeId, enabled: random.below(3) !== 0 });
+    case 42: {
+      const silent = [...log.state.nodes.values()].filter((node) => node.state === "unreachable" || node.state === "fenced");
+      const target = silent.length === 0 ? nodeId : pick(silent).id;
+      return by("n1", { type: "fence.begin", nodeId: target, why: "the walk", auto: random.below(2) === 0 });
+    }
+    case 43:
+    case 44:
+    case 45:
+    case 46:
+    case 47:
+    case 48:
+    case 49: {
+      const open = [...log.state.fencing.values()].filter((row) => row.attempt?.state === "open");
+      const target = open.length === 0 ? nodeId : pick(open).nodeId;
+      const attempt = log.state.fencing.get(target)?.attempt;
+      const about = { nodeId: target, attempt: (attempt?.id ?? 0) - (wrong ? 1 : 0) };
+      if (random.below(8) === 0) return by("n1", { type: "fence.end", ...about, state: "failed", why: "the walk" });
+      if (attempt?.current === null || attempt?.current === undefined || random.below(3) === 0)
+        return by("n1", { type: "fence.try", ...about, executorId: pick(NODES), newRound: false, gaveUp: null });
+      const { executorId, number } = attempt.current;
+      const outcome = random.below(3) === 0 ? ({ off: false, reason: "busy" } as const) : ({ off: true, device: "d" } as const);
+      return by(executorId, { type: "fence.report", ...about, try: number - random.below(2), executorId, outcome });
+    }
     default: {
       if (random.below(2) === 0) return by("n1", { type: "node.join", tokenId: "none", secretHash: "", node: joining(minted()) });
       return by("n1", { type: "node.fence", nodeId, proof: { kind: "operator", nodeId, user: "root" } });
@@ -227,8 +250,23 @@ function indexFaults(state: State): string[] {
   return faults;
 }
 
+/** When each node was last heard of, and what each attempt to fence has come to, kept apart from the state that is judged by it. */
+interface Heard {
+  lifeAt: Map<string, number>;
+  /** By the attempt's id. */
+  tries: Map<number, { nodeId: string; number: number; executorId: string; term: number }>;
+}
+
+function hear(heard: Heard, { command, origin }: Step, log: CommandLog): void {
+  heard.lifeAt.set(origin, log.state.index);
+  if (command.type === "node.alive") heard.lifeAt.set(command.nodeId, log.state.index);
+  if (command.type !== "fence.try") return;
+  const { nodeId, attempt, executorId } = command;
+  heard.tries.set(attempt, { nodeId, number: (heard.tries.get(attempt)?.number ?? 0) + 1, executorId, term: log.term });
+}
+
 /** Why a claim may end: its holder let go, its time ran out, or somebody vouches for the machine (HA-4). */
-function mayEndClaim(step: Step, vm: Vm, log: CommandLog, tasks: ReadonlyMap<string, Task>): boolean {
+function mayEndClaim(step: Step, vm: Vm, log: CommandLog, tasks: ReadonlyMap<string, Task>, heard: Heard): boolean {
   const { command, origin, term } = step;
   const { claim } = vm;
   if (claim === null) return false;
@@ -248,6 +286,13 @@ function mayEndClaim(step: Step, vm: Vm, log: CommandLog, tasks: ReadonlyMap<str
     case "task.cancel":
     case "vm.desire":
       return nothingRuns(step, vm, tasks);
+    case "fence.report": {
+      // Seen off by whose turn it was, in the term of the try, and nothing heard of the node since the intent.
+      const one = heard.tries.get(command.attempt);
+      const silent = (heard.lifeAt.get(claim.nodeId) ?? 0) < command.attempt;
+      const turn = one?.nodeId === claim.nodeId && one.number === command.try && one.executorId === origin && one.term === log.term;
+      return command.outcome.off && silent && turn && origin !== claim.nodeId;
+    }
     default:
       return false;
   }
@@ -308,8 +353,7 @@ function vmFaults(
   before: ReadonlyMap<string, Vm>,
   tasks: ReadonlyMap<string, Task>,
   log: CommandLog,
-  given: Set<string>,
-  highest: Map<string, number>,
+  { given, highest, heard }: { given: Set<string>; highest: Map<string, number>; heard: Heard },
 ): string[] {
   const faults: string[] = [];
   for (const [id, was] of before) {
@@ -321,7 +365,7 @@ function vmFaults(
     }
     if (is === was) continue;
     if (is.state !== was.state && !mayMove(was.state, is.state)) faults.push(`${id}: ${was.state} → ${is.state}`);
-    if (was.claim !== null && is.claim === null && !mayEndClaim(step, was, log, tasks))
+    if (was.claim !== null && is.claim === null && !mayEndClaim(step, was, log, tasks, heard))
       faults.push(`${id}: its claim ended by ${step.command.type}`);
     if (was.claim !== null && is.claim !== null && JSON.stringify(was.claim) !== JSON.stringify(is.claim))
       faults.push(`${id}: its claim moved`);
@@ -383,6 +427,9 @@ function walk(seed: number): { faults: string[]; log: CommandLog; seen: Set<stri
   const given = new Set<string>();
   const highest = new Map<string, number>();
   const seen = new Set<string>();
+  const heard: Heard = { lifeAt: new Map(), tries: new Map() };
+  const device = { name: "d", level: 1, agent: "fence_fake", options: {}, secrets: {}, timeoutMs: 1_000 };
+  for (const nodeId of NODES) log.ok({ type: "fencing.set", nodeId, device });
   let ids = 0;
   let twin = fromCheckpoint(log.state);
   for (let i = 0; i < STEPS; i++) {
@@ -398,10 +445,12 @@ function walk(seed: number): { faults: string[]; log: CommandLog; seen: Set<stri
     if (entry !== undefined && saidText(apply(twin, decodeEnvelope(entry.data), entry)) !== saidText(said))
       return { faults: [`step ${i}, ${JSON.stringify(step)}: a replica that began with a checkpoint says something else`], log, seen };
     if (i % 50 === 0) twin = fromCheckpoint(log.state);
-    seen.add(`${step.command.type} ${outcome.ok ? "ok" : "refused"}`);
-    for (const event of said.events) if (/^(task|job)\./.test(event.kind)) seen.add(event.kind);
+    if (outcome.ok) hear(heard, step, log);
+    const kind = step.command.type === "fence.report" ? `fence.report ${step.command.outcome.off ? "off" : "on"}` : step.command.type;
+    seen.add(`${kind} ${outcome.ok ? "ok" : "refused"}`);
     for (const vm of log.state.vms.values()) seen.add(vm.state);
-    const faults = [...indexFaults(log.state), ...vmFaults(step, before, tasksBefore, log, given, highest), ...taskFaults(log)];
+    for (const event of said.events) if (/^(task|job)\./.test(event.kind)) seen.add(event.kind);
+    const faults = [...indexFaults(log.state), ...vmFaults(step, before, tasksBefore, log, { given, highest, heard }), ...taskFaults(log)];
     if (!outcome.ok && (tables(log.state) !== text || changes.some((change) => !KEPT.has(change.table))))
       faults.push("a refused command changed something");
     if (faults.length > 0) return { faults: faults.map((fault) => `step ${i}, ${JSON.stringify(step)}: ${fault}`), log, seen };
@@ -468,6 +517,9 @@ t.test("random walks", (t) => {
       "task.answer",
       "task.begin",
       "task.cancel",
+      "fence.begin",
+      "fence.try",
+      "fence.report off",
     ]) {
       for (const end of ["ok", "refused"]) t.ok(seen.has(`${type} ${end}`), `saw ${type} ${end}`);
     }

@@ -1,8 +1,9 @@
 /** A cluster in memory with one or more ready nodes, and the API's context over it. */
 import { newId, newSecret } from "../../src/base/ids.ts";
+import { createClient } from "../../src/base/rpc-client.ts";
 import { silentLogger } from "../../src/base/log.ts";
 import type { Identity } from "../../src/api/auth.ts";
-import type { CallContext, ServerContext } from "../../src/api/context.ts";
+import type { CallContext, FencingHook, ServerContext } from "../../src/api/context.ts";
 import { chainOf, createCa, createKeyAndRequest, issue } from "../../src/cluster/certificates.ts";
 import type { Ca } from "../../src/cluster/certificates.ts";
 import { freeze } from "../../src/cluster/digest.ts";
@@ -40,6 +41,8 @@ export interface TestCluster {
   stops: { parkMs: number; actor: string }[];
   /** What nodes answer when they are asked what is there; nothing by default. */
   inspections: Map<string, Inspection>;
+  /** What power devices say: all on unless a test says otherwise. */
+  fencing: FencingHook;
   server: ServerContext;
   /** A call's context for somebody; the local root by default. */
   as(identity?: Identity): CallContext;
@@ -104,6 +107,7 @@ export async function testCluster(nodes = 1, id: () => string = newId): Promise<
   }
   const stops: TestCluster["stops"] = [];
   const inspections: TestCluster["inspections"] = new Map();
+  const fencing: TestCluster["fencing"] = { faults: () => Promise.resolve([]), power: () => Promise.resolve("on") };
   const server: ServerContext = {
     store,
     nodeId: first,
@@ -115,6 +119,9 @@ export async function testCluster(nodes = 1, id: () => string = newId): Promise<
     hooks: {
       lastEntry: async () => ({ lastIndex: store.state.index, lastTerm: store.state.term }),
       leftOut: () => null,
+      fencing: { faults: (...asked) => fencing.faults(...asked), power: (...asked) => fencing.power(...asked) },
+      runs: () => Promise.resolve({ runs: [], sinceMs: 0, lost: 0 }),
+      nodeClient: () => createClient({ endpoints: ["/nowhere.sock"] }),
       freeze: () => freeze(store.state),
       inspect: async () => inspections.get(first) ?? nothing(first),
       inspectOther: async (apiAddress) => {
@@ -132,6 +139,7 @@ export async function testCluster(nodes = 1, id: () => string = newId): Promise<
     nodeIds,
     stops,
     inspections,
+    fencing,
     server,
     as: (identity = { kind: "user", name: "root@n1" }) => ({
       ...server,

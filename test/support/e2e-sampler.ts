@@ -10,9 +10,11 @@ import type { VmRow } from "./e2e.ts";
 const PS_EVERY_MS = 200;
 const LIST_EVERY_MS = 1_000;
 
+type Row = Pick<VmRow, "id" | "name" | "state" | "node" | "generation">;
+
 export class Sampler {
   readonly #lab: Lab;
-  readonly #list: () => Promise<VmRow[]>;
+  readonly #list: () => Promise<Row[]>;
   readonly #abort = new AbortController();
   #loops: Promise<void>[] = [];
   /** What must not be, in words; empty at the end of a good test. */
@@ -23,7 +25,7 @@ export class Sampler {
   worstGapMs = 0;
   readonly #generations = new Map<string, { generation: number; node: string | null }>();
 
-  constructor(lab: Lab, list: () => Promise<VmRow[]>) {
+  constructor(lab: Lab, list: () => Promise<Row[]>) {
     this.#lab = lab;
     this.#list = list;
   }
@@ -72,7 +74,7 @@ export class Sampler {
   }
 
   /** A generation belongs to one node, and never comes back. */
-  #judge(vm: VmRow): void {
+  #judge(vm: Row): void {
     if (vm.state === "running" && vm.node === null) this.#violation(`${vm.name} runs on no node`);
     const before = this.#generations.get(vm.id);
     if (before !== undefined && vm.generation < before.generation)

@@ -98,8 +98,8 @@ export class PrivateLibvirtd {
   }
 }
 
-/** Starts one, ready to answer; or says why that cannot be done here. */
-export async function startLibvirtd(): Promise<PrivateLibvirtd | { skip: string }> {
+/** Starts one, ready to answer; or says why that cannot be done here. Two that shall migrate to each other must be different hosts. */
+export async function startLibvirtd(host = 1): Promise<PrivateLibvirtd | { skip: string }> {
   if (process.getuid?.() !== 0) return { skip: "not root: no namespaces, no libvirtd" };
   const missing = TOOLS.filter((path) => !existsSync(path));
   if (missing.length > 0) return { skip: `not installed: ${missing.join(", ")}` };
@@ -108,7 +108,7 @@ export async function startLibvirtd(): Promise<PrivateLibvirtd | { skip: string 
   const cache = join(tmpdir(), "roost-libvirtd-cache");
   for (const name of ["etc", "lib", "log", "run"]) mkdirSync(join(folder, name));
   mkdirSync(cache, { recursive: true });
-  writeFileSync(join(folder, "etc/libvirtd.conf"), LIBVIRTD_CONF);
+  writeFileSync(join(folder, "etc/libvirtd.conf"), libvirtdConf(host));
   writeFileSync(join(folder, "etc/qemu.conf"), QEMU_CONF);
   writeFileSync(
     join(folder, "passwd"),
@@ -157,10 +157,10 @@ cat >/dev/null
 `;
 }
 
-const LIBVIRTD_CONF = `auth_unix_rw = "none"
+const libvirtdConf = (host: number): string => `auth_unix_rw = "none"
 auth_unix_ro = "none"
 unix_sock_group = "root"
-host_uuid = "00000000-0000-4000-8000-000000000001"
+host_uuid = "00000000-0000-4000-8000-${String(host).padStart(12, "0")}"
 log_outputs = "3:file:/var/log/libvirt/libvirtd.log"
 `;
 

@@ -12,6 +12,7 @@ import { isGone, kill, noteProcesses } from "../../hypervisor/kill.ts";
 import type { KillRecipe } from "../../hypervisor/driver.ts";
 import { openGuardian, PET_MS, readFeed } from "../guardian.ts";
 import type { Guardian, GuardianKind } from "../guardian.ts";
+import { RunLog } from "../run-log.ts";
 import { openBootClock } from "./boot-clock.ts";
 import type { BootClock } from "./boot-clock.ts";
 import { LineReader } from "./lines.ts";
@@ -77,7 +78,8 @@ export async function runKeeper(options: KeeperOptions, effects: KeeperEffects):
     killLeadMs: options.killLeadMs,
     feed: readFeed(paths.feed, clock.bootId),
   });
-  const keeper = new Keeper(state, clock, guardian, effects.log, effects.endDomain ?? endDomain(effects.log), paths.socket);
+  const runs = new RunLog({ path: paths.runs, log: effects.log });
+  const keeper = new Keeper(state, clock, guardian, effects.log, effects.endDomain ?? endDomain(effects.log), paths.socket, runs);
   await keeper.listen();
   writeFileSync(paths.pid, `${process.pid} ${ownTicks()}\n`, { mode: 0o600 });
   return { done: keeper.done, abandon: () => keeper.close() };
@@ -106,6 +108,8 @@ class Keeper {
   readonly #log: Logger;
   readonly #endDomain: (recipe: KillRecipe, again: boolean) => Promise<boolean>;
   readonly #socketPath: string;
+  /** Written in the background: a disk that hangs must not hold up a kill. */
+  readonly #runs: RunLog;
   readonly #server: Server;
   readonly #connections = new Set<Socket>();
   #socketInode = 0;
@@ -121,7 +125,9 @@ class Keeper {
     log: Logger,
     end: (recipe: KillRecipe, again: boolean) => Promise<boolean>,
     socketPath: string,
+    runs: RunLog,
   ) {
+    this.#runs = runs;
     this.#state = state;
     this.#clock = clock;
     this.#guardian = guardian;
@@ -163,6 +169,7 @@ class Keeper {
     for (const socket of this.#connections) socket.destroy();
     this.#server.close();
     this.#guardian.close();
+    void this.#runs.close().catch(() => {}); // what is not written by now is lost with the process
     this.#finish();
   }
 
@@ -251,12 +258,18 @@ class Keeper {
   #kill(effect: KeeperEffect & { kind: "kill" }, again: boolean): void {
     const { vmId, generation } = effect;
     const ended = (gone: boolean): void => {
+      if (gone && !again) this.#noteEnd(vmId, generation);
       if (!this.#closed) this.#step({ kind: "killed", vmId, generation, gone });
     };
     this.#endDomain(effect.recipe, again).then(ended, (error: unknown) => {
       this.#log.error("a VM could not be ended; trying again", { vmId, generation, reason: asRoostError(error).message });
       ended(false);
     });
+  }
+
+  #noteEnd(vmId: string, generation: number): void {
+    const { bootId } = this.#clock;
+    this.#runs.note({ op: "end", vmId, generation, how: "ended by the keeper", bootId, bootMs: this.#clock.nowMs(), wallMs: Date.now() });
   }
 
   #accept(socket: Socket): void {

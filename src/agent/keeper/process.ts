@@ -15,6 +15,8 @@ export interface KeeperPaths {
   /** What the guardian reads (guardian.ts). */
   feed: string;
   log: string;
+  /** What it saw end (agent/run-records.ts). */
+  runs: string;
 }
 
 export function keeperPaths(dataDir: string): KeeperPaths {
@@ -25,6 +27,7 @@ export function keeperPaths(dataDir: string): KeeperPaths {
     pid: join(runDir, "keeper.pid"),
     feed: join(runDir, "guardian"),
     log: join(runDir, "keeper.log"),
+    runs: join(dataDir, "runs", "keeper.log"),
   };
 }
 
@@ -68,6 +71,9 @@ export function killStaleKeeper(dataDir: string, log: Logger): void {
   }
 }
 
+/** One heap of the allocator's for all threads, and few threads: both are megabytes in a process that is to stay small. */
+const SMALL = { MALLOC_ARENA_MAX: "1", UV_THREADPOOL_SIZE: "2" };
+
 export interface SpawnOptions {
   dataDir: string;
   /** Program and arguments of `roost keeper …`. */
@@ -89,7 +95,7 @@ export async function ensureKeeper(options: SpawnOptions): Promise<"kept" | "sta
   const logFd = openSync(paths.log, "a", 0o600);
   const [program, ...args] = options.command;
   let failure: string | null = null;
-  const child = spawn(program, args, { detached: true, stdio: ["ignore", logFd, logFd], cwd: "/" });
+  const child = spawn(program, args, { detached: true, stdio: ["ignore", logFd, logFd], cwd: "/", env: { ...process.env, ...SMALL } });
   child.on("error", (error) => {
     failure = error.message;
   });

@@ -1,4 +1,4 @@
-/** Nodes: seen, disabled, enabled, fenced by the operator's word, and the agent of this node stopped. */
+/** Nodes: seen, disabled, enabled, fenced, and the agent of this node stopped. */
 import { PARK_MAX_MS } from "../../model/node.ts";
 import { invalid } from "../../base/errors.ts";
 import { within } from "../../base/time-limit.ts";
@@ -11,6 +11,7 @@ import { propose, readState } from "../context.ts";
 import type { CallContext } from "../context.ts";
 import { toNode } from "../convert.ts";
 import { findNode, page } from "../lookup.ts";
+import { fencingMethods } from "./fencing.ts";
 
 const DEFAULT_PARK_MS = 10 * 60_000;
 /** Raft's part takes a second where another must become a voter first. */
@@ -47,6 +48,8 @@ async function untilRemoved(context: CallContext, nodeId: string): Promise<void>
 }
 
 export const nodeService: ServiceMethods<"NodeService", CallContext> = {
+  ...fencingMethods,
+
   async ListNodes(request, context) {
     const { view, info } = await readState(context, request.consistency);
     const part = page([...view.nodes.values()], (node) => node.peerId, request);
@@ -77,19 +80,22 @@ export const nodeService: ServiceMethods<"NodeService", CallContext> = {
   },
 
   async FenceNode(request, context) {
-    if (!request.confirmed) {
-      throw invalid(
-        "confirmed",
-        "expected true: fencing by word lets the node's VMs start elsewhere at once",
-        "make sure that the machine is off, then say so with --confirmed; a VM that still runs there would run twice",
-      );
-    }
     const user = actorOf(context.identity);
-    return change(context, request.node, request.requestId, (nodeId) => ({
-      type: "node.fence",
+    if (request.confirmed) {
+      const { node } = await change(context, request.node, request.requestId, (nodeId) => ({
+        type: "node.fence",
+        nodeId,
+        proof: { kind: "operator", nodeId, user },
+      }));
+      return { node, attempt: 0 };
+    }
+    const { node } = await change(context, request.node, request.requestId, (nodeId) => ({
+      type: "fence.begin",
       nodeId,
-      proof: { kind: "operator", nodeId, user },
+      why: `ordered by ${user}`,
+      auto: false,
     }));
+    return { node, attempt: context.store.view().fencing?.get(node.id ?? "")?.attempt?.id ?? 0 };
   },
 
   async RemoveNode(request, context) {

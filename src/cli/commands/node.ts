@@ -11,6 +11,7 @@ import { nodeRow } from "../rows.ts";
 import { eachItem, withSession } from "../session.ts";
 import type { Session } from "../session.ts";
 import { facts } from "../table.ts";
+import { addFencingCommands } from "./fencing.ts";
 
 const COLOURS: Record<string, Colour> = {
   ready: "green",
@@ -278,20 +279,5 @@ export function addNodeCommands(program: Command, io: Io): void {
         }),
       ),
     );
-  node
-    .command("fence <node>")
-    .description("say that a node is off, so that its VMs may start elsewhere at once")
-    .option("--confirmed", "you have made sure that the machine is off")
-    .action((name: string, options: { confirmed?: boolean }, command: Command) =>
-      withSession(io, command, (session) =>
-        change(session, [name], () =>
-          session.client.call(
-            "NodeService",
-            "FenceNode",
-            { node: name, confirmed: options.confirmed ?? false, requestId: io.newId() },
-            session.limits,
-          ),
-        ),
-      ),
-    );
+  addFencingCommands(node, io);
 }

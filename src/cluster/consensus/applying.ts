@@ -52,16 +52,18 @@ export class Applying {
     this.#post({ kind: "apply", batch, entries });
   }
 
-  /** The main thread's answer. */
-  applied(id: number): void {
-    const batch = this.#batches.get(id);
-    assert(batch !== undefined, `batch ${id} was applied twice`);
-    this.#batches.delete(id);
-    if (batch.last !== null && batch.last.index > this.appliedIndex) {
-      this.appliedIndex = batch.last.index;
-      this.appliedTerm = batch.last.term;
+  /** The main thread's answer: it has this batch and all before it. */
+  applied(last: number): void {
+    assert(last <= this.#batch, `batch ${last} was never handed out`);
+    for (const [id, batch] of this.#batches) {
+      if (id > last) break;
+      this.#batches.delete(id);
+      if (batch.last !== null && batch.last.index > this.appliedIndex) {
+        this.appliedIndex = batch.last.index;
+        this.appliedTerm = batch.last.term;
+      }
+      batch.done();
     }
-    batch.done();
   }
 
   /** Resolves when the state is the checkpoint's, durably. Its data is the path of its file. */

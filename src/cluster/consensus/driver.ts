@@ -189,6 +189,7 @@ export class ConsensusDriver {
   onMessage(message: ToConsensus): void {
     switch (message.kind) {
       case "propose":
+        if (message.applied !== 0) this.#applying.applied(message.applied);
         this.#seat.propose(message.data);
         break;
       case "read":

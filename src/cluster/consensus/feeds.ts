@@ -55,6 +55,11 @@ export class Feeds {
     this.#effects = effects;
   }
 
+  /** Somebody follows. */
+  get any(): boolean {
+    return this.#sessions.size > 0;
+  }
+
   /** Takes a follower's word; null, or why it cannot be served. */
   follow(from: Peer, { session: number, cursor }: Follow): Hint["refusal"] {
     const { log, applying, clock } = this.#effects;

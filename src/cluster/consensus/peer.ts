@@ -14,6 +14,7 @@ import type { Position } from "../../state/state.ts";
 import type { Applying } from "./applying.ts";
 import { Asking } from "./asking.ts";
 import type { CheckpointSource } from "./checkpoint-source.ts";
+import { CommitNews } from "./commit-news.ts";
 import { DiskWatch } from "./disk-watch.ts";
 import { Lifetime } from "./effects.ts";
 import { Feeds } from "./feeds.ts";
@@ -78,6 +79,7 @@ export class RaftPeer {
   readonly #node: RaftNode;
   readonly #rounds: Rounds;
   readonly #writing: Writing;
+  readonly #commitNews: CommitNews;
   readonly #handingOut: HandingOut;
   readonly #feeds: Feeds;
   readonly #asking: Asking;
@@ -139,6 +141,11 @@ export class RaftPeer {
       // Writes under way when the log closes are refused: nobody waits for them any more.
       if (!over()) effects.fatal(thrown);
     };
+    this.#commitNews = new CommitNews({
+      lifetime: this.#lifetime,
+      nowMs: () => clock.monotonicMs(),
+      send: (message) => this.#sendOut(message),
+    });
     this.#disk = new DiskWatch(() => clock.monotonicMs(), config.electionTicks * config.tickMs);
     this.#writing = new Writing({
       raftLog,
@@ -154,15 +161,17 @@ export class RaftPeer {
     this.#handingOut = new HandingOut({
       node: this.#node,
       applying,
+      lifetime: this.#lifetime,
+      nowMs: () => clock.monotonicMs(),
+      inHurry: () => this.leadingTerm !== 0 || this.#feeds.any,
       commitTo: (index) => raftLog.commitTo(index),
       membershipAt: (index) => (this.#log.membershipIndex = index),
-      applied: (message) => {
+      applied: (messages) => {
         if (over()) return;
         if (!isPeer(applying.membership, config.peerId)) return effects.out(applying.appliedIndex);
-        this.#routeAll(message.responses);
+        for (const { responses } of messages) this.#routeAll(responses);
       },
       failed,
-      over,
     });
     const electionMs = config.electionTicks * config.tickMs;
     this.#feeds = new Feeds({
@@ -260,6 +269,7 @@ export class RaftPeer {
   /** What cannot be taken or passed on now is dropped. */
   propose(data: readonly Uint8Array[]): void {
     if (this.#lifetime.over) return;
+    this.#handingOut.asked();
     // While the leader's disk writes, what comes gathers and goes out as one: it could not be committed earlier, and costs once.
     if (this.leadingTerm === 0 || !this.#writing.busy) return void this.#node.proposeAll(data);
     // Of a disk that hangs with nobody to hand over to, they would pile up: each is proposed again and again.
@@ -276,6 +286,7 @@ export class RaftPeer {
 
   /** `end` is called after a quorum round that begins now or later. @throws RoostError `exhausted` if too many wait. */
   round(end: RoundEnd): void {
+    this.#handingOut.asked();
     this.#rounds.join(this.#effects.clock.monotonicMs(), end);
   }
 
@@ -314,6 +325,7 @@ export class RaftPeer {
     if (refusal !== null) return this.#effects.log.warn(refusal, { from: from.nodeId, claimed: message.from });
     if (message.type === "append" || message.type === "heartbeat" || message.type === "checkpoint") this.#effects.status.leaderHeard();
     if (this.leadingTerm !== 0) this.#heardMs.set(from.peerId, this.#effects.clock.monotonicMs());
+    if (message.type === "propose" || message.type === "read-index") this.#commitNews.asked();
     if (message.type === "checkpoint" && message.checkpoint !== null && this.#needs(message.checkpoint))
       this.#fetch(from, message, message.checkpoint);
     else this.#node.step(message);
@@ -405,12 +417,17 @@ export class RaftPeer {
       this.#handingOut.add(message);
     } else if (message.to === this.#config.peerId) {
       this.#node.step(message);
-    } else if (!this.#silent) {
-      const lane: Lane = BEAT_LANE.has(message.type) ? "beat" : "log";
-      const sent = this.#effects.send(message.to, lane, { kind: "raft", message });
-      if (message.type === "checkpoint") this.#offering.offered(message.to, sent);
-      else if (!sent && message.type === "append") this.#node.reportUnreachable(message.to);
+    } else if (message.type !== "append" || !this.#commitNews.holds(message)) {
+      this.#sendOut(message);
     }
+  }
+
+  #sendOut(message: Message): void {
+    if (this.#silent) return;
+    const lane: Lane = BEAT_LANE.has(message.type) ? "beat" : "log";
+    const sent = this.#effects.send(message.to, lane, { kind: "raft", message });
+    if (message.type === "checkpoint") this.#offering.offered(message.to, sent);
+    else if (!sent && message.type === "append") this.#node.reportUnreachable(message.to);
   }
 
   /** To a follower: offered as the leader offers it to a peer. */

@@ -25,6 +25,7 @@ interface PackedApply {
 interface PackedProposals {
   kind: "packed-propose";
   data: Block;
+  applied: number;
 }
 
 type Port = Pick<MessagePort, "postMessage" | "on"> | Pick<Worker, "postMessage" | "on">;
@@ -40,7 +41,7 @@ export function consensusPort(worker: Port): ConsensusPort {
     postMessage(message, transfer) {
       if (message.kind !== "propose") return worker.postMessage(message, transfer);
       const data = pack(message.data);
-      worker.postMessage({ kind: "packed-propose", data } satisfies PackedProposals, buffersOf(data));
+      worker.postMessage({ kind: "packed-propose", data, applied: message.applied } satisfies PackedProposals, buffersOf(data));
     },
     on: (event, listener) =>
       worker.on(event, (message: FromConsensus | PackedApply) =>
@@ -60,7 +61,9 @@ export function mainPort(port: Port): { post(message: FromConsensus): void; onMe
     onMessage: (listener) =>
       void port.on("message", (message: ToConsensus | PackedProposals) =>
         listener(
-          message.kind === "packed-propose" ? { kind: "propose", data: unpack(message.data).filter((part) => part !== null) } : message,
+          message.kind === "packed-propose"
+            ? { kind: "propose", data: unpack(message.data).filter((part) => part !== null), applied: message.applied }
+            : message,
         ),
       ),
   };

@@ -82,9 +82,10 @@ export interface NodeBeat {
 export type AckingStopped = { ok: false } | { ok: true; lastAckMs: number | null };
 
 export type ToConsensus =
-  /** What is not even passed on, as no leader is known, is proposed again later by who waits for it. */
-  | { kind: "propose"; data: Uint8Array[] }
+  /** What is not even passed on, as no leader is known, is proposed again later by who waits for it. `applied`: see there; 0: nothing. */
+  | { kind: "propose"; data: Uint8Array[]; applied: number }
   | { kind: "read"; id: number }
+  /** The state has this batch and all before it. */
   | { kind: "applied"; batch: number }
   | { kind: "change-membership"; changes: MembershipChange[] }
   /** @property removed ids of nodes that are no longer let in. */

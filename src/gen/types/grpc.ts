@@ -6,6 +6,12 @@ import type { CheckpointRequest as _roost_internal_v1_CheckpointRequest, Checkpo
 import type { Frame as _roost_internal_v1_Frame, Frame__Output as _roost_internal_v1_Frame__Output } from './roost/internal/v1/Frame.ts';
 import type { PeerClient as _roost_internal_v1_PeerClient, PeerDefinition as _roost_internal_v1_PeerDefinition } from './roost/internal/v1/Peer.ts';
 import type { SendResponse as _roost_internal_v1_SendResponse, SendResponse__Output as _roost_internal_v1_SendResponse__Output } from './roost/internal/v1/SendResponse.ts';
+import type { AuditRunsRequest as _roost_v1_AuditRunsRequest, AuditRunsRequest__Output as _roost_v1_AuditRunsRequest__Output } from './roost/v1/AuditRunsRequest.ts';
+import type { AuditRunsResponse as _roost_v1_AuditRunsResponse, AuditRunsResponse__Output as _roost_v1_AuditRunsResponse__Output } from './roost/v1/AuditRunsResponse.ts';
+import type { AuditServiceClient as _roost_v1_AuditServiceClient, AuditServiceDefinition as _roost_v1_AuditServiceDefinition } from './roost/v1/AuditService.ts';
+import type { AuditedNode as _roost_v1_AuditedNode, AuditedNode__Output as _roost_v1_AuditedNode__Output } from './roost/v1/AuditedNode.ts';
+import type { AuditedRun as _roost_v1_AuditedRun, AuditedRun__Output as _roost_v1_AuditedRun__Output } from './roost/v1/AuditedRun.ts';
+import type { AuditedVm as _roost_v1_AuditedVm, AuditedVm__Output as _roost_v1_AuditedVm__Output } from './roost/v1/AuditedVm.ts';
 import type { BackupClusterRequest as _roost_v1_BackupClusterRequest, BackupClusterRequest__Output as _roost_v1_BackupClusterRequest__Output } from './roost/v1/BackupClusterRequest.ts';
 import type { BackupClusterResponse as _roost_v1_BackupClusterResponse, BackupClusterResponse__Output as _roost_v1_BackupClusterResponse__Output } from './roost/v1/BackupClusterResponse.ts';
 import type { BenchClient as _roost_v1_BenchClient, BenchDefinition as _roost_v1_BenchDefinition } from './roost/v1/Bench.ts';
@@ -59,8 +65,11 @@ import type { ExplainVmResponse as _roost_v1_ExplainVmResponse, ExplainVmRespons
 import type { ExportPlanFileRequest as _roost_v1_ExportPlanFileRequest, ExportPlanFileRequest__Output as _roost_v1_ExportPlanFileRequest__Output } from './roost/v1/ExportPlanFileRequest.ts';
 import type { ExportPlanFileResponse as _roost_v1_ExportPlanFileResponse, ExportPlanFileResponse__Output as _roost_v1_ExportPlanFileResponse__Output } from './roost/v1/ExportPlanFileResponse.ts';
 import type { Failover as _roost_v1_Failover, Failover__Output as _roost_v1_Failover__Output } from './roost/v1/Failover.ts';
+import type { FenceAttempt as _roost_v1_FenceAttempt, FenceAttempt__Output as _roost_v1_FenceAttempt__Output } from './roost/v1/FenceAttempt.ts';
+import type { FenceDevice as _roost_v1_FenceDevice, FenceDevice__Output as _roost_v1_FenceDevice__Output } from './roost/v1/FenceDevice.ts';
 import type { FenceNodeRequest as _roost_v1_FenceNodeRequest, FenceNodeRequest__Output as _roost_v1_FenceNodeRequest__Output } from './roost/v1/FenceNodeRequest.ts';
 import type { FenceNodeResponse as _roost_v1_FenceNodeResponse, FenceNodeResponse__Output as _roost_v1_FenceNodeResponse__Output } from './roost/v1/FenceNodeResponse.ts';
+import type { FenceStep as _roost_v1_FenceStep, FenceStep__Output as _roost_v1_FenceStep__Output } from './roost/v1/FenceStep.ts';
 import type { FieldViolation as _roost_v1_FieldViolation, FieldViolation__Output as _roost_v1_FieldViolation__Output } from './roost/v1/FieldViolation.ts';
 import type { Finding as _roost_v1_Finding, Finding__Output as _roost_v1_Finding__Output } from './roost/v1/Finding.ts';
 import type { FoundDomain as _roost_v1_FoundDomain, FoundDomain__Output as _roost_v1_FoundDomain__Output } from './roost/v1/FoundDomain.ts';
@@ -72,6 +81,8 @@ import type { GetNodeRequest as _roost_v1_GetNodeRequest, GetNodeRequest__Output
 import type { GetNodeResponse as _roost_v1_GetNodeResponse, GetNodeResponse__Output as _roost_v1_GetNodeResponse__Output } from './roost/v1/GetNodeResponse.ts';
 import type { GetPolicyRequest as _roost_v1_GetPolicyRequest, GetPolicyRequest__Output as _roost_v1_GetPolicyRequest__Output } from './roost/v1/GetPolicyRequest.ts';
 import type { GetPolicyResponse as _roost_v1_GetPolicyResponse, GetPolicyResponse__Output as _roost_v1_GetPolicyResponse__Output } from './roost/v1/GetPolicyResponse.ts';
+import type { GetRunRecordsRequest as _roost_v1_GetRunRecordsRequest, GetRunRecordsRequest__Output as _roost_v1_GetRunRecordsRequest__Output } from './roost/v1/GetRunRecordsRequest.ts';
+import type { GetRunRecordsResponse as _roost_v1_GetRunRecordsResponse, GetRunRecordsResponse__Output as _roost_v1_GetRunRecordsResponse__Output } from './roost/v1/GetRunRecordsResponse.ts';
 import type { GetTaskRequest as _roost_v1_GetTaskRequest, GetTaskRequest__Output as _roost_v1_GetTaskRequest__Output } from './roost/v1/GetTaskRequest.ts';
 import type { GetTaskResponse as _roost_v1_GetTaskResponse, GetTaskResponse__Output as _roost_v1_GetTaskResponse__Output } from './roost/v1/GetTaskResponse.ts';
 import type { GetVmRequest as _roost_v1_GetVmRequest, GetVmRequest__Output as _roost_v1_GetVmRequest__Output } from './roost/v1/GetVmRequest.ts';
@@ -96,6 +107,8 @@ import type { LintPoliciesRequest as _roost_v1_LintPoliciesRequest, LintPolicies
 import type { LintPoliciesResponse as _roost_v1_LintPoliciesResponse, LintPoliciesResponse__Output as _roost_v1_LintPoliciesResponse__Output } from './roost/v1/LintPoliciesResponse.ts';
 import type { ListFailoversRequest as _roost_v1_ListFailoversRequest, ListFailoversRequest__Output as _roost_v1_ListFailoversRequest__Output } from './roost/v1/ListFailoversRequest.ts';
 import type { ListFailoversResponse as _roost_v1_ListFailoversResponse, ListFailoversResponse__Output as _roost_v1_ListFailoversResponse__Output } from './roost/v1/ListFailoversResponse.ts';
+import type { ListFencingRequest as _roost_v1_ListFencingRequest, ListFencingRequest__Output as _roost_v1_ListFencingRequest__Output } from './roost/v1/ListFencingRequest.ts';
+import type { ListFencingResponse as _roost_v1_ListFencingResponse, ListFencingResponse__Output as _roost_v1_ListFencingResponse__Output } from './roost/v1/ListFencingResponse.ts';
 import type { ListLimitsRequest as _roost_v1_ListLimitsRequest, ListLimitsRequest__Output as _roost_v1_ListLimitsRequest__Output } from './roost/v1/ListLimitsRequest.ts';
 import type { ListLimitsResponse as _roost_v1_ListLimitsResponse, ListLimitsResponse__Output as _roost_v1_ListLimitsResponse__Output } from './roost/v1/ListLimitsResponse.ts';
 import type { ListNodesRequest as _roost_v1_ListNodesRequest, ListNodesRequest__Output as _roost_v1_ListNodesRequest__Output } from './roost/v1/ListNodesRequest.ts';
@@ -119,6 +132,7 @@ import type { MigrateVmRequest as _roost_v1_MigrateVmRequest, MigrateVmRequest__
 import type { MigrateVmResponse as _roost_v1_MigrateVmResponse, MigrateVmResponse__Output as _roost_v1_MigrateVmResponse__Output } from './roost/v1/MigrateVmResponse.ts';
 import type { Nic as _roost_v1_Nic, Nic__Output as _roost_v1_Nic__Output } from './roost/v1/Nic.ts';
 import type { Node as _roost_v1_Node, Node__Output as _roost_v1_Node__Output } from './roost/v1/Node.ts';
+import type { NodeFencing as _roost_v1_NodeFencing, NodeFencing__Output as _roost_v1_NodeFencing__Output } from './roost/v1/NodeFencing.ts';
 import type { NodeScore as _roost_v1_NodeScore, NodeScore__Output as _roost_v1_NodeScore__Output } from './roost/v1/NodeScore.ts';
 import type { NodeServiceClient as _roost_v1_NodeServiceClient, NodeServiceDefinition as _roost_v1_NodeServiceDefinition } from './roost/v1/NodeService.ts';
 import type { NodeVerdict as _roost_v1_NodeVerdict, NodeVerdict__Output as _roost_v1_NodeVerdict__Output } from './roost/v1/NodeVerdict.ts';
@@ -153,7 +167,12 @@ import type { RestartVmRequest as _roost_v1_RestartVmRequest, RestartVmRequest__
 import type { RestartVmResponse as _roost_v1_RestartVmResponse, RestartVmResponse__Output as _roost_v1_RestartVmResponse__Output } from './roost/v1/RestartVmResponse.ts';
 import type { RevokeTokenRequest as _roost_v1_RevokeTokenRequest, RevokeTokenRequest__Output as _roost_v1_RevokeTokenRequest__Output } from './roost/v1/RevokeTokenRequest.ts';
 import type { RevokeTokenResponse as _roost_v1_RevokeTokenResponse, RevokeTokenResponse__Output as _roost_v1_RevokeTokenResponse__Output } from './roost/v1/RevokeTokenResponse.ts';
+import type { RunGap as _roost_v1_RunGap, RunGap__Output as _roost_v1_RunGap__Output } from './roost/v1/RunGap.ts';
+import type { RunMeeting as _roost_v1_RunMeeting, RunMeeting__Output as _roost_v1_RunMeeting__Output } from './roost/v1/RunMeeting.ts';
+import type { RunRecord as _roost_v1_RunRecord, RunRecord__Output as _roost_v1_RunRecord__Output } from './roost/v1/RunRecord.ts';
 import type { SchedulerServiceClient as _roost_v1_SchedulerServiceClient, SchedulerServiceDefinition as _roost_v1_SchedulerServiceDefinition } from './roost/v1/SchedulerService.ts';
+import type { SetFencingRequest as _roost_v1_SetFencingRequest, SetFencingRequest__Output as _roost_v1_SetFencingRequest__Output } from './roost/v1/SetFencingRequest.ts';
+import type { SetFencingResponse as _roost_v1_SetFencingResponse, SetFencingResponse__Output as _roost_v1_SetFencingResponse__Output } from './roost/v1/SetFencingResponse.ts';
 import type { SetZoneRequest as _roost_v1_SetZoneRequest, SetZoneRequest__Output as _roost_v1_SetZoneRequest__Output } from './roost/v1/SetZoneRequest.ts';
 import type { SetZoneResponse as _roost_v1_SetZoneResponse, SetZoneResponse__Output as _roost_v1_SetZoneResponse__Output } from './roost/v1/SetZoneResponse.ts';
 import type { Setting as _roost_v1_Setting, Setting__Output as _roost_v1_Setting__Output } from './roost/v1/Setting.ts';
@@ -170,10 +189,15 @@ import type { TaskError as _roost_v1_TaskError, TaskError__Output as _roost_v1_T
 import type { TaskServiceClient as _roost_v1_TaskServiceClient, TaskServiceDefinition as _roost_v1_TaskServiceDefinition } from './roost/v1/TaskService.ts';
 import type { TaskStep as _roost_v1_TaskStep, TaskStep__Output as _roost_v1_TaskStep__Output } from './roost/v1/TaskStep.ts';
 import type { TaskWait as _roost_v1_TaskWait, TaskWait__Output as _roost_v1_TaskWait__Output } from './roost/v1/TaskWait.ts';
+import type { TestFencingRequest as _roost_v1_TestFencingRequest, TestFencingRequest__Output as _roost_v1_TestFencingRequest__Output } from './roost/v1/TestFencingRequest.ts';
+import type { TestFencingResponse as _roost_v1_TestFencingResponse, TestFencingResponse__Output as _roost_v1_TestFencingResponse__Output } from './roost/v1/TestFencingResponse.ts';
+import type { TestedFenceDevice as _roost_v1_TestedFenceDevice, TestedFenceDevice__Output as _roost_v1_TestedFenceDevice__Output } from './roost/v1/TestedFenceDevice.ts';
 import type { Token as _roost_v1_Token, Token__Output as _roost_v1_Token__Output } from './roost/v1/Token.ts';
 import type { UnaskedNode as _roost_v1_UnaskedNode, UnaskedNode__Output as _roost_v1_UnaskedNode__Output } from './roost/v1/UnaskedNode.ts';
 import type { UnpauseVmRequest as _roost_v1_UnpauseVmRequest, UnpauseVmRequest__Output as _roost_v1_UnpauseVmRequest__Output } from './roost/v1/UnpauseVmRequest.ts';
 import type { UnpauseVmResponse as _roost_v1_UnpauseVmResponse, UnpauseVmResponse__Output as _roost_v1_UnpauseVmResponse__Output } from './roost/v1/UnpauseVmResponse.ts';
+import type { UnsetFencingRequest as _roost_v1_UnsetFencingRequest, UnsetFencingRequest__Output as _roost_v1_UnsetFencingRequest__Output } from './roost/v1/UnsetFencingRequest.ts';
+import type { UnsetFencingResponse as _roost_v1_UnsetFencingResponse, UnsetFencingResponse__Output as _roost_v1_UnsetFencingResponse__Output } from './roost/v1/UnsetFencingResponse.ts';
 import type { UpdatePolicyRequest as _roost_v1_UpdatePolicyRequest, UpdatePolicyRequest__Output as _roost_v1_UpdatePolicyRequest__Output } from './roost/v1/UpdatePolicyRequest.ts';
 import type { UpdatePolicyResponse as _roost_v1_UpdatePolicyResponse, UpdatePolicyResponse__Output as _roost_v1_UpdatePolicyResponse__Output } from './roost/v1/UpdatePolicyResponse.ts';
 import type { UpdateSettingRequest as _roost_v1_UpdateSettingRequest, UpdateSettingRequest__Output as _roost_v1_UpdateSettingRequest__Output } from './roost/v1/UpdateSettingRequest.ts';
@@ -215,6 +239,12 @@ export interface ProtoGrpcType {
       }
     }
     v1: {
+      AuditRunsRequest: MessageTypeDefinition<_roost_v1_AuditRunsRequest, _roost_v1_AuditRunsRequest__Output>
+      AuditRunsResponse: MessageTypeDefinition<_roost_v1_AuditRunsResponse, _roost_v1_AuditRunsResponse__Output>
+      AuditService: SubtypeConstructor<typeof grpc.Client, _roost_v1_AuditServiceClient> & { service: _roost_v1_AuditServiceDefinition }
+      AuditedNode: MessageTypeDefinition<_roost_v1_AuditedNode, _roost_v1_AuditedNode__Output>
+      AuditedRun: MessageTypeDefinition<_roost_v1_AuditedRun, _roost_v1_AuditedRun__Output>
+      AuditedVm: MessageTypeDefinition<_roost_v1_AuditedVm, _roost_v1_AuditedVm__Output>
       BackupClusterRequest: MessageTypeDefinition<_roost_v1_BackupClusterRequest, _roost_v1_BackupClusterRequest__Output>
       BackupClusterResponse: MessageTypeDefinition<_roost_v1_BackupClusterResponse, _roost_v1_BackupClusterResponse__Output>
       /**
@@ -272,8 +302,11 @@ export interface ProtoGrpcType {
       ExportPlanFileRequest: MessageTypeDefinition<_roost_v1_ExportPlanFileRequest, _roost_v1_ExportPlanFileRequest__Output>
       ExportPlanFileResponse: MessageTypeDefinition<_roost_v1_ExportPlanFileResponse, _roost_v1_ExportPlanFileResponse__Output>
       Failover: MessageTypeDefinition<_roost_v1_Failover, _roost_v1_Failover__Output>
+      FenceAttempt: MessageTypeDefinition<_roost_v1_FenceAttempt, _roost_v1_FenceAttempt__Output>
+      FenceDevice: MessageTypeDefinition<_roost_v1_FenceDevice, _roost_v1_FenceDevice__Output>
       FenceNodeRequest: MessageTypeDefinition<_roost_v1_FenceNodeRequest, _roost_v1_FenceNodeRequest__Output>
       FenceNodeResponse: MessageTypeDefinition<_roost_v1_FenceNodeResponse, _roost_v1_FenceNodeResponse__Output>
+      FenceStep: MessageTypeDefinition<_roost_v1_FenceStep, _roost_v1_FenceStep__Output>
       FieldViolation: MessageTypeDefinition<_roost_v1_FieldViolation, _roost_v1_FieldViolation__Output>
       Finding: MessageTypeDefinition<_roost_v1_Finding, _roost_v1_Finding__Output>
       FoundDomain: MessageTypeDefinition<_roost_v1_FoundDomain, _roost_v1_FoundDomain__Output>
@@ -285,6 +318,8 @@ export interface ProtoGrpcType {
       GetNodeResponse: MessageTypeDefinition<_roost_v1_GetNodeResponse, _roost_v1_GetNodeResponse__Output>
       GetPolicyRequest: MessageTypeDefinition<_roost_v1_GetPolicyRequest, _roost_v1_GetPolicyRequest__Output>
       GetPolicyResponse: MessageTypeDefinition<_roost_v1_GetPolicyResponse, _roost_v1_GetPolicyResponse__Output>
+      GetRunRecordsRequest: MessageTypeDefinition<_roost_v1_GetRunRecordsRequest, _roost_v1_GetRunRecordsRequest__Output>
+      GetRunRecordsResponse: MessageTypeDefinition<_roost_v1_GetRunRecordsResponse, _roost_v1_GetRunRecordsResponse__Output>
       GetTaskRequest: MessageTypeDefinition<_roost_v1_GetTaskRequest, _roost_v1_GetTaskRequest__Output>
       GetTaskResponse: MessageTypeDefinition<_roost_v1_GetTaskResponse, _roost_v1_GetTaskResponse__Output>
       GetVmRequest: MessageTypeDefinition<_roost_v1_GetVmRequest, _roost_v1_GetVmRequest__Output>
@@ -312,6 +347,8 @@ export interface ProtoGrpcType {
       LintPoliciesResponse: MessageTypeDefinition<_roost_v1_LintPoliciesResponse, _roost_v1_LintPoliciesResponse__Output>
       ListFailoversRequest: MessageTypeDefinition<_roost_v1_ListFailoversRequest, _roost_v1_ListFailoversRequest__Output>
       ListFailoversResponse: MessageTypeDefinition<_roost_v1_ListFailoversResponse, _roost_v1_ListFailoversResponse__Output>
+      ListFencingRequest: MessageTypeDefinition<_roost_v1_ListFencingRequest, _roost_v1_ListFencingRequest__Output>
+      ListFencingResponse: MessageTypeDefinition<_roost_v1_ListFencingResponse, _roost_v1_ListFencingResponse__Output>
       ListLimitsRequest: MessageTypeDefinition<_roost_v1_ListLimitsRequest, _roost_v1_ListLimitsRequest__Output>
       ListLimitsResponse: MessageTypeDefinition<_roost_v1_ListLimitsResponse, _roost_v1_ListLimitsResponse__Output>
       ListNodesRequest: MessageTypeDefinition<_roost_v1_ListNodesRequest, _roost_v1_ListNodesRequest__Output>
@@ -335,6 +372,7 @@ export interface ProtoGrpcType {
       MigrateVmResponse: MessageTypeDefinition<_roost_v1_MigrateVmResponse, _roost_v1_MigrateVmResponse__Output>
       Nic: MessageTypeDefinition<_roost_v1_Nic, _roost_v1_Nic__Output>
       Node: MessageTypeDefinition<_roost_v1_Node, _roost_v1_Node__Output>
+      NodeFencing: MessageTypeDefinition<_roost_v1_NodeFencing, _roost_v1_NodeFencing__Output>
       NodeScore: MessageTypeDefinition<_roost_v1_NodeScore, _roost_v1_NodeScore__Output>
       NodeService: SubtypeConstructor<typeof grpc.Client, _roost_v1_NodeServiceClient> & { service: _roost_v1_NodeServiceDefinition }
       NodeVerdict: MessageTypeDefinition<_roost_v1_NodeVerdict, _roost_v1_NodeVerdict__Output>
@@ -369,7 +407,12 @@ export interface ProtoGrpcType {
       RestartVmResponse: MessageTypeDefinition<_roost_v1_RestartVmResponse, _roost_v1_RestartVmResponse__Output>
       RevokeTokenRequest: MessageTypeDefinition<_roost_v1_RevokeTokenRequest, _roost_v1_RevokeTokenRequest__Output>
       RevokeTokenResponse: MessageTypeDefinition<_roost_v1_RevokeTokenResponse, _roost_v1_RevokeTokenResponse__Output>
+      RunGap: MessageTypeDefinition<_roost_v1_RunGap, _roost_v1_RunGap__Output>
+      RunMeeting: MessageTypeDefinition<_roost_v1_RunMeeting, _roost_v1_RunMeeting__Output>
+      RunRecord: MessageTypeDefinition<_roost_v1_RunRecord, _roost_v1_RunRecord__Output>
       SchedulerService: SubtypeConstructor<typeof grpc.Client, _roost_v1_SchedulerServiceClient> & { service: _roost_v1_SchedulerServiceDefinition }
+      SetFencingRequest: MessageTypeDefinition<_roost_v1_SetFencingRequest, _roost_v1_SetFencingRequest__Output>
+      SetFencingResponse: MessageTypeDefinition<_roost_v1_SetFencingResponse, _roost_v1_SetFencingResponse__Output>
       SetZoneRequest: MessageTypeDefinition<_roost_v1_SetZoneRequest, _roost_v1_SetZoneRequest__Output>
       SetZoneResponse: MessageTypeDefinition<_roost_v1_SetZoneResponse, _roost_v1_SetZoneResponse__Output>
       Setting: MessageTypeDefinition<_roost_v1_Setting, _roost_v1_Setting__Output>
@@ -386,10 +429,15 @@ export interface ProtoGrpcType {
       TaskService: SubtypeConstructor<typeof grpc.Client, _roost_v1_TaskServiceClient> & { service: _roost_v1_TaskServiceDefinition }
       TaskStep: MessageTypeDefinition<_roost_v1_TaskStep, _roost_v1_TaskStep__Output>
       TaskWait: MessageTypeDefinition<_roost_v1_TaskWait, _roost_v1_TaskWait__Output>
+      TestFencingRequest: MessageTypeDefinition<_roost_v1_TestFencingRequest, _roost_v1_TestFencingRequest__Output>
+      TestFencingResponse: MessageTypeDefinition<_roost_v1_TestFencingResponse, _roost_v1_TestFencingResponse__Output>
+      TestedFenceDevice: MessageTypeDefinition<_roost_v1_TestedFenceDevice, _roost_v1_TestedFenceDevice__Output>
       Token: MessageTypeDefinition<_roost_v1_Token, _roost_v1_Token__Output>
       UnaskedNode: MessageTypeDefinition<_roost_v1_UnaskedNode, _roost_v1_UnaskedNode__Output>
       UnpauseVmRequest: MessageTypeDefinition<_roost_v1_UnpauseVmRequest, _roost_v1_UnpauseVmRequest__Output>
       UnpauseVmResponse: MessageTypeDefinition<_roost_v1_UnpauseVmResponse, _roost_v1_UnpauseVmResponse__Output>
+      UnsetFencingRequest: MessageTypeDefinition<_roost_v1_UnsetFencingRequest, _roost_v1_UnsetFencingRequest__Output>
+      UnsetFencingResponse: MessageTypeDefinition<_roost_v1_UnsetFencingResponse, _roost_v1_UnsetFencingResponse__Output>
       UpdatePolicyRequest: MessageTypeDefinition<_roost_v1_UpdatePolicyRequest, _roost_v1_UpdatePolicyRequest__Output>
       UpdatePolicyResponse: MessageTypeDefinition<_roost_v1_UpdatePolicyResponse, _roost_v1_UpdatePolicyResponse__Output>
       UpdateSettingRequest: MessageTypeDefinition<_roost_v1_UpdateSettingRequest, _roost_v1_UpdateSettingRequest__Output>

@@ -139,6 +139,7 @@ function disk(attachment: DiskAttachment): Record<string, unknown> {
     source: { "@_file": attachment.source.path },
     target: { "@_dev": attachment.target, "@_bus": attachment.bus },
     ...(attachment.readonly || attachment.device === "cdrom" ? { readonly: {} } : {}),
+    ...(attachment.shareable === true ? { shareable: {} } : {}),
   };
 }
 

@@ -31,6 +31,8 @@ export interface LibvirtDriverOptions {
   arch?: string;
   /** Default 64. */
   maxSessions?: number;
+  /** Default /run/libvirt/roost: where AppArmor lets QEMU listen. Short, a socket's whole path has 107 bytes. */
+  migrationFolder?: string;
   /** Limit of a start; default 60 s: a cold host with a slow disk. */
   startTimeoutMs?: number;
   /** Limit of a destroy with its retries; default 30 s. */
@@ -63,6 +65,8 @@ export class LibvirtDriver implements Driver {
         listener: {
           lifecycle: (event) => this.feed.lifecycle(event),
           connected: () => {
+            // With the connection the daemon has let go of its migrations.
+            this.context.pushed.clear();
             inventory.forgetIds();
             this.feed.enqueue({ kind: "resync" });
           },
@@ -90,6 +94,9 @@ export class LibvirtDriver implements Driver {
       client,
       inventory,
       defined: new Map(),
+      pushed: new Map(),
+      arriving: new Set(),
+      migrationFolder: options.migrationFolder ?? "/run/libvirt/roost",
       startTimeoutMs: options.startTimeoutMs ?? 60_000,
       destroyTimeoutMs: options.destroyTimeoutMs ?? 30_000,
       emulatorPath,
@@ -178,7 +185,7 @@ export class LibvirtDriver implements Driver {
       cpuTopology: readTopology(host.capabilities),
       cpuModels: guest.models,
       cpuFeatures: guest.features,
-      actions: ["start", "shutdown", "destroy", "reboot", "reset", "pause", "resume", "stats"],
+      actions: ["start", "shutdown", "destroy", "reboot", "reset", "pause", "resume", "stats", "migrate"],
       diskBuses: ["virtio", "sata", "scsi", "ide"],
       maxSessions: this.counter.limit,
     };

@@ -107,3 +107,9 @@ export function readFeatures(xml: string): string[] {
   const features = list(child(parser.parse(xml), "cpu"), "feature").filter((feature) => attribute(feature, "policy") === "require");
   return features.map((feature) => attribute(feature, "name")).toSorted();
 }
+
+/** Whom QEMU runs as, from libvirt's DAC security model; null where it says nothing of it: then as the daemon itself. */
+export function readDacOwner(xml: string): { uid: number; gid: number } | null {
+  const label = /<model>dac<\/model>[\s\S]*?<baselabel[^>]*>\+(\d+):\+(\d+)<\/baselabel>/.exec(xml);
+  return label === null ? null : { uid: Number(label[1]), gid: Number(label[2]) };
+}

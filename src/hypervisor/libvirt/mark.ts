@@ -10,9 +10,12 @@ function suffix(ref: DomainRef): string {
   return `-${ref.vmId.slice(-12)}-g${ref.generation}`;
 }
 
-/** `roost-<name>-<last 12 digits of the id>-g<generation>`; the name is cut to what libvirt and file names take. */
+/**
+ * `roost-<name>-<last 12 digits of the id>-g<generation>`. The name is cut so that a socket which has it in its path (migration.ts) stays
+ * below the 107 bytes of a unix address.
+ */
 export function domainName(ref: DomainRef, vmName: string): string {
-  const readable = vmName.replaceAll(/[^A-Za-z0-9._-]/g, "_").slice(0, 40);
+  const readable = vmName.replaceAll(/[^A-Za-z0-9._-]/g, "_").slice(0, 28);
   return `roost-${readable}${suffix(ref)}`;
 }
 

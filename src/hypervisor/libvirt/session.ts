@@ -3,7 +3,7 @@ import { access, constants as fsConstants } from "node:fs/promises";
 import { dirname } from "node:path";
 import { RoostError } from "../../base/errors.ts";
 import type { Violation } from "../../base/errors.ts";
-import type { DomainRef, DomainSpec, DomainStats, DomainStatus, Session } from "../driver.ts";
+import type { DomainRef, DomainSpec, DomainStats, DomainStatus, Emigration, Immigration, Session } from "../driver.ts";
 import { requireGoodSpec } from "../spec-check.ts";
 import { buildDomainXml } from "./domain-xml.ts";
 import type { LibvirtDriverContext } from "./context.ts";
@@ -11,6 +11,7 @@ import { hasLibvirtCode } from "./errors.ts";
 import { constants } from "./protocol.gen.ts";
 import type { NonnullDomain, TypedParam } from "./protocol.gen.ts";
 import { noSuchDomain, refKey } from "../refs.ts";
+import { emigrate, immigrate, takeBack } from "./migration.ts";
 
 /** Pause before destroying again what libvirt could not end at once (a process stuck in disk I/O). */
 const DESTROY_RETRY_MS = 200;
@@ -82,6 +83,7 @@ export class LibvirtSession implements Session {
       const dom = await inventory.find(ref, leftMs);
       if (dom === null) return;
       try {
+        this.context.pushed.delete(refKey(ref));
         await client.call("DOMAIN_DESTROY", { dom }, { timeoutMs: leftMs });
       } catch (error) {
         if (!isPassing(error)) throw error;
@@ -122,6 +124,12 @@ export class LibvirtSession implements Session {
 
   async resume(ref: DomainRef): Promise<void> {
     const dom = await this.require(ref);
+    // libvirt would make the call wait, and let the guest run as soon as it has arrived.
+    if (this.context.arriving.has(refKey(ref)))
+      throw new RoostError({ kind: "precondition", reason: `domain ${refKey(ref)} is still arriving` });
+    if (await takeBack(this.context, ref)) {
+      if ((await this.context.inventory.status(dom))?.state === "running") return;
+    }
     try {
       await this.context.client.call("DOMAIN_RESUME", { dom });
     } catch (error) {
@@ -158,6 +166,17 @@ export class LibvirtSession implements Session {
       netRxBytes: sum(params, /^net\.\d+\.rx\.bytes$/),
       netTxBytes: sum(params, /^net\.\d+\.tx\.bytes$/),
     };
+  }
+
+  emigrate(ref: DomainRef): Promise<Emigration> {
+    this.requireOpen();
+    return emigrate(this.context, ref);
+  }
+
+  async immigrate(spec: DomainSpec, offer: Uint8Array): Promise<Immigration> {
+    this.requireOpen();
+    requireGoodSpec(spec, this.context.clusterId, await missingFiles(spec));
+    return await immigrate(this.context, spec, offer);
   }
 
   logout(): Promise<void> {

@@ -3,7 +3,6 @@ import { invalid, RoostError } from "../../base/errors.ts";
 import { isName, labelFaults, NAME_RULE } from "../../model/definition.ts";
 import type { Membership } from "../../model/membership.ts";
 import { type Node, type NodeState, PARK_MAX_MS } from "../../model/node.ts";
-import type { Proof } from "../../model/proof.ts";
 import type {
   JoiningNode,
   NodeAlive,
@@ -21,8 +20,10 @@ import type {
 } from "../commands.ts";
 import type { CommandResult } from "../outcome.ts";
 import type { Transaction } from "../transaction.ts";
+import { noteLife } from "./fencing.ts";
 import { forgetNode } from "./policy.ts";
-import { afterRelease, loseSight, rehomeCleaning } from "./vm-moves.ts";
+import { endClaims, moved } from "./node-moves.ts";
+import { loseSight, rehomeCleaning } from "./vm-moves.ts";
 
 export function newNode(tx: Transaction, joining: JoiningNode, peerId: number, tokenId: string | null): Node {
   return {
@@ -99,6 +100,7 @@ export function abortJoin(tx: Transaction, command: NodeJoinAbort): CommandResul
   if (node.state !== "joining" || node.role !== "none")
     throw new RoostError({ kind: "precondition", reason: `node ${node.name} has joined` });
   tx.put("nodes", node.id, null);
+  if (tx.get("fencing", node.id) !== undefined) tx.put("fencing", node.id, null);
   forgetNode(tx, node.id);
   const token = node.tokenId === null ? undefined : tx.token(node.tokenId);
   if (token !== undefined) tx.put("tokens", token.id, { ...token, usesLeft: token.usesLeft + 1 });
@@ -150,6 +152,7 @@ export function suspect(tx: Transaction, command: NodeSuspect): CommandResult {
 export function alive(tx: Transaction, command: NodeAlive): CommandResult {
   const node = tx.needNode(command.nodeId);
   if (node.state === "unreachable") tx.putNode(moved(tx, node, servingState(node), "heartbeats again"));
+  noteLife(tx, node.id);
   return { ids: [node.id] };
 }
 
@@ -282,12 +285,6 @@ function servingState(node: Node): NodeState {
   return node.disabled === true ? "disabled" : "ready";
 }
 
-function moved(tx: Transaction, node: Node, to: NodeState, why: string): Node {
-  if (node.state === to) return { ...node, stateWhy: why };
-  tx.emit("node.state", node.id, node.name, `${node.state} → ${to}: ${why}`);
-  return { ...node, state: to, stateSinceMs: tx.atMs, stateWhy: why };
-}
-
 /** A node speaks for itself only (SEC-3). */
 export function ownNode(tx: Transaction, nodeId: string): Node {
   const node = tx.needNode(nodeId);
@@ -295,21 +292,4 @@ export function ownNode(tx: Transaction, nodeId: string): Node {
     throw new RoostError({ kind: "denied", reason: `node ${tx.envelope.origin} cannot speak for node ${nodeId}` });
   if (node.state === "removed") throw new RoostError({ kind: "denied", reason: `node ${node.name} has been removed from the cluster` });
   return node;
-}
-
-export function endClaims(
-  tx: Transaction,
-  node: Node,
-  proof: Proof,
-  times: { lastHeartbeatMs: number; leaderChanged: boolean; suspectMs: number },
-  covers: (claim: { deadline: boolean }) => boolean,
-): void {
-  const why = proof.kind === "expiry" ? `expired: ${proof.sinceAckMs} ms since the last acknowledgement` : `fenced by ${proof.kind}`;
-  const { leftOut: _, ...known } = node;
-  tx.putNode({ ...moved(tx, known, "fenced", why), claimRevision: tx.index });
-  for (const vm of tx.vmsOn(node.id)) {
-    if (vm.claim === null || !covers(vm.claim)) continue;
-    tx.putVm(afterRelease(tx, vm, { to: "recover", proof, ...times }));
-  }
-  rehomeCleaning(tx);
 }

@@ -8,6 +8,7 @@ import { invalid, RoostError } from "../../base/errors.ts";
 import type { ClusterRecover } from "../commands.ts";
 import type { CommandResult } from "../outcome.ts";
 import type { Transaction } from "../transaction.ts";
+import { noteLife } from "./fencing.ts";
 import { fence, newNode } from "./node.ts";
 import { loseSight } from "./vm-moves.ts";
 
@@ -57,6 +58,8 @@ export function recover(tx: Transaction, command: ClusterRecover): CommandResult
       });
     }
   }
+  // Nobody is at it any more, and what was intended was for another cluster than this.
+  for (const { nodeId } of tx.rows("fencing")) noteLife(tx, nodeId, `the cluster went on by ${why}`);
   if (isNew) tx.putNode({ ...newNode(tx, joining, cluster.nextPeerId, null), role: "voter" });
   tx.emit("cluster.recovered", cluster.id, cluster.name, `generation ${cluster.generation} → ${generation}: ${why}`, keepNodeId);
   return { ids: [keepNodeId], peerId: tx.needNode(keepNodeId).peerId };

@@ -8,7 +8,7 @@ import type { Vm } from "../../model/vm.ts";
 import type { NodeRemove, NodeRemoved } from "../commands.ts";
 import type { CommandResult } from "../outcome.ts";
 import type { Transaction } from "../transaction.ts";
-import { endClaims } from "./node.ts";
+import { endClaims } from "./node-moves.ts";
 import { forgetNode } from "./policy.ts";
 import { remove as deleteVm } from "../tasks/effects.ts";
 import { isRecoverable, rehomeCleaning } from "./vm-moves.ts";
@@ -132,6 +132,7 @@ export function removed(tx: Transaction, command: NodeRemoved): CommandResult {
   tx.putNode({ ...node, state: "removed", stateSinceMs: tx.atMs, stateWhy: why, role: "none", claimRevision: tx.index });
   tx.emit("node.state", node.id, node.name, `${node.state} → removed: ${why}`);
   forgetNode(tx, node.id);
+  if (tx.get("fencing", node.id) !== undefined) tx.put("fencing", node.id, null);
   rehomeCleaning(tx);
   // What it alone could clean went with it.
   for (const vm of tx.rows("vms", (row) => row.state === "epilog" && row.claim === null && row.homeNodeId === node.id)) deleteVm(tx, vm);

@@ -8,6 +8,7 @@ import { parseFeed, parseGuardian, formatFeed } from "../../../src/agent/guardia
 import { openBootClock, startTicks } from "../../../src/agent/keeper/boot-clock.ts";
 import { KeeperClient } from "../../../src/agent/keeper/client.ts";
 import { ensureKeeper, keeperPaths } from "../../../src/agent/keeper/process.ts";
+import { readRecords } from "../../../src/agent/run-log.ts";
 import { silentLogger } from "../../../src/base/log.ts";
 
 const ENTRY = `
@@ -48,6 +49,10 @@ const goneSoon = async (path: string): Promise<void> => {
     }
     await new Promise((resolve) => setTimeout(resolve, 10));
   }
+};
+
+const writtenSoon = async (path: string): Promise<void> => {
+  while ((statSync(path, { throwIfNoEntry: false })?.size ?? 0) === 0) await new Promise((resolve) => setTimeout(resolve, 10));
 };
 
 t.test("the clock and the feed's form", async (t) => {
@@ -92,6 +97,8 @@ t.test("a real keeper kills at the deadline, on its own", async (t) => {
   t.ok(openBootClock().nowMs() <= beat.mintedAtMs + 1_500 + 1_000, "by the deadline, with room for a loaded machine");
   t.match(await client.confirm(vm), { ok: false, reason: "dead" });
   t.match((await client.list()).vms, [{ vmId: "v", why: "deadline" }]);
+  await writtenSoon(keeperPaths(dataDir).runs);
+  t.match(await readRecords(keeperPaths(dataDir).runs), [{ op: "end", ...vm, how: "ended by the keeper" }], "and it is on record");
 });
 
 t.test("a keeper that hangs is replaced, and the new one inherits the deadline", async (t) => {

@@ -7,6 +7,7 @@ import { Session } from "node:inspector/promises";
 import type { Profiler } from "node:inspector";
 import { systemClock } from "../../../src/base/clock.ts";
 import { newId, newSecret } from "../../../src/base/ids.ts";
+import { createClient } from "../../../src/base/rpc-client.ts";
 import { silentLogger } from "../../../src/base/log.ts";
 import type { TlsIdentity } from "../../../src/base/rpc.ts";
 import { startWorker } from "../../../src/base/worker.ts";
@@ -146,6 +147,9 @@ await startApi(
     hooks: {
       lastEntry: async () => ({ lastIndex: replica.view().index, lastTerm: replica.view().term }),
       leftOut: () => null,
+      fencing: { faults: () => Promise.resolve([]), power: () => Promise.resolve("on" as const) },
+      runs: () => Promise.resolve({ runs: [], sinceMs: 0, lost: 0 }),
+      nodeClient: () => createClient({ endpoints: ["/nowhere.sock"] }),
       freeze: () => [],
       inspect: () => Promise.reject(new Error("not here")),
       inspectOther: () => Promise.reject(new Error("not here")),

@@ -132,7 +132,7 @@ export class GroupPeer {
   }
 
   propose(requestId: string, origin = this.peer.nodeId): void {
-    this.send({ kind: "propose", data: [envelope(requestId, origin)] });
+    this.send({ kind: "propose", data: [envelope(requestId, origin)], applied: 0 });
   }
 
   /** Says something to another peer, through its own certificate, whatever it is. */

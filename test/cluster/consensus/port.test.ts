@@ -46,12 +46,12 @@ t.test("proposals arrive whole, beside other messages", async (t) => {
   const got: ToConsensus[] = [];
   thread.onMessage((message) => got.push(message));
   const data = [Uint8Array.of(1, 2), new Uint8Array(0), Uint8Array.of(3)];
-  main.postMessage({ kind: "propose", data });
+  main.postMessage({ kind: "propose", data, applied: 7 });
   main.postMessage({ kind: "read", id: 3 });
   await once(ends.port2, "message");
   while (got.length < 2) await once(ends.port2, "message");
   t.same(got, [
-    { kind: "propose", data },
+    { kind: "propose", data, applied: 7 },
     { kind: "read", id: 3 },
   ]);
 });

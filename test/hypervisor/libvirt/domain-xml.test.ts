@@ -61,6 +61,16 @@ const LARGE: DomainSpec = {
   serialLogPath: null,
 };
 
+const SHARED: DomainSpec["disks"][number] = {
+  source: { kind: "file", path: "/pool/marks.raw", format: "raw" },
+  target: "hdb",
+  bus: "ide",
+  device: "disk",
+  readonly: false,
+  shareable: true,
+  cache: "default",
+};
+
 const PINNED: DomainSpec = { ...SMALL, cpus: 2, cpuPlacement: { kind: "pinned", cpus: [4, 5], numaNode: 1 } };
 
 const CASES: [string, DomainSpec, boolean][] = [
@@ -69,6 +79,7 @@ const CASES: [string, DomainSpec, boolean][] = [
   ["disks-and-nics-tcg", LARGE, false],
   ["disks-and-nics-kvm", LARGE, true],
   ["pinned-one-numa-node-kvm", { ...PINNED, cpu: { model: "host", features: ["avx2", "x2apic"] } }, true],
+  ["shareable-tcg", { ...SMALL, disks: [SHARED] }, false],
   [
     "pinned-anywhere-tcg",
     { ...PINNED, cpuPlacement: { kind: "pinned", cpus: [7, 2], numaNode: null }, cpu: { model: "Westmere", features: [] } },
@@ -112,7 +123,7 @@ void t.test("names carry the generation, and a process mark fits one domain only
   const ref = { vmId: "11111111-2222-4333-8444-555555555555", generation: 3 };
   t.equal(domainName(ref, "web-1"), "roost-web-1-555555555555-g3");
   t.equal(domainName(ref, "a b/c,d=é"), "roost-a_b_c_d__-555555555555-g3");
-  t.equal(domainName(ref, "x".repeat(100)).length, "roost-".length + 40 + "-555555555555-g3".length);
+  t.equal(domainName(ref, "x".repeat(100)).length, "roost-".length + 28 + "-555555555555-g3".length);
   const mark = processMark(ref);
   t.ok(`guest=${domainName(ref, "web-1")},debug-threads=on`.includes(mark));
   t.ok(nameHasMark(domainName(ref, "web-1"), mark));

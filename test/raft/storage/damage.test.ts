@@ -4,7 +4,7 @@
  */
 import { spawnSync } from "node:child_process";
 import { cpSync, existsSync, readdirSync, readFileSync, renameSync, rmSync, truncateSync, writeFileSync } from "node:fs";
-import { basename, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import t, { type Test } from "tap";
 import { type Fault, RoostError } from "../../../src/base/errors.ts";
 import { seededRandom } from "../../../src/base/random.ts";
@@ -146,24 +146,18 @@ function faultElsewhere(kind: "state" | "log", path: string): RoostError | null 
   return new RoostError(fault, hint);
 }
 
-t.test("bits of any file of the state: refused, or read as it was", async (t) => {
-  const dir = t.testdir();
-  const good = join(dir, "good");
-  const log = await stateFolder(good);
-  const expected = checkpointText(log.state);
+/** Flips bits in copies of each data file, one at a time; `faultOf` opens the copy and says how it was refused, or null. */
+async function flipBits(t: Test, good: string, faultOf: (path: string, name: string) => Promise<RoostError | null>): Promise<void> {
   let refused = 0;
   for (const name of readdirSync(good).filter((one) => DATA_FILE.test(one))) {
     const bytes = readFileSync(join(good, name));
     for (let i = 0; i < flipsOf(name); i++) {
-      const path = copyTo(good, join(dir, `flip-${name}-${i}`));
+      const path = copyTo(good, join(dirname(good), `flip-${name}-${i}`));
       const bad = Buffer.from(bytes);
       const place = random.below(bad.length);
       bad[place] = bad[place]! ^ (1 << random.below(8));
       writeFileSync(join(path, name), bad);
-      // The journal's end may go: the Raft log has it. What must not be is an index with other rows than that index had.
-      const error = name.endsWith(".ldb")
-        ? faultElsewhere("state", path)
-        : await stateFault(path, expected, name.endsWith(".log") ? 0 : log.state.index);
+      const error = await faultOf(path, name);
       if (error !== null) {
         refused++;
         saysWhatToDo(t, error, path, `${name} byte ${place}`);
@@ -172,30 +166,22 @@ t.test("bits of any file of the state: refused, or read as it was", async (t) =>
     }
   }
   t.ok(refused > 5, `${refused} refused`);
+}
+
+t.test("bits of any file of the state: refused, or read as it was", async (t) => {
+  const good = join(t.testdir(), "good");
+  const log = await stateFolder(good);
+  const expected = checkpointText(log.state);
+  await flipBits(t, good, async (path, name) =>
+    // The journal's end may go: the Raft log has it. What must not be is an index with other rows than that index had.
+    name.endsWith(".ldb") ? faultElsewhere("state", path) : await stateFault(path, expected, name.endsWith(".log") ? 0 : log.state.index),
+  );
 });
 
 t.test("bits of any file of the log: refused, or read as it was", async (t) => {
-  const dir = t.testdir();
-  const good = join(dir, "good");
+  const good = join(t.testdir(), "good");
   await logFolder(good);
-  let refused = 0;
-  for (const name of readdirSync(good).filter((one) => DATA_FILE.test(one))) {
-    const bytes = readFileSync(join(good, name));
-    for (let i = 0; i < flipsOf(name); i++) {
-      const path = copyTo(good, join(dir, `flip-${name}-${i}`));
-      const bad = Buffer.from(bytes);
-      const place = random.below(bad.length);
-      bad[place] = bad[place]! ^ (1 << random.below(8));
-      writeFileSync(join(path, name), bad);
-      const error = name.endsWith(".ldb") ? faultElsewhere("log", path) : await logFault(path);
-      if (error !== null) {
-        refused++;
-        saysWhatToDo(t, error, path, `${name} byte ${place}`);
-      }
-      rmSync(path, { recursive: true });
-    }
-  }
-  t.ok(refused > 5, `${refused} refused`);
+  await flipBits(t, good, async (path, name) => (name.endsWith(".ldb") ? faultElsewhere("log", path) : await logFault(path)));
 });
 
 t.test("files that are gone", async (t) => {

@@ -33,6 +33,10 @@ export interface Disk {
    * none, writeback, writethrough, default.
    */
   'cache'?: (string) | undefined;
+  /**
+   * Several VMs may write to the source at once; raw, clone: false, and without image lock.
+   */
+  'shareable'?: (boolean) | undefined;
   '_clone'?: "clone" | undefined;
 }
 
@@ -68,5 +72,9 @@ export interface Disk__Output {
    * none, writeback, writethrough, default.
    */
   'cache': (string);
+  /**
+   * Several VMs may write to the source at once; raw, clone: false, and without image lock.
+   */
+  'shareable': (boolean);
   '_clone'?: "clone" | undefined;
 }

@@ -4,7 +4,7 @@
 export interface FenceNodeRequest {
   'node'?: (string) | undefined;
   /**
-   * Must be true: the operator has seen that the node is off.
+   * The operator has seen that the node is off: no device is asked.
    */
   'confirmed'?: (boolean) | undefined;
   'requestId'?: (string) | undefined;
@@ -13,7 +13,7 @@ export interface FenceNodeRequest {
 export interface FenceNodeRequest__Output {
   'node': (string);
   /**
-   * Must be true: the operator has seen that the node is off.
+   * The operator has seen that the node is off: no device is asked.
    */
   'confirmed': (boolean);
   'requestId': (string);

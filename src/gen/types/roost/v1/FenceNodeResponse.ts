@@ -4,8 +4,16 @@ import type { Node as _roost_v1_Node, Node__Output as _roost_v1_Node__Output } f
 
 export interface FenceNodeResponse {
   'node'?: (_roost_v1_Node | null) | undefined;
+  /**
+   * Of the attempt that is under way; 0 with confirmed.
+   */
+  'attempt'?: (number) | undefined;
 }
 
 export interface FenceNodeResponse__Output {
   'node': (_roost_v1_Node__Output | null);
+  /**
+   * Of the attempt that is under way; 0 with confirmed.
+   */
+  'attempt': (number);
 }

@@ -14,12 +14,20 @@ import type { GetNodeRequest as _roost_v1_GetNodeRequest, GetNodeRequest__Output
 import type { GetNodeResponse as _roost_v1_GetNodeResponse, GetNodeResponse__Output as _roost_v1_GetNodeResponse__Output } from '../../roost/v1/GetNodeResponse.ts';
 import type { InspectNodeRequest as _roost_v1_InspectNodeRequest, InspectNodeRequest__Output as _roost_v1_InspectNodeRequest__Output } from '../../roost/v1/InspectNodeRequest.ts';
 import type { InspectNodeResponse as _roost_v1_InspectNodeResponse, InspectNodeResponse__Output as _roost_v1_InspectNodeResponse__Output } from '../../roost/v1/InspectNodeResponse.ts';
+import type { ListFencingRequest as _roost_v1_ListFencingRequest, ListFencingRequest__Output as _roost_v1_ListFencingRequest__Output } from '../../roost/v1/ListFencingRequest.ts';
+import type { ListFencingResponse as _roost_v1_ListFencingResponse, ListFencingResponse__Output as _roost_v1_ListFencingResponse__Output } from '../../roost/v1/ListFencingResponse.ts';
 import type { ListNodesRequest as _roost_v1_ListNodesRequest, ListNodesRequest__Output as _roost_v1_ListNodesRequest__Output } from '../../roost/v1/ListNodesRequest.ts';
 import type { ListNodesResponse as _roost_v1_ListNodesResponse, ListNodesResponse__Output as _roost_v1_ListNodesResponse__Output } from '../../roost/v1/ListNodesResponse.ts';
 import type { RemoveNodeRequest as _roost_v1_RemoveNodeRequest, RemoveNodeRequest__Output as _roost_v1_RemoveNodeRequest__Output } from '../../roost/v1/RemoveNodeRequest.ts';
 import type { RemoveNodeResponse as _roost_v1_RemoveNodeResponse, RemoveNodeResponse__Output as _roost_v1_RemoveNodeResponse__Output } from '../../roost/v1/RemoveNodeResponse.ts';
+import type { SetFencingRequest as _roost_v1_SetFencingRequest, SetFencingRequest__Output as _roost_v1_SetFencingRequest__Output } from '../../roost/v1/SetFencingRequest.ts';
+import type { SetFencingResponse as _roost_v1_SetFencingResponse, SetFencingResponse__Output as _roost_v1_SetFencingResponse__Output } from '../../roost/v1/SetFencingResponse.ts';
 import type { StopAgentRequest as _roost_v1_StopAgentRequest, StopAgentRequest__Output as _roost_v1_StopAgentRequest__Output } from '../../roost/v1/StopAgentRequest.ts';
 import type { StopAgentResponse as _roost_v1_StopAgentResponse, StopAgentResponse__Output as _roost_v1_StopAgentResponse__Output } from '../../roost/v1/StopAgentResponse.ts';
+import type { TestFencingRequest as _roost_v1_TestFencingRequest, TestFencingRequest__Output as _roost_v1_TestFencingRequest__Output } from '../../roost/v1/TestFencingRequest.ts';
+import type { TestFencingResponse as _roost_v1_TestFencingResponse, TestFencingResponse__Output as _roost_v1_TestFencingResponse__Output } from '../../roost/v1/TestFencingResponse.ts';
+import type { UnsetFencingRequest as _roost_v1_UnsetFencingRequest, UnsetFencingRequest__Output as _roost_v1_UnsetFencingRequest__Output } from '../../roost/v1/UnsetFencingRequest.ts';
+import type { UnsetFencingResponse as _roost_v1_UnsetFencingResponse, UnsetFencingResponse__Output as _roost_v1_UnsetFencingResponse__Output } from '../../roost/v1/UnsetFencingResponse.ts';
 
 export interface NodeServiceClient extends grpc.Client {
   /**
@@ -62,14 +70,16 @@ export interface NodeServiceClient extends grpc.Client {
   enableNode(argument: _roost_v1_EnableNodeRequest, callback: grpc.requestCallback<_roost_v1_EnableNodeResponse__Output>): grpc.ClientUnaryCall;
   
   /**
-   * The operator's word that a node is off: a proof for recovery (HA-4).
+   * Makes sure that a node that does not answer is off, by its power devices; or takes the operator's word for it (HA-4). Returns when
+   * the attempt is committed; ListFencing shows what becomes of it.
    */
   FenceNode(argument: _roost_v1_FenceNodeRequest, metadata: grpc.Metadata, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_FenceNodeResponse__Output>): grpc.ClientUnaryCall;
   FenceNode(argument: _roost_v1_FenceNodeRequest, metadata: grpc.Metadata, callback: grpc.requestCallback<_roost_v1_FenceNodeResponse__Output>): grpc.ClientUnaryCall;
   FenceNode(argument: _roost_v1_FenceNodeRequest, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_FenceNodeResponse__Output>): grpc.ClientUnaryCall;
   FenceNode(argument: _roost_v1_FenceNodeRequest, callback: grpc.requestCallback<_roost_v1_FenceNodeResponse__Output>): grpc.ClientUnaryCall;
   /**
-   * The operator's word that a node is off: a proof for recovery (HA-4).
+   * Makes sure that a node that does not answer is off, by its power devices; or takes the operator's word for it (HA-4). Returns when
+   * the attempt is committed; ListFencing shows what becomes of it.
    */
   fenceNode(argument: _roost_v1_FenceNodeRequest, metadata: grpc.Metadata, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_FenceNodeResponse__Output>): grpc.ClientUnaryCall;
   fenceNode(argument: _roost_v1_FenceNodeRequest, metadata: grpc.Metadata, callback: grpc.requestCallback<_roost_v1_FenceNodeResponse__Output>): grpc.ClientUnaryCall;
@@ -100,6 +110,21 @@ export interface NodeServiceClient extends grpc.Client {
   inspectNode(argument: _roost_v1_InspectNodeRequest, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_InspectNodeResponse__Output>): grpc.ClientUnaryCall;
   inspectNode(argument: _roost_v1_InspectNodeRequest, callback: grpc.requestCallback<_roost_v1_InspectNodeResponse__Output>): grpc.ClientUnaryCall;
   
+  /**
+   * The devices, without their secrets, and the last attempt of each node.
+   */
+  ListFencing(argument: _roost_v1_ListFencingRequest, metadata: grpc.Metadata, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_ListFencingResponse__Output>): grpc.ClientUnaryCall;
+  ListFencing(argument: _roost_v1_ListFencingRequest, metadata: grpc.Metadata, callback: grpc.requestCallback<_roost_v1_ListFencingResponse__Output>): grpc.ClientUnaryCall;
+  ListFencing(argument: _roost_v1_ListFencingRequest, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_ListFencingResponse__Output>): grpc.ClientUnaryCall;
+  ListFencing(argument: _roost_v1_ListFencingRequest, callback: grpc.requestCallback<_roost_v1_ListFencingResponse__Output>): grpc.ClientUnaryCall;
+  /**
+   * The devices, without their secrets, and the last attempt of each node.
+   */
+  listFencing(argument: _roost_v1_ListFencingRequest, metadata: grpc.Metadata, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_ListFencingResponse__Output>): grpc.ClientUnaryCall;
+  listFencing(argument: _roost_v1_ListFencingRequest, metadata: grpc.Metadata, callback: grpc.requestCallback<_roost_v1_ListFencingResponse__Output>): grpc.ClientUnaryCall;
+  listFencing(argument: _roost_v1_ListFencingRequest, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_ListFencingResponse__Output>): grpc.ClientUnaryCall;
+  listFencing(argument: _roost_v1_ListFencingRequest, callback: grpc.requestCallback<_roost_v1_ListFencingResponse__Output>): grpc.ClientUnaryCall;
+  
   ListNodes(argument: _roost_v1_ListNodesRequest, metadata: grpc.Metadata, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_ListNodesResponse__Output>): grpc.ClientUnaryCall;
   ListNodes(argument: _roost_v1_ListNodesRequest, metadata: grpc.Metadata, callback: grpc.requestCallback<_roost_v1_ListNodesResponse__Output>): grpc.ClientUnaryCall;
   ListNodes(argument: _roost_v1_ListNodesRequest, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_ListNodesResponse__Output>): grpc.ClientUnaryCall;
@@ -125,6 +150,21 @@ export interface NodeServiceClient extends grpc.Client {
   removeNode(argument: _roost_v1_RemoveNodeRequest, callback: grpc.requestCallback<_roost_v1_RemoveNodeResponse__Output>): grpc.ClientUnaryCall;
   
   /**
+   * A power device of a node, new or in the place of the one of its name. It is asked for its power state first.
+   */
+  SetFencing(argument: _roost_v1_SetFencingRequest, metadata: grpc.Metadata, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_SetFencingResponse__Output>): grpc.ClientUnaryCall;
+  SetFencing(argument: _roost_v1_SetFencingRequest, metadata: grpc.Metadata, callback: grpc.requestCallback<_roost_v1_SetFencingResponse__Output>): grpc.ClientUnaryCall;
+  SetFencing(argument: _roost_v1_SetFencingRequest, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_SetFencingResponse__Output>): grpc.ClientUnaryCall;
+  SetFencing(argument: _roost_v1_SetFencingRequest, callback: grpc.requestCallback<_roost_v1_SetFencingResponse__Output>): grpc.ClientUnaryCall;
+  /**
+   * A power device of a node, new or in the place of the one of its name. It is asked for its power state first.
+   */
+  setFencing(argument: _roost_v1_SetFencingRequest, metadata: grpc.Metadata, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_SetFencingResponse__Output>): grpc.ClientUnaryCall;
+  setFencing(argument: _roost_v1_SetFencingRequest, metadata: grpc.Metadata, callback: grpc.requestCallback<_roost_v1_SetFencingResponse__Output>): grpc.ClientUnaryCall;
+  setFencing(argument: _roost_v1_SetFencingRequest, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_SetFencingResponse__Output>): grpc.ClientUnaryCall;
+  setFencing(argument: _roost_v1_SetFencingRequest, callback: grpc.requestCallback<_roost_v1_SetFencingResponse__Output>): grpc.ClientUnaryCall;
+  
+  /**
    * Parks the claims of the answering node and stops its agent (HA-9); VMs keep running.
    */
   StopAgent(argument: _roost_v1_StopAgentRequest, metadata: grpc.Metadata, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_StopAgentResponse__Output>): grpc.ClientUnaryCall;
@@ -138,6 +178,30 @@ export interface NodeServiceClient extends grpc.Client {
   stopAgent(argument: _roost_v1_StopAgentRequest, metadata: grpc.Metadata, callback: grpc.requestCallback<_roost_v1_StopAgentResponse__Output>): grpc.ClientUnaryCall;
   stopAgent(argument: _roost_v1_StopAgentRequest, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_StopAgentResponse__Output>): grpc.ClientUnaryCall;
   stopAgent(argument: _roost_v1_StopAgentRequest, callback: grpc.requestCallback<_roost_v1_StopAgentResponse__Output>): grpc.ClientUnaryCall;
+  
+  /**
+   * Asks a node's devices for their power state, from the answering node.
+   */
+  TestFencing(argument: _roost_v1_TestFencingRequest, metadata: grpc.Metadata, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_TestFencingResponse__Output>): grpc.ClientUnaryCall;
+  TestFencing(argument: _roost_v1_TestFencingRequest, metadata: grpc.Metadata, callback: grpc.requestCallback<_roost_v1_TestFencingResponse__Output>): grpc.ClientUnaryCall;
+  TestFencing(argument: _roost_v1_TestFencingRequest, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_TestFencingResponse__Output>): grpc.ClientUnaryCall;
+  TestFencing(argument: _roost_v1_TestFencingRequest, callback: grpc.requestCallback<_roost_v1_TestFencingResponse__Output>): grpc.ClientUnaryCall;
+  /**
+   * Asks a node's devices for their power state, from the answering node.
+   */
+  testFencing(argument: _roost_v1_TestFencingRequest, metadata: grpc.Metadata, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_TestFencingResponse__Output>): grpc.ClientUnaryCall;
+  testFencing(argument: _roost_v1_TestFencingRequest, metadata: grpc.Metadata, callback: grpc.requestCallback<_roost_v1_TestFencingResponse__Output>): grpc.ClientUnaryCall;
+  testFencing(argument: _roost_v1_TestFencingRequest, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_TestFencingResponse__Output>): grpc.ClientUnaryCall;
+  testFencing(argument: _roost_v1_TestFencingRequest, callback: grpc.requestCallback<_roost_v1_TestFencingResponse__Output>): grpc.ClientUnaryCall;
+  
+  UnsetFencing(argument: _roost_v1_UnsetFencingRequest, metadata: grpc.Metadata, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_UnsetFencingResponse__Output>): grpc.ClientUnaryCall;
+  UnsetFencing(argument: _roost_v1_UnsetFencingRequest, metadata: grpc.Metadata, callback: grpc.requestCallback<_roost_v1_UnsetFencingResponse__Output>): grpc.ClientUnaryCall;
+  UnsetFencing(argument: _roost_v1_UnsetFencingRequest, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_UnsetFencingResponse__Output>): grpc.ClientUnaryCall;
+  UnsetFencing(argument: _roost_v1_UnsetFencingRequest, callback: grpc.requestCallback<_roost_v1_UnsetFencingResponse__Output>): grpc.ClientUnaryCall;
+  unsetFencing(argument: _roost_v1_UnsetFencingRequest, metadata: grpc.Metadata, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_UnsetFencingResponse__Output>): grpc.ClientUnaryCall;
+  unsetFencing(argument: _roost_v1_UnsetFencingRequest, metadata: grpc.Metadata, callback: grpc.requestCallback<_roost_v1_UnsetFencingResponse__Output>): grpc.ClientUnaryCall;
+  unsetFencing(argument: _roost_v1_UnsetFencingRequest, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_UnsetFencingResponse__Output>): grpc.ClientUnaryCall;
+  unsetFencing(argument: _roost_v1_UnsetFencingRequest, callback: grpc.requestCallback<_roost_v1_UnsetFencingResponse__Output>): grpc.ClientUnaryCall;
   
 }
 
@@ -155,7 +219,8 @@ export interface NodeServiceHandlers extends grpc.UntypedServiceImplementation {
   EnableNode: grpc.handleUnaryCall<_roost_v1_EnableNodeRequest__Output, _roost_v1_EnableNodeResponse>;
   
   /**
-   * The operator's word that a node is off: a proof for recovery (HA-4).
+   * Makes sure that a node that does not answer is off, by its power devices; or takes the operator's word for it (HA-4). Returns when
+   * the attempt is committed; ListFencing shows what becomes of it.
    */
   FenceNode: grpc.handleUnaryCall<_roost_v1_FenceNodeRequest__Output, _roost_v1_FenceNodeResponse>;
   
@@ -166,6 +231,11 @@ export interface NodeServiceHandlers extends grpc.UntypedServiceImplementation {
    */
   InspectNode: grpc.handleUnaryCall<_roost_v1_InspectNodeRequest__Output, _roost_v1_InspectNodeResponse>;
   
+  /**
+   * The devices, without their secrets, and the last attempt of each node.
+   */
+  ListFencing: grpc.handleUnaryCall<_roost_v1_ListFencingRequest__Output, _roost_v1_ListFencingResponse>;
+  
   ListNodes: grpc.handleUnaryCall<_roost_v1_ListNodesRequest__Output, _roost_v1_ListNodesResponse>;
   
   /**
@@ -174,9 +244,21 @@ export interface NodeServiceHandlers extends grpc.UntypedServiceImplementation {
   RemoveNode: grpc.handleUnaryCall<_roost_v1_RemoveNodeRequest__Output, _roost_v1_RemoveNodeResponse>;
   
   /**
+   * A power device of a node, new or in the place of the one of its name. It is asked for its power state first.
+   */
+  SetFencing: grpc.handleUnaryCall<_roost_v1_SetFencingRequest__Output, _roost_v1_SetFencingResponse>;
+  
+  /**
    * Parks the claims of the answering node and stops its agent (HA-9); VMs keep running.
    */
   StopAgent: grpc.handleUnaryCall<_roost_v1_StopAgentRequest__Output, _roost_v1_StopAgentResponse>;
+  
+  /**
+   * Asks a node's devices for their power state, from the answering node.
+   */
+  TestFencing: grpc.handleUnaryCall<_roost_v1_TestFencingRequest__Output, _roost_v1_TestFencingResponse>;
+  
+  UnsetFencing: grpc.handleUnaryCall<_roost_v1_UnsetFencingRequest__Output, _roost_v1_UnsetFencingResponse>;
   
 }
 
@@ -187,7 +269,11 @@ export interface NodeServiceDefinition extends grpc.ServiceDefinition {
   FenceNode: MethodDefinition<_roost_v1_FenceNodeRequest, _roost_v1_FenceNodeResponse, _roost_v1_FenceNodeRequest__Output, _roost_v1_FenceNodeResponse__Output>
   GetNode: MethodDefinition<_roost_v1_GetNodeRequest, _roost_v1_GetNodeResponse, _roost_v1_GetNodeRequest__Output, _roost_v1_GetNodeResponse__Output>
   InspectNode: MethodDefinition<_roost_v1_InspectNodeRequest, _roost_v1_InspectNodeResponse, _roost_v1_InspectNodeRequest__Output, _roost_v1_InspectNodeResponse__Output>
+  ListFencing: MethodDefinition<_roost_v1_ListFencingRequest, _roost_v1_ListFencingResponse, _roost_v1_ListFencingRequest__Output, _roost_v1_ListFencingResponse__Output>
   ListNodes: MethodDefinition<_roost_v1_ListNodesRequest, _roost_v1_ListNodesResponse, _roost_v1_ListNodesRequest__Output, _roost_v1_ListNodesResponse__Output>
   RemoveNode: MethodDefinition<_roost_v1_RemoveNodeRequest, _roost_v1_RemoveNodeResponse, _roost_v1_RemoveNodeRequest__Output, _roost_v1_RemoveNodeResponse__Output>
+  SetFencing: MethodDefinition<_roost_v1_SetFencingRequest, _roost_v1_SetFencingResponse, _roost_v1_SetFencingRequest__Output, _roost_v1_SetFencingResponse__Output>
   StopAgent: MethodDefinition<_roost_v1_StopAgentRequest, _roost_v1_StopAgentResponse, _roost_v1_StopAgentRequest__Output, _roost_v1_StopAgentResponse__Output>
+  TestFencing: MethodDefinition<_roost_v1_TestFencingRequest, _roost_v1_TestFencingResponse, _roost_v1_TestFencingRequest__Output, _roost_v1_TestFencingResponse__Output>
+  UnsetFencing: MethodDefinition<_roost_v1_UnsetFencingRequest, _roost_v1_UnsetFencingResponse, _roost_v1_UnsetFencingRequest__Output, _roost_v1_UnsetFencingResponse__Output>
 }

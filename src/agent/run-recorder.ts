@@ -1,0 +1,176 @@
+/**
+ * Writes down what runs here, by looking over the driver's shoulder: whoever starts and ends domains knows nothing of it, and nothing
+ * that is recorded was decided here (HA-18).
+ */
+import type { Logger } from "../base/log.ts";
+import type { DomainEvent, DomainRef, DomainStatus, Driver, Session } from "../hypervisor/driver.ts";
+import type { NodeRuns } from "../model/run.ts";
+import type { BootClock } from "./keeper/boot-clock.ts";
+import { readRecords, RunLog } from "./run-log.ts";
+import { type RunRecord, runsOf, type Stamp } from "./run-records.ts";
+
+export interface RunRecorderOptions {
+  clusterId: string;
+  /** The agent's own file, and the keeper's. */
+  path: string;
+  keeperPath: string;
+  clock: BootClock;
+  wallMs: () => number;
+  log: Logger;
+}
+
+interface OpenRun extends DomainRef {
+  begin: RunRecord;
+  /** When it was last seen to run, bootMs; null for not yet. */
+  seenMs: number | null;
+}
+
+export class RunRecorder {
+  readonly #options: RunRecorderOptions;
+  readonly #log: RunLog;
+  /** By `VM generation`. */
+  readonly #open = new Map<string, OpenRun>();
+
+  private constructor(options: RunRecorderOptions) {
+    this.#options = options;
+    this.#log = new RunLog({ path: options.path, log: options.log, carryOver: () => [...this.#open.values()].map(({ begin }) => begin) });
+  }
+
+  /** Knows what was running when the agent before it ended, in this boot. */
+  static async open(options: RunRecorderOptions): Promise<RunRecorder> {
+    const recorder = new RunRecorder(options);
+    const now = recorder.now();
+    for (const record of await recorder.#log.read()) {
+      if (record.bootId !== now.bootId) continue;
+      if (record.op === "begin" || record.op === "runs") recorder.#opened(record, record);
+      else if (record.op === "end") recorder.#open.delete(keyOf(record));
+    }
+    recorder.#log.note({ op: "agent", ...now });
+    return recorder;
+  }
+
+  now(): Stamp {
+    const { clock, wallMs } = this.#options;
+    return { bootId: clock.bootId, bootMs: clock.nowMs(), wallMs: wallMs() };
+  }
+
+  /** All that is on record here. */
+  async runs(): Promise<NodeRuns> {
+    const sightings = new Map([...this.#open].flatMap(([key, { seenMs }]) => (seenMs === null ? [] : [[key, seenMs]])));
+    return runsOf([await this.#log.read(), await readRecords(this.#options.keeperPath)], this.now(), sightings);
+  }
+
+  close(): Promise<void> {
+    return this.#log.close();
+  }
+
+  /** The same driver, whose domains are recorded. */
+  over(driver: Driver): Driver {
+    driver.watch((event) => this.#onEvent(event));
+    return overlay(driver, { login: async () => this.#overSession(await driver.login()) });
+  }
+
+  #overSession(session: Session): Session {
+    return overlay(session, {
+      start: async (ref, options) => {
+        if (!options.paused) await this.#begins(ref);
+        await session.start(ref, options);
+        if (!options.paused) this.#seen(ref);
+      },
+      resume: async (ref) => {
+        await this.#begins(ref);
+        await session.resume(ref);
+        this.#seen(ref);
+      },
+      destroy: async (ref) => {
+        await session.destroy(ref);
+        this.#ended(ref, "ended by the agent");
+      },
+      list: async () => {
+        const askedMs = this.#options.clock.nowMs();
+        const domains = await session.list();
+        this.#listed(domains, askedMs);
+        return domains;
+      },
+    });
+  }
+
+  async #begins(ref: DomainRef): Promise<void> {
+    if (this.#open.has(keyOf(ref))) return;
+    const record: RunRecord = { op: "begin", vmId: ref.vmId, generation: ref.generation, ...this.now() };
+    this.#opened(ref, record);
+    await this.#log.sync(record);
+  }
+
+  #onEvent(event: DomainEvent): void {
+    if (event.kind === "resumed") {
+      // Not by this agent's word: migrated to here, or resumed by hand.
+      if (!this.#open.has(keyOf(event))) this.#opened(event, this.#write("begin", event));
+      this.#seen(event);
+    } else if (event.kind === "gone") this.#ended(event, HOW[event.cause]);
+    else if (event.kind === "paused" && this.#open.has(keyOf(event))) this.#write("paused", event);
+  }
+
+  #listed(domains: readonly DomainStatus[], askedMs: number): void {
+    const there = new Set<string>();
+    for (const domain of domains) {
+      if (domain.clusterId !== this.#options.clusterId || domain.state === "defined" || domain.state === "gone") continue;
+      there.add(keyOf(domain));
+      if (domain.state !== "paused") this.#seen(domain);
+    }
+    // What began while the list was made may not be on it.
+    for (const [key, run] of this.#open)
+      if (!there.has(key) && Math.max(run.begin.bootMs, run.seenMs ?? 0) < askedMs) this.#ended(run, "found gone");
+  }
+
+  #seen(ref: DomainRef): void {
+    const known = this.#open.get(keyOf(ref));
+    if (known?.seenMs === null || known === undefined) {
+      const record = this.#write("runs", ref);
+      this.#opened(ref, known?.begin ?? record);
+    }
+    this.#open.get(keyOf(ref))!.seenMs = this.#options.clock.nowMs();
+  }
+
+  #ended(ref: DomainRef, how: string): void {
+    const known = this.#open.get(keyOf(ref));
+    if (known === undefined) return;
+    this.#open.delete(keyOf(ref));
+    const seen = known.seenMs === null ? {} : { seenMs: known.seenMs };
+    this.#log.note({ op: "end", vmId: ref.vmId, generation: ref.generation, how, ...seen, ...this.now() });
+  }
+
+  #write(op: "begin" | "runs" | "paused", ref: DomainRef): RunRecord {
+    const record: RunRecord = { op, vmId: ref.vmId, generation: ref.generation, ...this.now() };
+    this.#log.note(record);
+    return record;
+  }
+
+  #opened(ref: DomainRef, begin: RunRecord): void {
+    const key = keyOf(ref);
+    if (!this.#open.has(key)) this.#open.set(key, { vmId: ref.vmId, generation: ref.generation, begin, seenMs: null });
+  }
+}
+
+const HOW = {
+  shutdown: "powered off by its guest",
+  destroyed: "ended from outside the agent",
+  crashed: "its emulator crashed or was killed",
+  unknown: "ended",
+} as const;
+
+function keyOf({ vmId, generation }: DomainRef): string {
+  return `${vmId} ${generation}`;
+}
+
+/** `base`, with some of its methods replaced; what is added to it later goes through. */
+function overlay<T extends object>(base: T, over: Partial<T>): T {
+  return new Proxy(base, {
+    get(target, key) {
+      const replaced: unknown = Reflect.get(over, key);
+      if (replaced !== undefined) return replaced;
+      const value: unknown = Reflect.get(target, key);
+      return typeof value === "function" ? (value as (...args: unknown[]) => unknown).bind(target) : value;
+    },
+  });
+}

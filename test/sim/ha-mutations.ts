@@ -1,0 +1,26 @@
+/**
+ * One guard of docs/never-twice.md taken away at a time: some seed must then show two copies, or a broken promise where another
+ * guard still holds what this one held; else the simulation proves nothing about it. Where it is taken away: look for the name in
+ * test/sim/ha*.ts.
+ */
+export const HA_MUTATIONS = [
+  { name: "skip-margin", takes: "the margin from the wait before an expiry", seed: 6 },
+  { name: "count-from-ack", takes: "counting from the heartbeat's mint: from the acknowledgement instead", seed: 3 },
+  { name: "ack-without-quorum", takes: "the quorum round before an acknowledgement", seed: 7 },
+  { name: "ack-before-own-term", takes: "acknowledging only after the own term's first entry was applied", seed: 19 },
+  { name: "ack-after-stopping", takes: "that a node whose expiry is being decided is acknowledged no more", seed: 30 },
+  { name: "resume-while-expiring", takes: "that nothing is resumed while an expiry's fate is unknown", seed: 149 },
+  { name: "expire-in-any-term", takes: "the term that an expiry is bound to", seed: 8 },
+  { name: "new-leader-does-not-wait", takes: "a new leader's wait from its election", seed: 1 },
+  { name: "expire-parked", takes: "waiting for a park to end", seed: 1 },
+  { name: "reuse-generation", takes: "that a generation is given once", seed: 1 },
+  { name: "feed-unacknowledged", takes: "that the guardian is fed by acknowledgements only", seed: 43 },
+  { name: "guardian-sleeps", takes: "the guardian, which the node still says it has", seed: 2 },
+  { name: "keeper-forgets", takes: "what a keeper that starts again knows of the one before it", seed: 152 },
+  { name: "late-ack-revives", takes: "that time passes before a late acknowledgement counts", seed: 28 },
+  { name: "resume-unconfirmed", takes: "asking the keeper again before a started VM runs", seed: 169 },
+  { name: "ignore-the-lock", takes: "the lock that a stopped host's guests still hold on their disks", seed: 2 },
+  { name: "remove-is-proof", takes: "that removing a dead node ends no claim by itself", seed: 17 },
+] as const;
+
+export type Mutation = (typeof HA_MUTATIONS)[number]["name"] | null;
