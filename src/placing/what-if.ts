@@ -12,6 +12,8 @@ import type { PendingReason, Vm, VmDefinition } from "../model/vm.ts";
 import { plan } from "../scheduler/plan.ts";
 import type { PlanKind } from "../scheduler/types.ts";
 import { apply } from "../state/apply.ts";
+import { remove } from "../state/tasks/effects.ts";
+import { Transaction } from "../state/transaction.ts";
 import type { Command } from "../state/commands.ts";
 import { scratchOf } from "../state/history.ts";
 import { ownRequestId } from "../state/requests.ts";
@@ -233,17 +235,16 @@ class World {
 
   /** Off or gone, with the agent's part of it. */
   #end(vm: Vm, deleted: boolean): void {
-    const say = (observed: Extract<Command, { type: "vm.report" }>["observed"], nodeId: string | undefined): void => {
-      const now = this.state.vms.get(vm.id);
-      if (now !== undefined && nodeId !== undefined)
-        this.#say({ type: "vm.report", vmId: vm.id, nodeId, generation: now.claim?.generation ?? 0, observed }, nodeId);
-    };
     if (vm.state !== "stopped" || deleted)
       this.#say({ type: "vm.desire", vmId: vm.id, action: deleted ? "delete" : "force-shutdown", nodeId: null });
-    const claimed = this.state.vms.get(vm.id)?.claim?.nodeId;
-    say({ kind: "gone", cause: "destroyed", detail: "" }, claimed);
+    const claim = this.state.vms.get(vm.id)?.claim ?? null;
+    if (claim !== null) {
+      const observed = { kind: "gone", cause: "destroyed", detail: "" } as const;
+      this.#say({ type: "vm.report", vmId: vm.id, nodeId: claim.nodeId, generation: claim.generation, observed }, claim.nodeId);
+    }
+    // No worker deletes its disks here.
     const left = this.state.vms.get(vm.id);
-    if (left?.state === "epilog") say({ kind: "cleaned" }, left.homeNodeId ?? undefined);
+    if (left?.state === "epilog") this.#forget(left);
   }
 
   /** As the loop does: recovery first, each batch planned on what those before it left. */
@@ -277,6 +278,14 @@ class World {
     const envelope = { requestId, origin, atMs: 0, actor: "user:what-if", term: state.term, command };
     const { outcome } = apply(state, envelope, { index: state.index + 1, term: state.term });
     if (!outcome.ok) throw new RoostError(outcome.fault, outcome.hint);
+  }
+
+  #forget(vm: Vm): void {
+    const { state } = this;
+    const command = { type: "vm.retry", vmId: vm.id } as const;
+    const tx = new Transaction(state, { requestId: "", origin: "", atMs: 0, actor: "user:what-if", term: state.term, command }, state);
+    remove(tx, vm);
+    for (const change of tx.changes()) state.write(change);
   }
 
   #node(statement: Statement, name: string): Node {

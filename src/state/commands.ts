@@ -406,18 +406,13 @@ export interface VmReport {
   observed: VmObservation;
 }
 
+/** What happens to a VM without a job: jobs' answers tell the rest. */
 export type VmObservation =
-  | { kind: "preparing" }
-  | { kind: "starting" }
+  /** It was out of sight, or somebody let its CPUs go on. */
   | { kind: "running" }
   | { kind: "paused" }
-  | { kind: "stopping" }
-  /** The guest was asked to power off, and after this long it still runs: the request is given up. */
-  | { kind: "shutdown-ignored"; afterMs: number }
   /** Nothing of this generation runs here any more: a release. */
-  | { kind: "gone"; cause: "shutdown" | "destroyed" | "crashed" | "failed" | "fenced" | "never-started"; detail: string }
-  /** Its clones and swap are deleted. */
-  | { kind: "cleaned" };
+  | { kind: "gone"; cause: "shutdown" | "destroyed" | "crashed" | "failed" | "fenced" | "never-started"; detail: string };
 
 /** The back-off of a VM is over, or an operator asks: try again now. */
 export interface VmRetry {

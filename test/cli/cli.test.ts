@@ -47,6 +47,7 @@ t.test("-o json of lists is an array of the documented fields", async (t) => {
     "pendingReasons",
     "warnings",
     "labels",
+    "tasks",
     "failures",
     "stateSinceMs",
     "createdAtMs",

@@ -27,7 +27,7 @@ t.test("first everything, then only what changed", (t) => {
     ...NOTHING,
     sets: [{ nodeId: "n2", set: { revision: log.state.index, items: [{ vmId: "v", generation }] } }],
   });
-  log.report("v", { kind: "running" });
+  log.done("v", "power-on");
   log.ok({ type: "vm.desire", vmId: "v", action: "shutdown", nodeId: null });
   log.hello("n2");
   log.suspect("n2");

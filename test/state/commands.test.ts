@@ -130,7 +130,9 @@ t.test("a node speaks for itself only (SEC-3)", (t) => {
     { type: "node.info", nodeId: "n2", info: INFO },
     { type: "node.park", nodeId: "n2", durationMs: 1 },
     { type: "vm.report", vmId: "v", nodeId: "n2", generation, observed: { kind: "running" } },
-    { type: "vm.report", vmId: "v", nodeId: "n2", generation, observed: { kind: "cleaned" } },
+    { type: "task.begin", taskId: "t1", path: "2", attempt: 1, nodeId: "n2", run: "r" },
+    { type: "task.progress", taskId: "t1", path: "2", attempt: 1, nodeId: "n2", steps: [], progress: null },
+    { type: "task.answer", taskId: "t1", path: "2", attempt: 1, nodeId: "n2", generation, outcome: { ok: true }, steps: [] },
     { type: "vm.report", vmId: "none", nodeId: "n2", generation, observed: { kind: "gone", cause: "crashed", detail: "" } },
   ];
   for (const command of own) t.match(log.refused(command, { origin: "n1" }), { kind: "denied", reason: /node n1 cannot/ }, command.type);

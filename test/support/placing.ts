@@ -6,6 +6,7 @@ import type { Command, VmPlace } from "../../src/state/commands.ts";
 import type { NodeInfo } from "../../src/model/node.ts";
 import type { Vm, VmDefinition } from "../../src/model/vm.ts";
 import { placingService } from "../../src/placing/loop.ts";
+import { orchestrate, Turns } from "../../src/tasks/orchestrate.ts";
 import { MemoryStore } from "./memory-store.ts";
 import { definition, fencing, INFO, joining } from "../state/log.ts";
 
@@ -57,6 +58,16 @@ export async function placingCluster(nodes = 1) {
     time.monotonicMs += laterMs;
     store.nowMs += laterMs;
     await service.run(store.term);
+  };
+  /** All jobs are sent, and succeed: what is placed runs. */
+  const work = async (): Promise<void> => {
+    for (;;) {
+      const sends = orchestrate(store.view(), { inFlight: [], turns: new Turns(), atMs: store.nowMs, max: 100 });
+      if (sends.length === 0) return;
+      await store.propose({ type: "task.dispatch", sends }, { ...actor, term: store.term });
+      for (const { taskId, path, attempt, nodeId, generation } of sends)
+        await as(nodeId, { type: "task.answer", taskId, path, attempt, nodeId, generation, outcome: { ok: true }, steps: [] });
+    }
   };
   let created = 0;
   /** Something that happens to a cluster. */
@@ -123,6 +134,7 @@ export async function placingCluster(nodes = 1) {
     create,
     gone,
     run,
+    work,
     randomChange,
     randomStep,
   };

@@ -16,13 +16,8 @@ const BACKOFF_FIRST_MS = 1_000;
 const BACKOFF_LAST_MS = 60_000;
 
 /** @param claim the VM's claim; the caller has checked that the observation is of its generation and node. */
-export function observe(tx: Transaction, vm: Vm, claim: Claim, observed: Exclude<VmObservation, { kind: "cleaned" }>): Vm {
+export function observe(tx: Transaction, vm: Vm, claim: Claim, observed: VmObservation): Vm {
   switch (observed.kind) {
-    case "preparing":
-    case "starting":
-    case "stopping":
-    case "shutdown-ignored":
-      return vm;
     case "running":
       return seenRunning(tx, vm);
     case "paused":

@@ -8,7 +8,6 @@ import { leftOutNodes } from "../../model/node.ts";
 import { checkPlaced, checkPlacement } from "../../model/placement.ts";
 import type { Reservation } from "../../model/capacity.ts";
 import { numaMemoryOf } from "../../model/pinning.ts";
-import { isStart, placeOf } from "../../model/task-flow.ts";
 import type { Task } from "../../model/task.ts";
 import type { VmAction } from "../../model/lifecycle.ts";
 import type { Claim, Vm } from "../../model/vm.ts";
@@ -134,15 +133,8 @@ export function place(tx: Transaction, command: VmPlace): CommandResult {
   for (const { vmId, nodeId, generation, cpus, unpinned } of command.placements) {
     const vm = tx.get("vms", vmId);
     const node = tx.get("nodes", nodeId);
-    const start = vm === undefined ? undefined : tx.tasksOf(vm.id)[0];
     const waits =
-      vm !== undefined &&
-      start !== undefined &&
-      isStart(start) &&
-      placeOf(start)?.state === "waiting" &&
-      (vm.state === "pending" || vm.state === "recovering") &&
-      vm.claim === null &&
-      vm.desired.power === "on";
+      vm !== undefined && (vm.state === "pending" || vm.state === "recovering") && vm.claim === null && vm.desired.power === "on";
     if (!waits || vm.generation !== generation) {
       refused.push({ vmId, code: "not-waiting", detail: "the VM changed since the plan was made" });
       continue;
@@ -183,6 +175,8 @@ export function place(tx: Transaction, command: VmPlace): CommandResult {
       tx.emit("failover.planned", vm.id, vm.definition.name, `to ${node.name}, generation ${formatGeneration(next)}`, nodeId);
     tx.emit("vm.placed", vm.id, vm.definition.name, `on ${node.name}, generation ${formatGeneration(next)}`, nodeId);
     tx.putVm(tx.moved(row, "prolog", `placed on ${node.name}`));
+    // Whatever waits has a start; a cluster written as a file has no tasks.
+    const start = startOf(tx, vmId) ?? enqueue(tx, { action: "deploy", vm: row, cause: "placed" });
     change(tx, start, { kind: "placed", nodeId, generation: next });
   }
   for (const nodeId of touched) tx.touchClaims(nodeId);
@@ -202,13 +196,6 @@ export function report(tx: Transaction, command: VmReport): CommandResult {
   }
   // A row that went while the report was on its way has nothing left to say.
   if (vm === undefined) return { ids: [] };
-  if (command.observed.kind === "cleaned") {
-    if (vm.state !== "epilog" || vm.claim !== null || vm.homeNodeId !== command.nodeId) {
-      throw new RoostError({ kind: "precondition", reason: `vm ${vm.definition.name} is not cleaned by this node` });
-    }
-    remove(tx, vm);
-    return { ids: [vm.id] };
-  }
   if (vm.claim === null || vm.claim.nodeId !== command.nodeId || vm.claim.generation !== command.generation) {
     throw new RoostError({
       kind: "precondition",
