@@ -84,7 +84,7 @@ t.test("a sign of life between intent and proof: what was seen before proves not
   const signs: [string, (log: CommandLog) => void][] = [
     ["heartbeats", (log) => void log.ok({ type: "node.alive", nodeId: "n3" }, { term: 1 })],
     ["hello", (log) => log.hello("n3")],
-    ["a report of a VM", (log) => log.report("plain", { kind: "starting" })],
+    ["a report of a VM", (log) => log.report("plain", { kind: "running" })],
     ["anything it proposes", (log) => void log.ok({ type: "vm.retry", vmId: "ha" }, { origin: "n3" })],
   ];
   for (const [name, sign] of signs) {
