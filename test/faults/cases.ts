@@ -56,7 +56,16 @@ export function cases(): Case[] {
 
 function definition(disks: Case["disks"]): VmDefinition {
   const pool = disks === "shared" ? "images" : "local";
-  const disk = { pool, sizeBytes: null, clone: true, format: "raw", bus: "virtio", device: "disk", readonly: false, cache: "none" } as const;
+  const disk = {
+    pool,
+    sizeBytes: null,
+    clone: true,
+    format: "raw",
+    bus: "virtio",
+    device: "disk",
+    readonly: false,
+    cache: "none",
+  } as const;
   return {
     name: "vm",
     cpus: 1,

@@ -22,7 +22,7 @@ export class VirtualClock implements Clock {
   }
 
   wallMs(): number {
-    return START_WALL_MS + this.nowMs;
+    return START_WALL_MS + Math.floor(this.nowMs);
   }
 
   after(delayMs: number, run: () => void): () => void {

@@ -12,20 +12,20 @@ import { ownRequestId } from "../../src/state/requests.ts";
 import { changedObjects, State } from "../../src/state/state.ts";
 import { freeze } from "../../src/cluster/digest.ts";
 import type { RowChange } from "../../src/state/state.ts";
-import type { VirtualClock } from "./clock.ts";
+import type { World } from "./world.ts";
 
 interface Entry {
   term: number;
+  /** In which it was really decided; 0: by nobody who has to lead. */
+  decided?: number;
   envelope: Envelope | null;
 }
 
-/** One way over the network, ms. */
-const HOP_MS = 1;
 const ELECTION_MS = 1_500;
 const RETRY_MS = 100;
 
 export class Consensus {
-  readonly clock: VirtualClock;
+  readonly world: World;
   readonly log: Entry[] = [];
   readonly replicas: Replica[] = [];
   /** Who may append; null while nobody leads. */
@@ -35,8 +35,12 @@ export class Consensus {
   onCommand: (command: Command, phase: "before" | "after", from: string) => void = () => {};
   #requests = 0;
 
-  constructor(clock: VirtualClock) {
-    this.clock = clock;
+  constructor(world: World) {
+    this.world = world;
+  }
+
+  get clock(): World["clock"] {
+    return this.world.clock;
   }
 
   /** The leader is gone, or cut off: another one after an election, of those that run. */
@@ -45,8 +49,11 @@ export class Consensus {
     this.leader = null;
     await this.clock.sleep(ELECTION_MS);
     while (this.leader === null) {
-      const next = this.replicas.find((replica) => replica.running && replica !== before) ?? this.replicas.find((replica) => replica.running);
-      if (next !== undefined) this.lead(next);
+      const running = this.replicas.filter((replica) => replica.running);
+      const others = running.filter((replica) => replica !== before);
+      const next = others[this.world.random.below(Math.max(1, others.length))] ?? running[0];
+      // Fewer than two are no majority.
+      if (next !== undefined && running.length > 1) this.lead(next);
       else await this.clock.sleep(RETRY_MS);
     }
   }
@@ -59,7 +66,9 @@ export class Consensus {
 
   append(entry: Entry): void {
     this.log.push(entry);
-    for (const replica of this.replicas) if (replica.running) this.clock.after(replica === this.leader ? 0 : HOP_MS, () => replica.catchUp());
+    for (const replica of this.replicas) {
+      if (replica.running) this.clock.after(replica === this.leader ? 0 : this.world.moment(), () => replica.catchUp());
+    }
   }
 
   nextRequest(index: number): string {
@@ -110,7 +119,11 @@ export class Replica implements Store {
         for (const listener of this.#listeners) listener({ view: this.state, events: [], changedIds: new Set() });
         continue;
       }
-      const applied = apply(this.state, structuredClone(entry.envelope), position);
+      const applied = apply(this.state, entry.envelope, position);
+      const { type } = entry.envelope.command;
+      const sent = type === "task.dispatch" && applied.outcome.ok && applied.changes.some(({ table }) => table === "tasks");
+      if (sent && entry.decided !== entry.term)
+        this.#consensus.world.violation ??= `what the leader of term ${entry.decided} sent counts in term ${entry.term}`;
       const changedIds = changedObjects(applied.changes);
       for (const listener of this.#listeners) listener({ view: this.state, events: applied.events, changedIds });
       this.#waiting.get(entry.envelope.requestId)?.(applied.outcome);
@@ -124,7 +137,7 @@ export class Replica implements Store {
 
   async read(): Promise<View> {
     while (this.#consensus.leader === null) await this.#consensus.clock.sleep(RETRY_MS);
-    await this.#consensus.clock.sleep(2 * HOP_MS);
+    await this.#consensus.clock.sleep(2 * this.#consensus.world.moment());
     this.catchUp();
     return this.state;
   }
@@ -158,10 +171,20 @@ export class Replica implements Store {
         // Who proposes, or who leads, may be gone by now: what was sent is lost with it, or asked again.
         if (!this.running) return;
         if (consensus.leader === null) return void clock.after(RETRY_MS, attempt);
-        consensus.append({ term: consensus.term, envelope });
+        const { mutation } = consensus.world;
+        const decided = envelope.term;
+        if (mutation === "take a deposed leader's dispatch" && command.type === "task.dispatch") envelope.term = consensus.term;
+        if (mutation === "take a failed undo for done" && envelope.command.type === "task.answer" && consensus.world.isUndoing())
+          envelope.command.outcome = { ok: true };
+        if (mutation === "repeat what cannot be repeated" && command.type === "task.begin") {
+          this.#waiting.get(requestId)?.({ ok: true, result: {} });
+          this.#waiting.delete(requestId);
+          return;
+        }
+        consensus.append({ term: consensus.term, decided, envelope });
         consensus.onCommand(command, "after", this.nodeId);
       };
-      clock.after(HOP_MS, attempt);
+      clock.after(consensus.world.moment(), attempt);
     });
   }
 

@@ -2,6 +2,8 @@
 import { silentLogger, createLogger } from "../../src/base/log.ts";
 import type { Logger } from "../../src/base/log.ts";
 import type { RoostError } from "../../src/base/errors.ts";
+import { seededRandom } from "../../src/base/random.ts";
+import type { Random } from "../../src/base/random.ts";
 import type { Pool } from "../../src/model/pool.ts";
 import { isSent } from "../../src/model/task.ts";
 import type { Task } from "../../src/model/task.ts";
@@ -27,9 +29,29 @@ export interface Call {
   phase: "before" | "after";
 }
 
+/** Rules that can be broken, to see that the checks see it. */
+export const MUTATIONS = [
+  "forget to end what was started",
+  "forget to delete what was made",
+  "take a deposed leader's dispatch",
+  "repeat what cannot be repeated",
+  "take a failed undo for done",
+  "leave sessions open",
+] as const;
+export type Mutation = (typeof MUTATIONS)[number];
+
+export interface WorldOptions {
+  disks: "shared" | "local";
+  /** Of delays, and of who is elected; the course of a case follows from it. */
+  seed: number;
+  mutation?: Mutation | null;
+  /** Prints what agents log. */
+  verbose?: boolean;
+}
+
 export class World {
   readonly clock = new VirtualClock();
-  readonly consensus = new Consensus(this.clock);
+  readonly consensus: Consensus;
   readonly hosts: Host[] = [];
   readonly log: Logger;
   /** Asked at each call; what it answers is thrown. */
@@ -48,8 +70,14 @@ export class World {
   /** Of the VM that is created. */
   readonly disks: "shared" | "local";
 
-  constructor(disks: World["disks"], verbose = false) {
+  readonly random: Random;
+  readonly mutation: Mutation | null;
+
+  constructor({ disks, seed, mutation = null, verbose = false }: WorldOptions) {
     this.disks = disks;
+    this.random = seededRandom(seed);
+    this.mutation = mutation;
+    this.consensus = new Consensus(this);
     const write = (line: string): void => console.log(`${Math.round(this.clock.nowMs)} ${line}`);
     this.log = verbose ? createLogger({ level: "debug", write, nowMs: () => this.clock.wallMs() }) : silentLogger;
     for (const name of ["n1", "n2", "n3"]) {
@@ -58,6 +86,11 @@ export class World {
       this.hosts.push(new Host(replica, this));
     }
     this.consensus.onCommand = (command, phase, from) => this.#onCommand(command, phase, from);
+  }
+
+  /** A short while, ms. */
+  moment(): number {
+    return 0.5 + 3 * this.random.unit();
   }
 
   newId(): string {
@@ -127,7 +160,9 @@ export class World {
     const vm = this.vm(vmId);
     const tasks = [...this.state.tasks.values()].filter(({ object }) => object.id === vmId).slice(-3);
     const jobs = (task: Task): string =>
-      task.jobs.map((job) => `${job.name} ${job.state}${job.error === null ? "" : ` (${job.error.code}: ${job.error.message})`}`).join(", ");
+      task.jobs
+        .map((job) => `${job.name} ${job.state}${job.error === null ? "" : ` (${job.error.code}: ${job.error.message})`}`)
+        .join(", ");
     const row = vm === undefined ? "absent" : `${vm.state} on ${vm.claim?.nodeId ?? "-"}, wants ${vm.desired.power}, ${vm.reason ?? ""}`;
     const nodes = [...this.state.nodes.values()].map(({ name, state }) => `${name} ${state}`).join(" ");
     return `${row}; ${tasks.map((task) => `${task.id} ${task.action} ${task.state}: ${jobs(task)}`).join("; ")}; ${nodes} at ${Math.round(this.clock.nowMs)} ms`;
@@ -165,6 +200,15 @@ export class World {
     this.clock.after(15_000, () => host.powerOn());
   }
 
+  /** A VM is being turned off by a job. */
+  isEnding(): boolean {
+    return [...this.state.vms.keys()].some((vmId) => /power-off/.test(this.sentJob(vmId)?.name ?? ""));
+  }
+
+  isUndoing(): boolean {
+    return [...this.state.vms.keys()].some((vmId) => this.sentJob(vmId)?.undo === true);
+  }
+
   host(nodeId: string): Host {
     return this.hosts.find((host) => host.nodeId === nodeId) as Host;
   }
@@ -192,7 +236,14 @@ export class World {
   async found(): Promise<void> {
     const joining = (id: string) => ({ id, name: id, zone: "", labels: {}, apiAddress: `${id}:1`, peerAddress: `${id}:2` });
     const log = (command: Command): void => {
-      const envelope = { requestId: this.consensus.nextRequest(0), origin: "n1", atMs: this.clock.wallMs(), actor: "test", term: 0, command };
+      const envelope = {
+        requestId: this.consensus.nextRequest(0),
+        origin: "n1",
+        atMs: this.clock.wallMs(),
+        actor: "test",
+        term: 0,
+        command,
+      };
       this.consensus.log.push({ term: 1, envelope });
     };
     log({ type: "cluster.init", clusterId: "c", name: "c", caCertificate: "", caKey: "", node: joining("n1") });
@@ -201,6 +252,8 @@ export class World {
       log({ type: "node.join", tokenId: "t", secretHash: "h", node: joining(id) });
       log({ type: "node.join-confirm", nodeId: id });
     }
+    // Nobody asks later why a VM is where it is.
+    log({ type: "setting.update", key: "scheduler.historyMib", value: 0 });
     for (const shared of [true, false]) {
       const name = shared ? "images" : "local";
       log({ type: "pool.create", pool: { id: `p-${name}`, name, kind: "dir", path: `/${name}`, shared } });
@@ -239,7 +292,10 @@ export class World {
       const { nodeId } = host;
       if (host.process !== null) {
         this.#lastBeatMs.set(nodeId, clock.nowMs);
-        const claims = [...(state.claimsByNode.get(nodeId) ?? [])].map((vmId) => ({ vmId, generation: state.vms.get(vmId)?.claim?.generation ?? 0 }));
+        const claims = [...(state.claimsByNode.get(nodeId) ?? [])].map((vmId) => ({
+          vmId,
+          generation: state.vms.get(vmId)?.claim?.generation ?? 0,
+        }));
         host.beat(CLAIM_MS, state.nodes.get(nodeId)?.claimRevision ?? 0, claims);
       }
       const row = state.nodes.get(nodeId);
