@@ -4,20 +4,25 @@
  */
 import { asRoostError, RoostError } from "../base/errors.ts";
 import type { Clock } from "../base/clock.ts";
+import type { Duplex } from "node:stream";
 import type { Logger } from "../base/log.ts";
+import type { TlsIdentity } from "../base/rpc.ts";
 import { within } from "../base/time-limit.ts";
 import type { Change, Store } from "../cluster/store.ts";
 import type { DomainEvent, DomainStatus, Driver } from "../hypervisor/driver.ts";
+import { claimOn } from "../model/claims.ts";
 import type { Node, NodeInfo } from "../model/node.ts";
 import type { View } from "../model/view.ts";
 import type { Vm } from "../model/vm.ts";
 import type { VmObservation } from "../state/commands.ts";
 import { Confiner } from "./confiner.ts";
-import { Executor } from "./executor.ts";
+import { Executor, specOf } from "./executor.ts";
 import type { Volumes } from "./executor.ts";
 import type { Keeper } from "./keeper/client.ts";
 import type { KeeperStatus } from "./keeper/protocol.ts";
-import { planCancel, reconcile, SHUTDOWN_AGAIN_MS } from "./reconcile.ts";
+import { push } from "./migration/source.ts";
+import { immigrate } from "./migration/target.ts";
+import { isStillWanted, planCancel, reconcile, SHUTDOWN_AGAIN_MS } from "./reconcile.ts";
 import type { Plan } from "./reconcile.ts";
 
 export interface AgentOptions {
@@ -39,6 +44,8 @@ export interface AgentDeps {
   volumes: Volumes;
   nodeInfo(): Promise<NodeInfo>;
   serialLogPath(vm: Vm): string | null;
+  /** Of this node, for its calls to others' agents. */
+  identity(): TlsIdentity;
   clock: Clock;
   log: Logger;
 }
@@ -130,6 +137,37 @@ export class Agent {
     throw new RoostError({ kind: "conflict", reason: `the keeper refused to park: ${reply.detail}` });
   }
 
+  /** Takes a VM in that another node's agent sends, if the cluster's state says so. */
+  immigrate(from: string, stream: Duplex): void {
+    const executor = this.#executor;
+    const { store, volumes } = this.#deps;
+    const { nodeId } = this.#options;
+    const place = { nodeId, ...this.#domainContext() };
+    void immigrate(
+      {
+        nodeId,
+        read: () => store.read({ timeoutMs: READ_LIMIT_MS }),
+        // Before its hello the node does not know yet what is left here.
+        occupy: (ref, run) =>
+          this.#running && !this.#needsHello && executor?.occupy({ ...ref, goal: "immigrate", actions: [] }, run) === true,
+        arriving: (vm, signal) => volumes.arriving(vm, signal),
+        spec: (vm, ref, attachments) => specOf(vm, ref, attachments, place),
+        log: this.#log,
+      },
+      from,
+      stream,
+    );
+  }
+
+  #domainContext(): { clusterId: string; view: () => View; serialLogPath: (vm: Vm) => string | null } {
+    const { store } = this.#deps;
+    return {
+      clusterId: store.view().cluster?.id ?? "",
+      view: () => store.view(),
+      serialLogPath: (vm) => this.#deps.serialLogPath(vm),
+    };
+  }
+
   /** To be called by whoever finds that the keeper does not answer. */
   keeperLost(): void {
     this.#background("looking after the keeper", () => this.#checkKeeper());
@@ -191,13 +229,15 @@ export class Agent {
       shutdownTimeoutMs,
     });
     const known = (domain: DomainStatus): boolean => {
-      const claim = vms.get(domain.vmId)?.claim;
+      const vm = vms.get(domain.vmId);
+      const held = vm === undefined ? null : claimOn(vm, nodeId);
       const kept = registered.get(domain.vmId);
-      return claim?.nodeId === nodeId && claim.generation === domain.generation && kept?.generation === domain.generation;
+      return held?.generation === domain.generation && kept?.generation === domain.generation;
     };
     // A start under way may bring up what this look has not seen.
-    const starting = [...busyBefore.values()].some((goal) => goal === "start" || goal === "adopt");
+    const starting = [...busyBefore.values()].some((goal) => goal === "start" || goal === "adopt" || goal === "immigrate");
     const clean = !starting && domains.every((domain) => domain.clusterId !== cluster.id || known(domain));
+    if (this.#fresh) executor.interrupt((plan) => !isStillWanted(view.vms.get(plan.vmId) ?? null, nodeId, plan));
     for (const plan of plans) {
       if (busyBefore.has(plan.vmId) || this.#endedMeanwhile.has(plan.vmId)) continue;
       if (!this.#waitsForEvent(plan, vms, executor, nowMs)) executor.submit(plan);
@@ -214,7 +254,10 @@ export class Agent {
     }
     this.#confiner.follow(view);
     const listed = new Set([...domains.map((domain) => domain.vmId), ...registered.keys()]);
-    executor.forget((vmId, generation) => view.vms.get(vmId)?.claim?.generation === generation || listed.has(vmId));
+    executor.forget((vmId, generation) => {
+      const vm = view.vms.get(vmId);
+      return (vm !== undefined && claimOn(vm, nodeId)?.generation === generation) || listed.has(vmId);
+    });
     for (const vmId of this.#missingSince.keys()) if (!vms.has(vmId)) this.#missingSince.delete(vmId);
     if (clean && this.#endedMeanwhile.size === 0) await this.#whenClean(status, view.nodes.get(nodeId));
     else if (this.#endedMeanwhile.size > 0) this.#wanted = true;
@@ -329,6 +372,8 @@ export class Agent {
         driver,
         keeper,
         volumes,
+        push: (session, vm, ref, signal) =>
+          push({ view: () => store.view(), identity: () => this.#deps.identity(), log: this.#log }, session, vm, ref, signal),
         serialLogPath: (vm) => this.#deps.serialLogPath(vm),
         clock,
         log: this.#log,
@@ -362,7 +407,7 @@ export class Agent {
     if (change.changedIds.has(nodeId)) return this.look();
     for (const id of change.changedIds) {
       const vm = change.view.vms.get(id);
-      if (vm === undefined || vm.claim?.nodeId === nodeId || vm.homeNodeId === nodeId) return this.look();
+      if (vm === undefined || claimOn(vm, nodeId) !== null || vm.homeNodeId === nodeId) return this.look();
     }
   }
 

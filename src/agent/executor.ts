@@ -6,8 +6,9 @@ import { asRoostError, RoostError } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
 import type { Clock } from "../base/clock.ts";
 import type { CpuPlacement, DirectBoot, DiskAttachment, DomainRef, DomainSpec, Driver, Session } from "../hypervisor/driver.ts";
+import { claimOn } from "../model/claims.ts";
 import type { View } from "../model/view.ts";
-import type { Vm } from "../model/vm.ts";
+import type { Claim, Vm } from "../model/vm.ts";
 import type { VmObservation } from "../state/commands.ts";
 import type { Keeper, KeeperReply } from "./keeper/client.ts";
 import type { Action, Goal, Plan, VmMemory } from "./reconcile.ts";
@@ -17,7 +18,12 @@ export interface Volumes {
   prepare(vm: Vm, signal: AbortSignal): Promise<{ boot: DirectBoot | null; disks: DiskAttachment[] }>;
   /** Deletes clones and swap; never a disk that was not made for the VM. */
   clean(vm: Vm, signal: AbortSignal): Promise<void>;
+  /** The disks of a VM that arrives by live migration: open elsewhere, and never made new. */
+  arriving(vm: Vm, signal: AbortSignal): Promise<{ boot: DirectBoot | null; disks: DiskAttachment[] }>;
 }
+
+/** Moves a running domain to the node of `migration`; resolves when it is paused here and whole there. `over` ends the connection. */
+export type Push = (session: Session, vm: Vm, ref: DomainRef, signal: AbortSignal) => Promise<{ over(): void }>;
 
 export interface ExecutorDeps {
   clusterId: string;
@@ -25,6 +31,7 @@ export interface ExecutorDeps {
   driver: Driver;
   keeper: Keeper;
   volumes: Volumes;
+  push: Push;
   /** The newest local state. */
   view(): View;
   report(vmId: string, generation: number, observed: VmObservation): Promise<void>;
@@ -50,6 +57,8 @@ const RETRY_MS = 500;
 
 interface Work {
   plan: Plan;
+  /** In the place of the plan's actions: what somebody else's call began. */
+  run: ((session: Session, signal: AbortSignal) => Promise<void>) | null;
   abort: AbortController;
   /** What overtakes it, to be started when it has ended. */
   next: Plan | null;
@@ -107,6 +116,31 @@ export class Executor {
     this.#fill();
   }
 
+  /**
+   * Does `run` as the VM's only work, if it has none; false if it has. What it leaves behind is found by the next look.
+   * It must end when the signal is given.
+   */
+  occupy(plan: Plan, run: (tools: { session: Session; signal: AbortSignal; register: () => Promise<void> }) => Promise<void>): boolean {
+    if (this.#stopped || this.#working.has(plan.vmId) || this.#waiting.has(plan.vmId)) return false;
+    const work: Work = {
+      plan,
+      run: (session, signal) =>
+        run({ session, signal, register: () => this.#do({ op: "register" }, { plan, session, signal, attachments: null, pushed: null }) }),
+      abort: new AbortController(),
+      next: null,
+    };
+    this.#working.set(plan.vmId, work);
+    void this.#work(work);
+    return true;
+  }
+
+  /** Ends what is under way and not wanted any more; the next look decides what comes after it. */
+  interrupt(unwanted: (plan: Plan) => boolean): void {
+    for (const work of this.#working.values()) {
+      if (unwanted(work.plan)) work.abort.abort(new RoostError({ kind: "conflict", reason: `${work.plan.goal} is over` }));
+    }
+  }
+
   /** How a domain ended, from the driver's event. */
   noteGone(ref: DomainRef, cause: "shutdown" | "destroyed" | "crashed" | "unknown"): void {
     const memory = this.#remember(ref.vmId, ref.generation);
@@ -158,7 +192,7 @@ export class Executor {
     for (const [vmId, plan] of this.#waiting) {
       if (this.#working.size >= this.#options.parallel) return;
       this.#waiting.delete(vmId);
-      const work: Work = { plan, abort: new AbortController(), next: null };
+      const work: Work = { plan, run: null, abort: new AbortController(), next: null };
       this.#working.set(vmId, work);
       void this.#work(work);
     }
@@ -170,7 +204,8 @@ export class Executor {
     let session: Session | null = null;
     try {
       session = await limited("logging in to the hypervisor", QUICK_MS, null, () => this.#deps.driver.login());
-      await this.#carryOut(work, session, log);
+      if (work.run !== null) await work.run(session, work.abort.signal);
+      else await this.#carryOut(work, session, log);
     } catch (error) {
       log.warn("a plan failed", { reason: asRoostError(error).message });
       this.#remember(plan.vmId, plan.generation).notBeforeMs = this.#deps.clock.monotonicMs() + RETRY_MS;
@@ -190,7 +225,16 @@ export class Executor {
 
   async #carryOut(work: Work, session: Session, log: Logger): Promise<void> {
     const { plan } = work;
-    const context: Context = { plan, session, signal: work.abort.signal, attachments: null };
+    const context: Context = { plan, session, signal: work.abort.signal, attachments: null, pushed: null };
+    try {
+      await this.#actions(work, context, log);
+    } finally {
+      context.pushed?.over();
+    }
+  }
+
+  async #actions(work: Work, context: Context, log: Logger): Promise<void> {
+    const { plan } = work;
     const last = plan.actions.at(-1);
     for (const action of plan.actions) {
       try {
@@ -200,6 +244,10 @@ export class Executor {
           this.#remember(plan.vmId, plan.generation).gone = last.observed;
         await this.#do(action, context);
       } catch (error) {
+        if (action.op === "push") {
+          await this.#notMigrated(work, context, error, log);
+          return;
+        }
         if (plan.goal !== "start" && plan.goal !== "adopt") throw error;
         // Overtaken or stopping: the next plan, or the next agent, finds things as they are.
         if (work.abort.signal.aborted) throw error;
@@ -208,6 +256,14 @@ export class Executor {
       }
     }
     if (plan.goal === "end") this.#memory.delete(plan.vmId);
+  }
+
+  /** The source keeps its VM; the target is told by the cluster. An abort has told it already, or it is the agent that stops. */
+  async #notMigrated(work: Work, context: Context, error: unknown, log: Logger): Promise<void> {
+    const { message } = asRoostError(error);
+    log.warn("a VM was not migrated", { reason: message });
+    if (work.abort.signal.aborted) return;
+    await this.#do({ op: "report", observed: { kind: "not-migrated", detail: message } }, context);
   }
 
   /** A start or adoption failed: nothing of it may stay, and the cluster is told, unless it only has to wait. */
@@ -248,11 +304,11 @@ export class Executor {
         );
         return;
       case "register": {
-        const vm = this.#row(ref);
+        const { deadline } = this.#held(ref);
         const node = this.#deps.view().nodes.get(this.#deps.nodeId);
         // At least 1: a keeper that knows no claim set yet (revision 0) takes the agent's word until the first one comes.
         const revision = Math.max(1, node?.claimRevision ?? 0);
-        return await this.#ask(keeper.register({ ...ref, revision, deadline: vm.claim?.deadline ?? true, recipe: driver.killRecipe(ref) }));
+        return await this.#ask(keeper.register({ ...ref, revision, deadline, recipe: driver.killRecipe(ref) }));
       }
       case "define": {
         const vm = this.#row(ref);
@@ -274,6 +330,11 @@ export class Executor {
         return await quick("forgetting the domain", () => session.undefine(ref));
       case "unregister":
         return await this.#ask(keeper.unregister(ref));
+      case "push": {
+        const vm = this.#row(ref);
+        context.pushed = await this.#deps.push(session, vm, ref, signal);
+        return;
+      }
       case "clean-disks": {
         const vm = this.#deps.view().vms.get(plan.vmId);
         if (vm === undefined) return;
@@ -292,7 +353,15 @@ export class Executor {
     if (!reply.ok) throw new Refused(reply);
   }
 
-  /** The VM's row, if this node still holds the claim of this generation. */
+  /** What this node holds of the VM in this generation: its claim, or what is arriving. */
+  #held(ref: DomainRef): Claim {
+    const vm = this.#deps.view().vms.get(ref.vmId);
+    const held = vm === undefined ? null : claimOn(vm, this.#deps.nodeId);
+    if (held?.generation === ref.generation) return held;
+    throw new RoostError({ kind: "conflict", reason: `generation ${ref.generation} is no longer this node's` });
+  }
+
+  /** The VM's row, if this node still holds the claim of this generation: what is still arriving is none. */
   #row(ref: DomainRef): Vm {
     const vm = this.#deps.view().vms.get(ref.vmId);
     if (vm?.claim?.nodeId !== this.#deps.nodeId || vm.claim.generation !== ref.generation) {
@@ -304,36 +373,45 @@ export class Executor {
   #spec(vm: Vm, ref: DomainRef, context: Context): DomainSpec {
     if (context.attachments === null)
       throw new RoostError({ kind: "internal", reason: "a domain is defined before its disks are prepared" });
-    const { name, cpus, memoryMib, nics } = vm.definition;
-    return {
-      ...ref,
-      clusterId: this.#deps.clusterId,
-      name,
-      cpus,
-      cpu: vm.definition.cpu ?? null,
-      cpuPlacement: cpuPlacementOf(this.#deps.view(), vm, this.#deps.nodeId),
-      memoryMib,
-      ...context.attachments,
-      nics: nics.map(({ mac, bridge, model }) => ({
-        mac,
-        bridge,
-        model,
-      })),
-      serialLogPath: this.#deps.serialLogPath(vm),
-    };
+    return specOf(vm, ref, context.attachments, this.#deps);
   }
+}
+
+/** What the driver is told of a VM. */
+export function specOf(
+  vm: Vm,
+  { vmId, generation }: DomainRef,
+  attachments: { boot: DirectBoot | null; disks: DiskAttachment[] },
+  { clusterId, nodeId, view, serialLogPath }: Pick<ExecutorDeps, "clusterId" | "nodeId" | "view" | "serialLogPath">,
+): DomainSpec {
+  const { name, cpus, memoryMib, nics } = vm.definition;
+  return {
+    vmId,
+    generation,
+    clusterId,
+    name,
+    cpus,
+    cpu: vm.definition.cpu ?? null,
+    cpuPlacement: cpuPlacementOf(view(), vm, nodeId),
+    memoryMib,
+    ...attachments,
+    nics: nics.map(({ mac, bridge, model }) => ({ mac, bridge, model })),
+    serialLogPath: serialLogPath(vm),
+  };
 }
 
 /** A pinned VM has its CPUs; the others share what is left, so that exclusive means it. Null where every CPU is anybody's. */
 export function cpuPlacementOf(view: Pick<View, "vms" | "nodes" | "claimsByNode">, vm: Vm, nodeId: string): CpuPlacement | null {
   const numa = view.nodes.get(nodeId)?.info?.cpuTopology?.numa ?? [];
-  const own = vm.claim?.cpus;
+  const own = claimOn(vm, nodeId)?.cpus;
   if (own !== undefined) {
     const home = numa.find((node) => own.every((cpu) => node.cpus.includes(cpu)));
     return { kind: "pinned", cpus: own, numaNode: vm.definition.cpuPinning?.numa === "one" ? (home?.id ?? null) : null };
   }
   const taken = new Set<number>();
-  for (const id of view.claimsByNode.get(nodeId) ?? []) for (const cpu of view.vms.get(id)?.claim?.cpus ?? []) taken.add(cpu);
+  for (const id of view.claimsByNode.get(nodeId) ?? []) {
+    for (const cpu of claimOn(view.vms.get(id) ?? { claim: null }, nodeId)?.cpus ?? []) taken.add(cpu);
+  }
   const left = numa.flatMap((node) => node.cpus).filter((cpu) => !taken.has(cpu));
   return taken.size === 0 || left.length === 0 ? null : { kind: "shared", cpus: left.toSorted((a, b) => a - b) };
 }
@@ -343,6 +421,8 @@ interface Context {
   session: Session;
   signal: AbortSignal;
   attachments: { boot: DirectBoot | null; disks: DiskAttachment[] } | null;
+  /** Held until the plan has ended: its end is how the other side learns that nothing more will come. */
+  pushed: { over(): void } | null;
 }
 
 /** Waits no longer than the limit, and not past an abort. The work itself may go on: what it does later is found by the next look. */

@@ -4,7 +4,7 @@
  * every finished plan, so it looks only at what is, never at what led there; events mean "look at this VM".
  */
 import type { DomainStatus } from "../hypervisor/driver.ts";
-import type { Claim, Vm } from "../model/vm.ts";
+import type { Claim, Migration, Vm } from "../model/vm.ts";
 import type { VmObservation } from "../state/commands.ts";
 import type { RegisteredVm } from "./keeper/protocol.ts";
 
@@ -23,13 +23,16 @@ export type Action =
   | { op: "undefine" }
   | { op: "unregister" }
   | { op: "clean-disks" }
+  /** To the node that the VM migrates to; ends with the domain here paused and the other whole, or fails. */
+  | { op: "push" }
   | { op: "report"; observed: VmObservation };
 
 /**
  * `start` and `adopt` fail into an end: the executor destroys what is there and reports it. `end` and `leftover` overtake
- * whatever else is under way for the VM.
+ * whatever else is under way for the VM. `emigrate` that fails gives the migration up; `immigrate` is no plan of this room, but what the
+ * source's call begins (migration/).
  */
-export type Goal = "start" | "adopt" | "settle" | "shutdown" | "end" | "leftover" | "clean";
+export type Goal = "start" | "adopt" | "settle" | "shutdown" | "end" | "leftover" | "clean" | "emigrate" | "immigrate";
 
 export interface Plan {
   vmId: string;
@@ -102,6 +105,19 @@ export function planCancel(vm: Vm, nodeId: string): Plan | null {
   };
 }
 
+/**
+ * Whether what is under way for the VM is still wanted: a migration that was given up ends on both sides, and one that was handed over has
+ * nothing left to do at the target but to run.
+ */
+export function isStillWanted(vm: Vm | null, nodeId: string, plan: { goal: Goal; generation: number }): boolean {
+  const { migration } = vm ?? {};
+  if (plan.goal === "immigrate") return migration?.phase === "incoming" && migration.claim.generation === plan.generation;
+  if (plan.goal !== "emigrate") return true;
+  // Handed over: what is left to do is to end what is here.
+  if (vm?.claim?.nodeId !== nodeId) return vm?.state === "migrating" && vm.claim !== null && migration === undefined;
+  return migration?.phase === "incoming" && !vm.desired.deleted && !(vm.desired.power === "off" && vm.desired.how === "force");
+}
+
 const UNDO: readonly Action[] = [{ op: "destroy" }, { op: "undefine" }, { op: "unregister" }];
 
 function planVm(vmId: string, domain: DomainStatus | null, input: ReconcileInput): Plan | null {
@@ -109,17 +125,21 @@ function planVm(vmId: string, domain: DomainStatus | null, input: ReconcileInput
   const kept = input.registered.get(vmId) ?? null;
   const memory = input.memory.get(vmId) ?? null;
   const claim = vm?.claim?.nodeId === input.nodeId ? vm.claim : null;
+  const migration = vm?.migration?.claim.nodeId === input.nodeId ? vm.migration : null;
+  const held = claim ?? migration?.claim ?? null;
   if (memory !== null && memory.notBeforeMs > input.nowMs) return null;
 
-  if (domain !== null && domain.generation !== claim?.generation) {
+  if (domain !== null && domain.generation !== held?.generation) {
     return input.fresh ? { vmId, generation: domain.generation, goal: "leftover", actions: [...UNDO] } : null;
   }
-  if (kept !== null && domain === null && kept.generation !== claim?.generation) {
+  if (kept !== null && domain === null && kept.generation !== held?.generation) {
     return input.fresh ? { vmId, generation: kept.generation, goal: "leftover", actions: [...UNDO] } : null;
   }
   if (vm === null) return null;
+  if (claim === null && migration !== null) return whileIncoming(vm, migration, domain, kept, input);
   if (claim === null) {
-    const cleans = vm.state === "epilog" && vm.claim === null && vm.homeNodeId === input.nodeId && input.fresh;
+    const cleans =
+      vm.state === "epilog" && vm.claim === null && vm.migration === undefined && vm.homeNodeId === input.nodeId && input.fresh;
     return cleans
       ? {
           vmId,
@@ -132,6 +152,30 @@ function planVm(vmId: string, domain: DomainStatus | null, input: ReconcileInput
   const ours = memory?.generation === claim.generation ? memory : null;
   if (domain === null || domain.state === "defined") return input.fresh ? withoutDomain(vm, claim, kept, ours) : null;
   return withDomain(vm, claim, domain, kept, ours, input);
+}
+
+/**
+ * The target of a live migration, with nobody at work on it here: what has arrived has lost its source, or never had one. It is only
+ * destroyed once the cluster knows that it is given up: before, the source may have handed over.
+ */
+function whileIncoming(
+  vm: Vm,
+  migration: Migration,
+  domain: DomainStatus | null,
+  kept: RegisteredVm | null,
+  input: ReconcileInput,
+): Plan | null {
+  const { generation } = migration.claim;
+  const plan = (goal: Goal, actions: Action[]): Plan => ({ vmId: vm.id, generation, goal, actions });
+  if (domain !== null && (kept === null || kept.generation !== generation)) return plan("adopt", [{ op: "register" }]);
+  if (!input.fresh) return null;
+  const ended = domain === null && kept !== null && kept.phase !== "live";
+  if (migration.phase === "aborting" || ended) {
+    const detail = ended ? "its deadline passed at the target" : "";
+    return plan("end", [...UNDO, { op: "report", observed: { kind: "incoming-gone", detail } }]);
+  }
+  if (domain === null && kept === null) return null; // the source has not come yet
+  return plan("settle", [{ op: "report", observed: { kind: "not-migrated", detail: "the target lost its connection to the source" } }]);
 }
 
 /** There is a claim, and nothing runs. */
@@ -211,11 +255,23 @@ function withDomain(
     const told: Action[] = vm.state === "shutdown" ? [] : [{ op: "report", observed: { kind: "stopping" } }];
     return plan("shutdown", [...told, { op: "shutdown" }]);
   }
+  const { migration } = vm;
+  if (migration?.phase === "incoming") {
+    const giveUp = (detail: string): Plan => plan("settle", [{ op: "report", observed: { kind: "not-migrated", detail } }]);
+    // All had arrived, and who was to hand it over is no more: nobody knows how far that came but the cluster.
+    if (domain.state !== "running") return giveUp("the source's agent was restarted");
+    const done: VmObservation = { kind: "handed-over", generation: migration.claim.generation };
+    return plan("emigrate", [{ op: "push" }, { op: "report", observed: done }, ...UNDO]);
+  }
   switch (domain.state) {
     case "running":
       if (vm.state === "running" || vm.state === "shutdown") return null;
       return plan("settle", [{ op: "report", observed: { kind: "running" } }]);
     case "paused":
+      // Handed over to this node, or taken back by it: the claim says who goes on. Its disks may still be let go of elsewhere.
+      if (vm.state === "migrating") {
+        return plan("settle", [{ op: "confirm" }, { op: "resume" }, { op: "report", observed: { kind: "running" } }]);
+      }
       // Started paused, and the agent went away before it resumed; `unknown` may hide the same.
       if (vm.state === "boot" || vm.state === "prolog" || vm.state === "unknown") {
         return plan("start", [{ op: "confirm" }, { op: "resume" }, { op: "report", observed: { kind: "running" } }]);

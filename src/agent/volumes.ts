@@ -37,8 +37,10 @@ export function volumeName(vmId: string, disk: DiskDefinition): string {
  * Makes what is missing of the VM's volumes and says how to attach them. A volume that exists is used as it is, which is how
  * a recovered VM finds its disks. Throws `invalid` with all wrong fields before anything is made; `conflict` if this node's
  * generation is stale or a disk is still open elsewhere (retry later); `damaged` if a volume that was made once is gone.
+ *
+ * `arriving`: the VM comes by live migration, so its disks are open at the source, and one that is not there is never made new.
  */
-export async function prepare(vm: Vm, pools: Pools, options?: CallOptions): Promise<Prepared> {
+export async function prepare(vm: Vm, pools: Pools, options?: CallOptions & { arriving?: boolean }): Promise<Prepared> {
   const generation = generationOf(vm);
   if (vm.claim === null)
     throw new RoostError({ kind: "precondition", reason: `VM ${vm.definition.name} has no claim: its disks are not ours to prepare` });
@@ -50,8 +52,12 @@ export async function prepare(vm: Vm, pools: Pools, options?: CallOptions): Prom
   const disks: DiskAttachment[] = [];
   for (const step of plans) {
     const mark = marks.get(step.pool);
-    if (step.own && (await step.pool.stat(step.name)) === null) await make(vm, step, generation, mark, options);
-    const source = await attach(step, mark, options);
+    const arriving = options?.arriving === true;
+    if (step.own && (await step.pool.stat(step.name)) === null) {
+      if (arriving) throw new RoostError({ kind: "not-found", what: `volume in pool ${step.pool.pool.name}`, name: step.name });
+      await make(vm, step, generation, mark, options);
+    }
+    const source = await attach(step, arriving, mark, options);
     const { target, bus, device, readonly, shareable, cache } = step.disk;
     disks.push({ source, target, bus, device, readonly, ...(shareable === true ? { shareable } : {}), cache });
   }
@@ -169,10 +175,10 @@ async function make(vm: Vm, step: Plan, generation: number, mark: Mark | undefin
   }
 }
 
-async function attach(step: Plan, mark: Mark | undefined, options: CallOptions | undefined): Promise<VolumeLocation> {
+async function attach(step: Plan, arriving: boolean, mark: Mark | undefined, options: CallOptions | undefined): Promise<VolumeLocation> {
   const { disk, pool, name } = step;
   try {
-    return await pool.attach(name, { format: disk.format, exclusive: !disk.readonly && disk.shareable !== true }, options);
+    return await pool.attach(name, { format: disk.format, exclusive: !disk.readonly && disk.shareable !== true && !arriving }, options);
   } catch (error) {
     // HA-6: shown, never broken by force. The generation before is where to look.
     if (!(error instanceof RoostError) || error.fault.kind !== "conflict" || mark === undefined || mark.previous === null) throw error;

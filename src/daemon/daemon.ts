@@ -196,6 +196,10 @@ export async function startDaemon(config: NodeConfig, identity: Identity, effect
           await pools.refresh();
           return await prepare(vm, pools.byName, { signal });
         },
+        arriving: async (vm, signal) => {
+          await pools.refresh();
+          return await prepare(vm, pools.byName, { signal, arriving: true });
+        },
         clean: async (vm, signal) => {
           await pools.refresh();
           await clean(vm, pools.byName, { signal });
@@ -207,6 +211,7 @@ export async function startDaemon(config: NodeConfig, identity: Identity, effect
         ...(replica.diskStuck ? { problems: ["disk stuck"] } : {}),
       }),
       serialLogPath: (vm) => join(serialFolder, `${vm.definition.name}.log`),
+      identity: () => identity.tls,
       clock,
       log,
     },
@@ -273,6 +278,7 @@ export async function startDaemon(config: NodeConfig, identity: Identity, effect
         runs: () => recorder.runs(),
         nodeClient: (serverName, address) =>
           createClient({ endpoints: [address], tls: identity.tls, serverName, connectMs: NODE_CONNECT_MS }),
+        immigrate: (from, stream) => agent.immigrate(from, stream),
         stopAgent: async ({ parkMs }) => {
           if (parkMs > 0) await agent.park(parkMs);
           clock.after(LINGER_MS, () => void stop().catch(fatal));

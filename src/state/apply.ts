@@ -12,6 +12,7 @@ import * as policy from "./appliers/policy.ts";
 import * as pool from "./appliers/pool.ts";
 import * as recovery from "./appliers/recovery.ts";
 import * as token from "./appliers/token.ts";
+import * as migration from "./appliers/vm-migration.ts";
 import * as vm from "./appliers/vm.ts";
 import type { Command, CommandType, Envelope } from "./commands.ts";
 import { historyOf } from "./history.ts";
@@ -67,6 +68,8 @@ const APPLIERS: { [T in CommandType]: Applier<T> } = {
   "vm.create": vm.create,
   "vm.desire": vm.desire,
   "vm.rehome": vm.rehome,
+  "vm.migrate": migration.migrate,
+  "vm.migrate-abort": migration.abort,
   "vm.place": vm.place,
   "vm.report": vm.report,
   "vm.retry": vm.retry,

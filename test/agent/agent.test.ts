@@ -89,12 +89,14 @@ async function setUp(t: { teardown: (end: () => Promise<void>) => void }) {
                 disks: [],
               })),
           clean: (vm) => Promise.resolve(void done.push(`clean ${vm.id}`)),
+          arriving: () => Promise.resolve({ boot: null, disks: [] }),
         },
         nodeInfo: () => {
           tuned.infos++;
           return Promise.resolve(nodeInfo("b"));
         },
         serialLogPath: () => null,
+        identity: () => ({ ca: "", cert: "", key: "" }),
       },
     );
   const agent = make();

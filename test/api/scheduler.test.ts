@@ -29,6 +29,7 @@ function contextOf(cluster: Cluster): CallContext {
       runs: () => Promise.resolve({ runs: [], sinceMs: 0, lost: 0 }),
       nodeClient: () => createClient({ endpoints: ["/nowhere.sock"] }),
       freeze: () => [],
+      immigrate: () => {},
     },
     identity: { kind: "user", name: "root" },
     deadlineMs: Infinity,

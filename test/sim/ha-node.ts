@@ -3,12 +3,15 @@ import { deadlineMs, startKeeper, step, wakeAtMs } from "../../src/agent/keeper/
 import type { Feed, KeeperInput, KeeperState } from "../../src/agent/keeper/machine.ts";
 import type { Acknowledgement } from "../../src/model/heartbeat.ts";
 import type { Beat, KeeperAnswer, KeeperRequest, RefusalReason, RegisteredVm } from "../../src/agent/keeper/protocol.ts";
-import { planCancel, reconcile } from "../../src/agent/reconcile.ts";
+import { isStillWanted, planCancel, reconcile } from "../../src/agent/reconcile.ts";
 import type { Action, Plan, VmMemory } from "../../src/agent/reconcile.ts";
 import type { DomainStatus } from "../../src/hypervisor/driver.ts";
+import { claimOn } from "../../src/model/claims.ts";
 import type { NodeInfo } from "../../src/model/node.ts";
 import type { VmObservation } from "../../src/state/commands.ts";
+import { PROGRAM_LEVEL } from "../../src/state/levels.ts";
 import type { Consensus, Peer } from "./ha-consensus.ts";
+import { push, watchSource } from "./ha-migration.ts";
 import type { Mutation } from "./ha-mutations.ts";
 import { Process } from "./ha-world.ts";
 import type { World } from "./ha-world.ts";
@@ -25,8 +28,13 @@ export interface Shared {
   world: World;
   consensus: Consensus;
   mutation: Mutation;
-  /** The checker: told of every resume and end of a guest. */
-  started(vmId: string, generation: number, host: SimHost): void;
+  /** VMs migrate all the time; only in every third history, so that the others keep to what a plain failover can do wrong. */
+  moving: boolean;
+  /** The checker: told of every resume and end of a guest. `again`: it has run here in this generation, and stood still since. */
+  started(vmId: string, generation: number, host: SimHost, again: boolean): void;
+  /** A guest goes on where it has arrived. */
+  migrated(): void;
+  host(nodeId: string): SimHost | null;
   /** A promise was not kept, though nothing runs twice yet. */
   broken(what: string): void;
   /** An acknowledgement on its way back is given to the node's agent. */
@@ -39,6 +47,10 @@ interface Domain {
   vmId: string;
   generation: number;
   running: boolean;
+  /** Has it run here? */
+  ran: boolean;
+  /** It comes from elsewhere, and is not whole. */
+  incoming: boolean;
 }
 
 export class SimHost {
@@ -348,12 +360,14 @@ export class SimHost {
     for (const [vmId, work] of this.#busy) {
       const vm = peer.state.vms.get(vmId);
       if (work.plan.goal === "start" && vm !== undefined && planCancel(vm, nodeId) !== null) work.cancelled = true;
+      if (!this.#fresh || isStillWanted(vm ?? null, nodeId, work.plan)) continue;
+      work.cancelled = true;
+      if (work.plan.goal === "immigrate") this.#endImmigration(vmId, work.plan.generation);
     }
     const known = (domain: Domain): boolean => {
-      const claim = peer.state.vms.get(domain.vmId)?.claim;
-      return (
-        claim?.nodeId === nodeId && claim.generation === domain.generation && registered.get(domain.vmId)?.generation === domain.generation
-      );
+      const vm = peer.state.vms.get(domain.vmId);
+      const held = vm === undefined ? null : claimOn(vm, nodeId);
+      return held?.generation === domain.generation && registered.get(domain.vmId)?.generation === domain.generation;
     };
     if (!this.#fresh || ![...this.domains.values()].every(known)) return;
     if (!keeper.settled) this.#ask({ op: "settled" }, () => {});
@@ -391,7 +405,7 @@ export class SimHost {
     const { world } = this.#shared;
     const { plan } = work;
     const action = plan.actions[at];
-    if (action === undefined || (work.cancelled && plan.goal === "start")) {
+    if (action === undefined || (work.cancelled && (plan.goal === "start" || plan.goal === "emigrate"))) {
       if (plan.goal === "end") this.#memory.delete(plan.vmId);
       this.#busy.delete(plan.vmId);
       return;
@@ -401,6 +415,11 @@ export class SimHost {
       this.#do(action, plan, (ok, refused = null) => {
         world.afterIn(this.peer.process, tookMs / 2, () => {
           if (ok) return this.#carryOut(work, at + 1);
+          if (action.op === "push" && !work.cancelled) {
+            // As the executor does: the cluster is told, whatever it makes of it.
+            const observed: VmObservation = { kind: "not-migrated", detail: "" };
+            return this.#do({ op: "report", observed }, plan, () => void this.#busy.delete(plan.vmId));
+          }
           this.#undo(plan, action, refused);
         });
       });
@@ -427,7 +446,7 @@ export class SimHost {
   }
 
   #do(action: Action, plan: Plan, done: (ok: boolean, refused?: RefusalReason | null) => void): void {
-    const { consensus } = this.#shared;
+    const { consensus, world } = this.#shared;
     const { vmId, generation } = plan;
     const vm = this.peer.state.vms.get(vmId);
     const claimed = vm?.claim?.nodeId === this.peer.nodeId && vm.claim.generation === generation;
@@ -437,11 +456,18 @@ export class SimHost {
       case "register": {
         const revision = Math.max(1, this.peer.state.nodes.get(this.peer.nodeId)?.claimRevision ?? 0);
         const recipe = { kind: "file" as const, path: "x", vmId, generation };
-        return this.#ask({ op: "register", vmId, generation, revision, deadline: vm?.claim?.deadline ?? true, recipe }, replied);
+        const held = vm === undefined ? null : claimOn(vm, this.peer.nodeId);
+        if (held?.generation !== generation) return done(false);
+        return this.#ask({ op: "register", vmId, generation, revision, deadline: held.deadline, recipe }, replied);
+      }
+      case "push": {
+        const target = this.#shared.host(vm?.migration?.claim.nodeId ?? "");
+        if (vm?.migration === undefined || target === null || !claimed) return done(false);
+        return push(this.#shared.world, this, target, { vmId, generation, incoming: vm.migration.claim.generation }, done);
       }
       case "start-paused":
         if (this.domains.has(vmId) || this.#shared.isLockedElsewhere(vmId, this)) return done(false);
-        this.domains.set(vmId, { vmId, generation, running: false });
+        this.domains.set(vmId, { vmId, generation, running: false, ran: false, incoming: false });
         return done(true);
       case "confirm":
         if (!claimed) return done(false);
@@ -449,9 +475,9 @@ export class SimHost {
         return this.#ask({ op: "confirm", vmId, generation }, replied);
       case "resume": {
         const domain = this.domains.get(vmId);
-        if (domain?.generation !== generation) return done(false);
-        if (!domain.running) this.#shared.started(vmId, generation, this);
-        domain.running = true;
+        if (domain?.generation !== generation || domain.incoming) return done(false);
+        if (vm?.state === "migrating" && !domain.ran) this.#shared.migrated();
+        this.#run(domain);
         return done(true);
       }
       case "destroy":
@@ -463,6 +489,13 @@ export class SimHost {
         const { observed } = action;
         const report = { type: "vm.report" as const, vmId, nodeId: this.peer.nodeId, generation, observed };
         let told = false;
+        const standing = this.domains.get(vmId);
+        if (this.#shared.mutation === "take-back-unasked" && observed.kind === "handed-over" && standing?.generation === generation) {
+          // Impatient: no answer is taken for a no.
+          world.afterIn(this.peer.process, 300, () => {
+            if (!told && this.domains.get(vmId) === standing) this.#run(standing);
+          });
+        }
         this.#reliably(
           (tell) =>
             consensus.propose(this.peer, report, {}, (outcome) => {
@@ -485,17 +518,71 @@ export class SimHost {
     }
   }
 
+  #run(domain: Domain): void {
+    if (!domain.running) this.#shared.started(domain.vmId, domain.generation, this, domain.ran);
+    domain.running = true;
+    domain.ran = true;
+  }
+
+  // Live migration; the messages between are in ha-migration.ts.
+
+  isAtWork(vmId: string, goal: Plan["goal"]): boolean {
+    return this.#busy.get(vmId)?.plan.goal === goal;
+  }
+
+  /** Its last bytes are sent: the source stands still, and stays so. */
+  pause(vmId: string, generation: number): boolean {
+    const domain = this.domains.get(vmId);
+    if (domain?.generation !== generation || !domain.running) return false;
+    domain.running = false;
+    return true;
+  }
+
+  /** A source's call. `ready`: it may send. */
+  immigrate(source: SimHost, vmId: string, generation: number, ready: () => void): void {
+    const vm = this.peer.state.vms.get(vmId);
+    const wanted = vm?.migration?.phase === "incoming" && claimOn(vm, this.peer.nodeId)?.generation === generation;
+    if (!wanted || !this.#fresh || this.#needsHello || this.#busy.has(vmId) || this.domains.has(vmId)) return;
+    const plan: Plan = { vmId, generation, goal: "immigrate", actions: [] };
+    const work = { plan, cancelled: false };
+    this.#busy.set(vmId, work);
+    const isOpen = (): boolean => this.#busy.get(vmId) === work;
+    this.#do({ op: "register" }, plan, (ok) => {
+      if (!isOpen()) return;
+      if (!ok) return void this.#busy.delete(vmId);
+      this.domains.set(vmId, { vmId, generation, running: false, ran: false, incoming: true });
+      watchSource(this.#shared.world, source, this, vmId, isOpen, () => this.#endImmigration(vmId, generation));
+      ready();
+    });
+  }
+
+  /** All of it is here. */
+  arrived(vmId: string, generation: number): boolean {
+    const domain = this.domains.get(vmId);
+    if (domain?.generation !== generation || !this.isAtWork(vmId, "immigrate")) return false;
+    domain.incoming = false;
+    if (this.#shared.mutation === "resume-before-release") this.#run(domain);
+    return true;
+  }
+
+  #endImmigration(vmId: string, generation: number): void {
+    this.#busy.delete(vmId);
+    const domain = this.domains.get(vmId);
+    if (domain?.generation === generation && domain.incoming) this.domains.delete(vmId);
+  }
+
   describe(): string {
     const feed = this.keeper === null ? "no keeper" : `deadline ${Math.round(deadlineMs(this.keeper) - this.bootMs())} ms`;
     return `${this.peer.nodeId} rate ${this.rate.toFixed(3)} ${feed} domains [${[...this.domains.values()].map((d) => `${d.vmId}/${d.generation % 2 ** 32}${d.running ? "" : "p"}`).join(" ")}]`;
   }
 }
 
-const isLast = (observed: VmObservation): boolean => observed.kind === "gone" || observed.kind === "cleaned";
+const isLast = (observed: VmObservation): boolean => ["gone", "cleaned", "not-migrated", "incoming-gone"].includes(observed.kind);
 
 export function nodeInfo(bootId: string): NodeInfo {
   return {
     bootId,
+    level: PROGRAM_LEVEL,
     version: "sim",
     driver: "simulated",
     hypervisor: "sim",
@@ -506,6 +593,7 @@ export function nodeInfo(bootId: string): NodeInfo {
     memoryMib: 65536,
     reserveMib: 0,
     guardian: "file",
+    actions: ["migrate"],
     pools: [],
     bridges: [],
   };

@@ -106,6 +106,7 @@ export async function testCluster(nodes = 1, id: () => string = newId): Promise<
       runs: () => Promise.resolve({ runs: [], sinceMs: 0, lost: 0 }),
       nodeClient: () => createClient({ endpoints: ["/nowhere.sock"] }),
       freeze: () => freeze(store.state),
+      immigrate: () => {},
       stopAgent: async (request) => void stops.push(request),
     },
   };

@@ -3,7 +3,8 @@ import type { Proof } from "../../model/proof.ts";
 import type { Claim, Vm } from "../../model/vm.ts";
 import type { VmObservation } from "../commands.ts";
 import type { Transaction } from "../transaction.ts";
-import { afterRelease } from "./vm-moves.ts";
+import { handedOver } from "./vm-migration.ts";
+import { afterRelease, giveUpMigration } from "./vm-moves.ts";
 
 /** A VM that ran at least this long before it died has run well: failures count from one again. */
 const RAN_WELL_MS = 60_000;
@@ -12,14 +13,19 @@ const BACKOFF_FIRST_MS = 1_000;
 const BACKOFF_LAST_MS = 60_000;
 
 /** @param claim the VM's claim; the caller has checked that the observation is of its generation and node. */
-export function observe(tx: Transaction, vm: Vm, claim: Claim, observed: Exclude<VmObservation, { kind: "cleaned" }>): Vm {
+export function observe(
+  tx: Transaction,
+  vm: Vm,
+  claim: Claim,
+  observed: Exclude<VmObservation, { kind: "cleaned" | "incoming-gone" }>,
+): Vm {
   switch (observed.kind) {
     case "preparing":
       return vm.state === "unknown" ? tx.moved(vm, "prolog", "seen again") : vm;
     case "starting":
       return vm.state === "prolog" || vm.state === "unknown" ? started(tx, tx.moved(vm, "boot", "disks are ready")) : vm;
     case "running":
-      return vm.state === "shutdown" ? vm : running(tx, vm, claim);
+      return vm.state === "shutdown" || vm.migration?.phase === "incoming" ? vm : running(tx, vm, claim);
     case "paused":
       return vm.state === "running" || vm.state === "unknown" ? tx.moved(vm, "paused", "its CPUs are stopped") : vm;
     case "stopping":
@@ -30,6 +36,10 @@ export function observe(tx: Transaction, vm: Vm, claim: Claim, observed: Exclude
       return ignored(tx, vm, observed.afterMs);
     case "gone":
       return gone(tx, vm, claim, observed);
+    case "handed-over":
+      return handedOver(tx, vm, claim, observed.generation);
+    case "not-migrated":
+      return giveUpMigration(tx, vm, observed.detail);
   }
 }
 

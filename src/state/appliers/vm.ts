@@ -15,6 +15,7 @@ import type { Transaction } from "../transaction.ts";
 import { forgetVm } from "./policy.ts";
 import { decisionsWith } from "./vm-decisions.ts";
 import { beginCleaning, localPools } from "./vm-moves.ts";
+import { observeIncoming } from "./vm-migration.ts";
 import { observe } from "./vm-report.ts";
 
 export function create(tx: Transaction, command: VmCreate): CommandResult {
@@ -115,7 +116,11 @@ export function place(tx: Transaction, command: VmPlace): CommandResult {
     const vm = tx.get("vms", vmId);
     const node = tx.get("nodes", nodeId);
     const waits =
-      vm !== undefined && (vm.state === "pending" || vm.state === "recovering") && vm.claim === null && vm.desired.power === "on";
+      vm !== undefined &&
+      (vm.state === "pending" || vm.state === "recovering") &&
+      vm.claim === null &&
+      vm.migration === undefined &&
+      vm.desired.power === "on";
     if (!waits || vm.generation !== generation) {
       refused.push({ vmId, code: "not-waiting", detail: "the VM changed since the plan was made" });
       continue;
@@ -181,14 +186,25 @@ export function report(tx: Transaction, command: VmReport): CommandResult {
     remove(tx, vm);
     return { ids: [vm.id] };
   }
-  if (vm.claim === null || vm.claim.nodeId !== command.nodeId || vm.claim.generation !== command.generation) {
+  const { migration } = vm;
+  if (migration?.claim.nodeId === command.nodeId && migration.claim.generation === command.generation) {
+    tx.putVm(observeIncoming(tx, vm, migration, command.observed));
+    return { ids: [vm.id] };
+  }
+  const { observed } = command;
+  if (
+    observed.kind === "incoming-gone" ||
+    vm.claim === null ||
+    vm.claim.nodeId !== command.nodeId ||
+    vm.claim.generation !== command.generation
+  ) {
     throw new RoostError({
       kind: "precondition",
       reason: `vm ${vm.definition.name}: generation ${formatGeneration(command.generation)} on this node is not its claim (generation ${formatGeneration(vm.generation)})`,
     });
   }
-  tx.putVm(observe(tx, vm, vm.claim, command.observed));
-  if (command.observed.kind === "gone") tx.touchClaims(command.nodeId);
+  tx.putVm(observe(tx, vm, vm.claim, observed));
+  if (observed.kind === "gone") tx.touchClaims(command.nodeId);
   return { ids: [vm.id] };
 }
 

@@ -150,6 +150,7 @@ await startApi(
       runs: () => Promise.resolve({ runs: [], sinceMs: 0, lost: 0 }),
       nodeClient: () => createClient({ endpoints: ["/nowhere.sock"] }),
       freeze: () => [],
+      immigrate: () => {},
       stopAgent: async () => {},
     },
   },
