@@ -51,7 +51,7 @@ const HEARTBEAT_TICKS = 1;
 const STATE_GATHER_MS = 50;
 
 /** Consensus needs little; a small heap keeps its garbage collections short. */
-const CONSENSUS_HEAP_MIB = 128;
+const CONSENSUS_HEAP_MIB = { maxOldGenerationSizeMb: 128, maxYoungGenerationSizeMb: 12 };
 const KEEPER_START_MS = 10_000;
 const PLANS_AT_ONCE = 16;
 const POOL_LOOK_MS = 500;
@@ -123,7 +123,7 @@ export async function startDaemon(config: NodeConfig, identity: Identity, effect
     keeperDataDir: config.data,
     logLevel: config.logLevel === "debug" ? "debug" : "info",
   };
-  const worker = startWorker("consensus", consensus, { maxOldGenerationSizeMb: CONSENSUS_HEAP_MIB });
+  const worker = startWorker("consensus", consensus, CONSENSUS_HEAP_MIB);
   worker.on("error", fatal);
   const replica = new Replica(nodeId, loaded, {
     worker: consensusPort(worker),
