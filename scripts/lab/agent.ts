@@ -28,7 +28,8 @@ export interface AgentCommand {
 /** `dist/roost` if it is built; else the sources, run by Node. ROOST_LAB_AGENT=source|dist, or the path of a binary, decides it. */
 export function roostCommand(): string[] {
   const binary = join(CHECKOUT, "dist", "roost");
-  const source = [NODE, "--disable-warning=ExperimentalWarning", join(CHECKOUT, "src", "main.ts")];
+  // The binary's own options (pkg.config.json), and no warnings.
+  const source = [NODE, "--disable-warning=ExperimentalWarning", "--max-semi-space-size=8", join(CHECKOUT, "src", "main.ts")];
   const wish = process.env["ROOST_LAB_AGENT"];
   if (wish === "source") return source;
   if (wish?.startsWith("/") === true) return [wish];

@@ -4,10 +4,13 @@
  */
 import { asRoostError, RoostError } from "../base/errors.ts";
 import type { Clock } from "../base/clock.ts";
+import type { Duplex } from "node:stream";
 import type { Logger } from "../base/log.ts";
+import type { TlsIdentity } from "../base/rpc.ts";
 import { within } from "../base/time-limit.ts";
 import type { Change, Store } from "../cluster/store.ts";
 import type { DomainEvent, DomainStatus, Driver } from "../hypervisor/driver.ts";
+import { claimOn } from "../model/claims.ts";
 import type { Node, NodeInfo } from "../model/node.ts";
 import type { View } from "../model/view.ts";
 import type { Vm } from "../model/vm.ts";
@@ -18,8 +21,11 @@ import { Executor } from "./executor.ts";
 import type { Keeper } from "./keeper/client.ts";
 import type { KeeperStatus } from "./keeper/protocol.ts";
 import { Memory } from "./memory.ts";
+import { push } from "./migration/source.ts";
+import { immigrate } from "./migration/target.ts";
+import { specOf } from "./operations.ts";
 import type { Telling, Volumes } from "./operations.ts";
-import { jobId, planBlind, planCancel, reconcile, SHUTDOWN_AGAIN_MS } from "./reconcile.ts";
+import { isStillWanted, jobId, planBlind, planCancel, reconcile, SHUTDOWN_AGAIN_MS } from "./reconcile.ts";
 import type { Plan, SentJob } from "./reconcile.ts";
 import { sentJobs } from "./sent-jobs.ts";
 
@@ -44,6 +50,8 @@ export interface AgentDeps {
   volumes: Volumes;
   nodeInfo(): Promise<NodeInfo>;
   serialLogPath(vm: Vm): string | null;
+  /** Of this node, for its calls to others' agents. */
+  identity(): TlsIdentity;
   clock: Clock;
   log: Logger;
 }
@@ -136,6 +144,29 @@ export class Agent {
     throw new RoostError({ kind: "conflict", reason: `the keeper refused to park: ${reply.detail}` });
   }
 
+  /** Takes a VM in that another node's agent sends, if the cluster's state says so. */
+  immigrate(from: string, stream: Duplex): void {
+    const executor = this.#executor;
+    const { store, volumes } = this.#deps;
+    const { nodeId } = this.#options;
+    const clusterId = store.view().cluster?.id ?? "";
+    const place = { nodeId, clusterId, view: () => store.view(), serialLogPath: (vm: Vm) => this.#deps.serialLogPath(vm) };
+    void immigrate(
+      {
+        nodeId,
+        read: () => store.read({ timeoutMs: READ_LIMIT_MS }),
+        // Before its hello the node does not know yet what is left here.
+        occupy: (ref, run) =>
+          this.#running && !this.#needsHello && executor?.occupy({ ...ref, goal: "immigrate", job: null, actions: [] }, run) === true,
+        arriving: (vm, signal) => volumes.arriving(vm, signal),
+        spec: (vm, ref, attachments) => specOf(vm, ref, attachments, place),
+        log: this.#log,
+      },
+      from,
+      stream,
+    );
+  }
+
   /** To be called by whoever finds that the keeper does not answer. */
   keeperLost(): void {
     this.#background("looking after the keeper", () => this.#checkKeeper());
@@ -189,13 +220,17 @@ export class Agent {
     const input = { clusterId: cluster.id, nodeId, run, fresh: this.#fresh, nowMs, vms, jobs, domains, registered, memory: memory.vms };
     const plans = reconcile(input);
     const known = (domain: DomainStatus): boolean => {
-      const claim = vms.get(domain.vmId)?.claim;
+      const vm = vms.get(domain.vmId);
+      const held = vm === undefined ? null : claimOn(vm, nodeId);
       const kept = registered.get(domain.vmId);
-      return claim?.nodeId === nodeId && claim.generation === domain.generation && kept?.generation === domain.generation;
+      return held?.generation === domain.generation && kept?.generation === domain.generation;
     };
     // A start under way may bring up what this look has not seen.
-    const starting = [...busyBefore.values()].some(({ goal, job }) => goal === "adopt" || (job?.name === "power-on" && !job.undo));
+    const starting = [...busyBefore.values()].some(
+      ({ goal, job }) => goal === "adopt" || goal === "immigrate" || (job?.name === "power-on" && !job.undo),
+    );
     const clean = !starting && domains.every((domain) => domain.clusterId !== cluster.id || known(domain));
+    if (this.#fresh) executor.interrupt((plan) => !isStillWanted(view.vms.get(plan.vmId) ?? null, nodeId, plan));
     for (const plan of plans) {
       if (busyBefore.has(plan.vmId) || this.#endedMeanwhile.has(plan.vmId)) continue;
       if (!this.#waitsForEvent(plan, vms, nowMs)) executor.submit(plan);
@@ -204,8 +239,13 @@ export class Agent {
     this.#confiner.follow(view);
     const listed = new Set([...domains.map((domain) => domain.vmId), ...registered.keys()]);
     memory.forget((vmId, generation) => {
-      const claim = view.vms.get(vmId)?.claim ?? null;
-      return claim?.generation === generation || jobs.get(vmId)?.generation === generation || listed.has(vmId) || executor.busy.has(vmId);
+      const vm = view.vms.get(vmId);
+      return (
+        (vm !== undefined && claimOn(vm, nodeId)?.generation === generation) ||
+        jobs.get(vmId)?.generation === generation ||
+        listed.has(vmId) ||
+        executor.busy.has(vmId)
+      );
     });
     for (const vmId of this.#missingSince.keys()) if (!vms.has(vmId)) this.#missingSince.delete(vmId);
     if (clean && this.#endedMeanwhile.size === 0) await this.#whenClean(status, view.nodes.get(nodeId));
@@ -350,6 +390,8 @@ export class Agent {
         driver,
         keeper,
         volumes,
+        push: (session, vm, ref, signal) =>
+          push({ view: () => store.view(), identity: () => this.#deps.identity(), log: this.#log }, session, vm, ref, signal),
         memory: this.#memory,
         tell: this.#telling(),
         serialLogPath: (vm) => this.#deps.serialLogPath(vm),
@@ -400,7 +442,7 @@ export class Agent {
       const task = isTaskId(id) ? change.view.tasks.get(id) : undefined;
       if (task?.jobs.some((job) => job.nodeId === nodeId) === true) return this.look();
       const vm = change.view.vms.get(id);
-      if (vm === undefined || vm.claim?.nodeId === nodeId || vm.homeNodeId === nodeId) return this.look();
+      if (vm === undefined || claimOn(vm, nodeId) !== null || vm.homeNodeId === nodeId) return this.look();
     }
   }
 

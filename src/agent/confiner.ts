@@ -6,6 +6,7 @@ import { asRoostError } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
 import { within } from "../base/time-limit.ts";
 import type { Driver } from "../hypervisor/driver.ts";
+import { claimOn } from "../model/claims.ts";
 import type { View } from "../model/view.ts";
 import { cpuPlacementOf } from "./cpu-placement.ts";
 
@@ -52,12 +53,12 @@ export class Confiner {
     const { nodeId } = this.#deps;
     const all = (view.nodes.get(nodeId)?.info?.cpuTopology?.numa ?? []).flatMap((node) => node.cpus).toSorted((a, b) => a - b);
     const vms = [...(view.claimsByNode.get(nodeId) ?? [])].flatMap((id) => view.vms.get(id) ?? []);
-    this.#needed ||= vms.some((vm) => vm.claim?.cpus !== undefined);
+    this.#needed ||= vms.some((vm) => claimOn(vm, nodeId)?.cpus !== undefined);
     if (!this.#needed || all.length === 0) return [];
     const present = new Set(vms.map((vm) => `${vm.id} ${vm.claim?.generation ?? 0}`));
     for (const key of this.#told.keys()) if (!present.has(key)) this.#told.delete(key);
     return vms.flatMap((vm) => {
-      if (vm.claim === null || vm.claim.cpus !== undefined || (vm.state !== "running" && vm.state !== "paused")) return [];
+      if (vm.claim?.nodeId !== nodeId || vm.claim.cpus !== undefined || (vm.state !== "running" && vm.state !== "paused")) return [];
       const cpus = cpuPlacementOf(view, vm, nodeId)?.cpus ?? all;
       const { generation } = vm.claim;
       return this.#told.get(`${vm.id} ${generation}`) === cpus.join() ? [] : [{ vmId: vm.id, generation, vcpus: vm.definition.cpus, cpus }];

@@ -4,6 +4,7 @@
  */
 import { asRoostError, isRetryable, RoostError } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
+import type { Session } from "../hypervisor/driver.ts";
 import { STEPS } from "../model/task-steps.ts";
 import type { TaskError } from "../model/task.ts";
 import type { VmObservation } from "../state/commands.ts";
@@ -27,9 +28,18 @@ const TELL_MS = 1_000;
 
 interface Work {
   plan: Plan;
+  /** In the place of the plan's actions: what somebody else's call began. */
+  run: ((tools: Tools) => Promise<void>) | null;
   abort: AbortController;
   /** What overtakes it, to be started when it has ended. */
   next: Plan | null;
+}
+
+interface Tools {
+  session: Session;
+  signal: AbortSignal;
+  /** With the keeper. */
+  register: () => Promise<void>;
 }
 
 export class Executor {
@@ -69,6 +79,25 @@ export class Executor {
     this.#fill();
   }
 
+  /**
+   * Does `run` as the VM's only work, if it has none; false if it has. What it leaves behind is found by the next look.
+   * It must end when the signal is given.
+   */
+  occupy(plan: Plan, run: (tools: Tools) => Promise<void>): boolean {
+    if (this.#stopped || this.#working.has(plan.vmId) || this.#waiting.has(plan.vmId)) return false;
+    const work: Work = { plan, run, abort: new AbortController(), next: null };
+    this.#working.set(plan.vmId, work);
+    void this.#work(work);
+    return true;
+  }
+
+  /** Ends what is under way and not wanted any more; the next look decides what comes after it. */
+  interrupt(unwanted: (plan: Plan) => boolean): void {
+    for (const work of this.#working.values()) {
+      if (unwanted(work.plan)) work.abort.abort(new RoostError({ kind: "conflict", reason: `${work.plan.goal} is over` }));
+    }
+  }
+
   /** The plan has lost its ground: what is left is found by the next look. */
   drop(vmId: string, why: string): void {
     if (this.#waiting.delete(vmId)) this.#deps.ended(vmId);
@@ -90,7 +119,7 @@ export class Executor {
     for (const [vmId, plan] of this.#waiting) {
       if (this.#working.size >= this.#options.parallel) return;
       this.#waiting.delete(vmId);
-      const work: Work = { plan, abort: new AbortController(), next: null };
+      const work: Work = { plan, run: null, abort: new AbortController(), next: null };
       this.#working.set(vmId, work);
       void this.#work(work);
     }
@@ -109,7 +138,10 @@ export class Executor {
     if (plan.job !== null) memory.job(plan, plan.job);
     const stopTelling = plan.job === null ? (): void => {} : this.#tellWhile(plan, plan.job, log);
     try {
-      await this.#carryOut(work, operations, log);
+      const { signal } = work.abort;
+      const register = (): Promise<void> => operations.do({ op: "register" });
+      if (work.run !== null) await work.run({ session: await operations.session(), signal, register });
+      else await this.#carryOut(work, operations, log);
       memory.of(plan).failures = 0;
       if (plan.goal === "end") memory.delete(plan.vmId);
     } catch (error) {
@@ -142,6 +174,7 @@ export class Executor {
           this.#deps.memory.of(plan).gone = last.observed;
         await operations.do(action);
       } catch (error) {
+        if (action.op === "push") return await this.#notMigrated(work, operations, error, log);
         // Overtaken or stopping: the next plan, or the next agent, finds things as they are.
         if (work.abort.signal.aborted && !(error instanceof ClaimLost)) throw error;
         log.warn("could not be done", { op: action.op, reason: asRoostError(error).message });
@@ -149,6 +182,13 @@ export class Executor {
         return;
       }
     }
+  }
+
+  /** The source keeps its VM; the target is told by the cluster. An abort has told it already, or it is the agent that stops. */
+  async #notMigrated(work: Work, operations: Operations, error: unknown, log: Logger): Promise<void> {
+    const { message } = asRoostError(error);
+    log.warn("a VM was not migrated", { reason: message });
+    if (!work.abort.signal.aborted) await operations.do({ op: "report", observed: { kind: "not-migrated", detail: message } });
   }
 
   /** Decides what a failure means; throws it again if the plan is to be tried again from what is found then. */
@@ -232,6 +272,7 @@ function isPassing(action: Action, error: unknown, acted: boolean): boolean {
     case "report":
     case "answer":
       return true;
+    case "push":
     case "prepare-disks":
     case "clean-made":
     case "clean-disks":

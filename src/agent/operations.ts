@@ -5,7 +5,8 @@ import type { DirectBoot, DiskAttachment, DomainRef, DomainSpec, Driver, Session
 import { STEPS } from "../model/task-steps.ts";
 import type { JobProgress, Step, TaskError } from "../model/task.ts";
 import type { View } from "../model/view.ts";
-import type { Vm } from "../model/vm.ts";
+import { claimOn } from "../model/claims.ts";
+import type { Claim, Vm } from "../model/vm.ts";
 import type { VmObservation } from "../state/commands.ts";
 import type { Keeper, KeeperReply } from "./keeper/client.ts";
 import { cpuPlacementOf } from "./cpu-placement.ts";
@@ -19,7 +20,12 @@ export interface Volumes {
   takeBack(vm: Vm, call: VolumeCall): Promise<void>;
   /** Deletes clones and swap; never a disk that was not made for the VM. */
   clean(vm: Vm, call: VolumeCall): Promise<void>;
+  /** The disks of a VM that arrives by live migration: open elsewhere, and never made new. */
+  arriving(vm: Vm, signal: AbortSignal): Promise<{ boot: DirectBoot | null; disks: DiskAttachment[] }>;
 }
+
+/** Moves a running domain to the node of `migration`; resolves when it is paused here and whole there. `over` ends the connection. */
+export type Push = (session: Session, vm: Vm, ref: DomainRef, signal: AbortSignal) => Promise<{ over(): void }>;
 
 interface VolumeCall {
   signal: AbortSignal;
@@ -43,12 +49,13 @@ export interface OperationDeps {
   driver: Driver;
   keeper: Keeper;
   volumes: Volumes;
+  push: Push;
   tell: Telling;
   memory: Memory;
   /** The newest local state. */
-  view(): View;
+  view: () => View;
   /** Where the serial console is written; null for nowhere. */
-  serialLogPath(vm: Vm): string | null;
+  serialLogPath: (vm: Vm) => string | null;
   clock: Clock;
 }
 
@@ -79,6 +86,8 @@ export class Operations {
   readonly #deps: OperationDeps;
   readonly #signal: AbortSignal;
   #session: Session | null = null;
+  /** Held until the plan has ended: its end is how the other side learns that nothing more will come. */
+  #pushed: { over(): void } | null = null;
   #attachments: { boot: DirectBoot | null; disks: DiskAttachment[] } | null = null;
 
   constructor(plan: Plan, deps: OperationDeps, signal: AbortSignal) {
@@ -99,7 +108,7 @@ export class Operations {
     const limit: Limit = always || job === null ? QUICK_MS : "job";
     const told = (what: Promise<void>): Promise<void> => this.#limited("telling the cluster", QUICK_MS, null, () => what);
     const hypervisor = async (what: string, run: (session: Session) => Promise<void>): Promise<void> => {
-      await this.#limited(what, limit, always ? null : this.#signal, async () => run(await this.#login()));
+      await this.#limited(what, limit, always ? null : this.#signal, async () => run(await this.session()));
     };
     const onVolumes = async <T>(what: string, run: (call: VolumeCall) => Promise<T>): Promise<T> => {
       const progress = (now: JobProgress): void => {
@@ -122,11 +131,11 @@ export class Operations {
         return this.#step(STEPS.disksDeleted, "");
       }
       case "register": {
-        const vm = this.#row();
+        const { deadline } = this.#held();
         const node = this.#deps.view().nodes.get(this.#deps.nodeId);
         // At least 1: a keeper that knows no claim set yet (revision 0) takes the agent's word until the first one comes.
         const revision = Math.max(1, node?.claimRevision ?? 0);
-        await this.#ask(keeper.register({ ...ref, revision, deadline: vm.claim?.deadline ?? true, recipe: driver.killRecipe(ref) }));
+        await this.#ask(keeper.register({ ...ref, revision, deadline, recipe: driver.killRecipe(ref) }));
         return this.#step(STEPS.registered, "");
       }
       case "begin":
@@ -186,6 +195,11 @@ export class Operations {
       case "unregister":
         await this.#ask(keeper.unregister(ref));
         return this.#step(STEPS.unregistered, "");
+      case "push": {
+        const vm = this.#row();
+        this.#pushed = await this.#deps.push(await this.session(), vm, ref, this.#signal);
+        return;
+      }
       case "report":
         return await told(tell.report(ref.vmId, ref.generation, action.observed));
       case "answer":
@@ -196,12 +210,13 @@ export class Operations {
 
   /** Logs out, if anything needed the hypervisor (VM-16). */
   async close(): Promise<void> {
+    this.#pushed?.over();
     const session = this.#session;
     this.#session = null;
     if (session !== null) await this.#limited("logging out of the hypervisor", QUICK_MS, null, () => session.logout());
   }
 
-  async #login(): Promise<Session> {
+  async session(): Promise<Session> {
     this.#session ??= await this.#limited("logging in to the hypervisor", QUICK_MS, null, () => this.#deps.driver.login());
     return this.#session;
   }
@@ -216,7 +231,16 @@ export class Operations {
     if (!reply.ok) throw new Refused(reply);
   }
 
-  /** The VM's row, if this node still holds the claim of this generation. */
+  /** What this node holds of the VM in this generation: its claim, or what is arriving. */
+  #held(): Claim {
+    const { vmId, generation } = this.ref;
+    const vm = this.#deps.view().vms.get(vmId);
+    const held = vm === undefined ? null : claimOn(vm, this.#deps.nodeId);
+    if (held?.generation === generation) return held;
+    throw new ClaimLost({ kind: "conflict", reason: `generation ${generation} is no longer this node's` });
+  }
+
+  /** The VM's row, if this node still holds the claim of this generation: what is still arriving is none. */
   #row(): Vm {
     const { vmId, generation } = this.ref;
     const vm = this.#deps.view().vms.get(vmId);
@@ -228,19 +252,7 @@ export class Operations {
 
   #spec(vm: Vm): DomainSpec {
     if (this.#attachments === null) throw new RoostError({ kind: "internal", reason: "a domain is defined before its disks are prepared" });
-    const { name, cpus, memoryMib, nics } = vm.definition;
-    return {
-      ...this.ref,
-      clusterId: this.#deps.clusterId,
-      name,
-      cpus,
-      cpu: vm.definition.cpu ?? null,
-      cpuPlacement: cpuPlacementOf(this.#deps.view(), vm, this.#deps.nodeId),
-      memoryMib,
-      ...this.#attachments,
-      nics: nics.map(({ mac, bridge, model }) => ({ mac, bridge, model })),
-      serialLogPath: this.#deps.serialLogPath(vm),
-    };
+    return specOf(vm, this.ref, this.#attachments, this.#deps);
   }
 
   /** Waits no longer than the limit, and not past an abort. The work itself may go on: what it does later is found by the next look. */
@@ -268,4 +280,27 @@ export class Operations {
       signal?.removeEventListener("abort", onAbort);
     }
   }
+}
+
+/** What the driver is told of a VM. */
+export function specOf(
+  vm: Vm,
+  { vmId, generation }: DomainRef,
+  attachments: { boot: DirectBoot | null; disks: DiskAttachment[] },
+  { clusterId, nodeId, view, serialLogPath }: Pick<OperationDeps, "clusterId" | "nodeId" | "view" | "serialLogPath">,
+): DomainSpec {
+  const { name, cpus, memoryMib, nics } = vm.definition;
+  return {
+    vmId,
+    generation,
+    clusterId,
+    name,
+    cpus,
+    cpu: vm.definition.cpu ?? null,
+    cpuPlacement: cpuPlacementOf(view(), vm, nodeId),
+    memoryMib,
+    ...attachments,
+    nics: nics.map(({ mac, bridge, model }) => ({ mac, bridge, model })),
+    serialLogPath: serialLogPath(vm),
+  };
 }

@@ -7,7 +7,7 @@
 import type { DomainStatus } from "../hypervisor/driver.ts";
 import { JOBS } from "../model/task-definitions.ts";
 import type { JobKey, JobName, TaskError } from "../model/task.ts";
-import type { Claim, Vm } from "../model/vm.ts";
+import type { Claim, Migration, Vm, VmState } from "../model/vm.ts";
 import type { VmObservation } from "../state/commands.ts";
 import type { RegisteredVm } from "./keeper/protocol.ts";
 
@@ -34,15 +34,18 @@ export type Action =
   | { op: "clean-made" }
   /** Deletes all that was made for the VM. */
   | { op: "clean-disks" }
+  /** To the node that the VM migrates to; ends with the domain here paused and the other whole, or fails. */
+  | { op: "push" }
   | { op: "report"; observed: VmObservation }
   /** Ends the plan's job. */
   | { op: "answer"; error: TaskError | null };
 
 /**
  * `end`, `leftover` and `cancel` overtake whatever else is under way for the VM. An `adopt` that is refused by the keeper
- * ends the domain.
+ * ends the domain. `emigrate` that fails gives the migration up; `immigrate` is no plan of this room, but what the source's call
+ * begins (migration/).
  */
-export type Goal = "job" | "cancel" | "adopt" | "settle" | "end" | "leftover";
+export type Goal = "job" | "cancel" | "adopt" | "settle" | "end" | "leftover" | "emigrate" | "immigrate";
 
 export interface Plan {
   vmId: string;
@@ -156,6 +159,19 @@ export function planCancel(vmId: string, job: SentJob): Plan | null {
 }
 
 /**
+ * Whether what is under way for the VM is still wanted: a migration that was given up ends on both sides, and one that was handed over has
+ * nothing left to do at the target but to run.
+ */
+export function isStillWanted(vm: Vm | null, nodeId: string, plan: { goal: Goal; generation: number }): boolean {
+  const { migration } = vm ?? {};
+  if (plan.goal === "immigrate") return migration?.phase === "incoming" && migration.claim.generation === plan.generation;
+  if (plan.goal !== "emigrate") return true;
+  // Handed over: what is left to do is to end what is here.
+  if (vm?.claim?.nodeId !== nodeId) return vm?.state === "migrating" && vm.claim !== null && migration === undefined;
+  return migration?.phase === "incoming" && !vm.desired.deleted && !(vm.desired.power === "off" && vm.desired.how === "force");
+}
+
+/**
  * Where the hypervisor cannot say what runs: disks are prepared and taken back all the same, because before power-on was sent, and
  * after its undo, no domain of the generation is; and a power-on that never got as far as a domain can be given up.
  * @param untouched this run saw the generation before power-on was sent, and started nothing of it
@@ -207,12 +223,15 @@ function planVm(vmId: string, domain: DomainStatus | null, input: ReconcileInput
   const kept = input.registered.get(vmId) ?? null;
   const memory = input.memory.get(vmId) ?? null;
   const claim = vm?.claim?.nodeId === input.nodeId ? vm.claim : null;
+  const migration = vm?.migration?.claim.nodeId === input.nodeId ? vm.migration : null;
+  const held = claim ?? migration?.claim ?? null;
   if (memory !== null && memory.notBeforeMs > input.nowMs) return null;
   const leftover = (generation: number): Plan => ({ vmId, generation, goal: "leftover", job: null, actions: [...UNDO] });
 
-  if (domain !== null && domain.generation !== claim?.generation) return input.fresh ? leftover(domain.generation) : null;
-  if (kept !== null && domain === null && kept.generation !== claim?.generation) return input.fresh ? leftover(kept.generation) : null;
+  if (domain !== null && domain.generation !== held?.generation) return input.fresh ? leftover(domain.generation) : null;
+  if (kept !== null && domain === null && kept.generation !== held?.generation) return input.fresh ? leftover(kept.generation) : null;
   if (vm === null) return null;
+  if (claim === null && migration !== null) return whileIncoming(vm, migration, domain, kept, input);
   const sent = input.jobs.get(vmId) ?? null;
   if (claim === null) return input.fresh && sent !== null ? withoutClaim(vm, sent, memory, input.nowMs) : null;
   const job = sent?.generation === claim.generation ? sent : null;
@@ -233,10 +252,39 @@ interface At {
 
 /** Nobody holds the VM: its volumes are deleted by the node that reaches them. */
 function withoutClaim(vm: Vm, job: SentJob, memory: VmMemory | null, nowMs: number): Plan | null {
-  if (vm.claim !== null || job.name !== "unconfigure" || job.generation !== vm.generation) return null;
+  // Handed over since, with a reset that nobody can take back or hand on.
+  if (vm.claim !== null && !JOBS[job.name].repeatable) {
+    const error = job.begunBy === null ? MOVED_ON : NOBODY_KNOWS;
+    return { vmId: vm.id, generation: job.generation, goal: "job", job, actions: [answer(error)] };
+  }
+  if (vm.claim !== null || vm.migration !== undefined || job.name !== "unconfigure" || job.generation !== vm.generation) return null;
   const failed = failureOf(job, memory?.generation === vm.generation ? memory : null, nowMs);
   const actions: Action[] = failed === null ? [{ op: "clean-disks" }, answer(null)] : [answer(failed)];
   return { vmId: vm.id, generation: vm.generation, goal: "job", job, actions };
+}
+
+/**
+ * The target of a live migration, with nobody at work on it here: what has arrived has lost its source, or never had one. It is only
+ * destroyed once the cluster knows that it is given up: before, the source may have handed over.
+ */
+function whileIncoming(
+  vm: Vm,
+  migration: Migration,
+  domain: DomainStatus | null,
+  kept: RegisteredVm | null,
+  input: ReconcileInput,
+): Plan | null {
+  const { generation } = migration.claim;
+  const plan = (goal: Goal, actions: Action[]): Plan => ({ vmId: vm.id, generation, goal, job: null, actions });
+  if (domain !== null && (kept === null || kept.generation !== generation)) return plan("adopt", [{ op: "register" }]);
+  if (!input.fresh) return null;
+  const ended = domain === null && kept !== null && kept.phase !== "live";
+  if (migration.phase === "aborting" || ended) {
+    const detail = ended ? "its deadline passed at the target" : "";
+    return plan("end", [...UNDO, { op: "report", observed: { kind: "incoming-gone", detail } }]);
+  }
+  if (domain === null && kept === null) return null; // the source has not come yet
+  return plan("settle", [{ op: "report", observed: { kind: "not-migrated", detail: "the target lost its connection to the source" } }]);
 }
 
 /** There is a claim, and nothing runs. */
@@ -355,6 +403,17 @@ function withDomain({ vm, claim, kept, memory, job, input }: At, domain: "runnin
   // The keeper ends it by itself and goes on until nothing is left; helping does no harm.
   if (kept.phase !== "live") return { ...plan("end", [{ op: "destroy" }]), job: null };
   if (job === null) {
+    const { migration } = vm;
+    if (migration?.phase === "incoming") {
+      const giveUp = (detail: string): Plan => plan("settle", [{ op: "report", observed: { kind: "not-migrated", detail } }]);
+      // All had arrived, and who was to hand it over is no more: nobody knows how far that came but the cluster.
+      if (domain !== "running") return giveUp("the source's agent was restarted");
+      const done: VmObservation = { kind: "handed-over", generation: migration.claim.generation };
+      return plan("emigrate", [{ op: "push" }, { op: "report", observed: done }, ...UNDO]);
+    }
+    // Handed over to this node, or taken back by it: the claim says who goes on. Its disks may still be let go of elsewhere.
+    if (stateBefore(vm) === "migrating" && domain === "paused")
+      return plan("settle", [{ op: "confirm" }, { op: "resume" }, { op: "report", observed: { kind: "running" } }]);
     const seen = observed(vm, domain);
     return seen === null ? null : plan("settle", [{ op: "report", observed: seen }]);
   }
@@ -406,9 +465,14 @@ function withDomain({ vm, claim, kept, memory, job, input }: At, domain: "runnin
   }
 }
 
+/** `unknown` says nothing of the VM itself: what it was before says whether its CPUs are to run. */
+function stateBefore(vm: Vm): VmState {
+  return vm.state === "unknown" ? (vm.history.findLast(({ state }) => state !== "unknown")?.state ?? "unknown") : vm.state;
+}
+
 /** What the cluster does not know of a VM that no job is about; null: nothing. */
 function observed(vm: Vm, domain: "running" | "paused" | "shutting-down" | "gone"): VmObservation | null {
-  if (domain === "running") return vm.state === "paused" || vm.state === "unknown" ? { kind: "running" } : null;
+  if (domain === "running") return vm.state === "paused" || vm.state === "unknown" || vm.state === "migrating" ? { kind: "running" } : null;
   if (domain === "paused") return vm.state === "running" || vm.state === "unknown" ? { kind: "paused" } : null;
   return null;
 }
@@ -418,6 +482,8 @@ const PAUSED: TaskError = {
   message: "the VM is paused: its guest cannot be asked to shut down",
   hint: "unpause it first, or force-shutdown",
 };
+
+const MOVED_ON: TaskError = { code: "lost", message: "the VM moved to another node before it was done", hint: "ask again" };
 
 const SHUTTING_DOWN: TaskError = { code: "precondition", message: "the guest is shutting down", hint: "" };
 

@@ -86,6 +86,16 @@ export class RunRecorder {
         await session.destroy(ref);
         this.#ended(ref, "ended by the agent");
       },
+      emigrate: async (ref) => {
+        const emigration = await session.emigrate(ref);
+        return overlay(emigration, {
+          push: async (ticket, stream, options) => {
+            const receipt = await emigration.push(ticket, stream, options);
+            await this.#pushed(ref);
+            return receipt;
+          },
+        });
+      },
       list: async () => {
         const askedMs = this.#options.clock.nowMs();
         const domains = await session.list();
@@ -138,6 +148,22 @@ export class RunRecorder {
     this.#open.delete(keyOf(ref));
     const seen = known.seenMs === null ? {} : { seenMs: known.seenMs };
     this.#log.note({ op: "end", vmId: ref.vmId, generation: ref.generation, how, ...seen, ...this.now() });
+  }
+
+  /** It stands still, and is about to go on elsewhere; taken back, it begins again. On record before anybody is told. */
+  async #pushed(ref: DomainRef): Promise<void> {
+    const known = this.#open.get(keyOf(ref));
+    if (known === undefined) return;
+    this.#open.delete(keyOf(ref));
+    const seen = known.seenMs === null ? {} : { seenMs: known.seenMs };
+    await this.#log.sync({
+      op: "end",
+      vmId: ref.vmId,
+      generation: ref.generation,
+      how: "moved on by live migration",
+      ...seen,
+      ...this.now(),
+    });
   }
 
   #write(op: "begin" | "runs" | "paused", ref: DomainRef): RunRecord {

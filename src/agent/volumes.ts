@@ -50,8 +50,10 @@ export function volumeName(vmId: string, disk: DiskDefinition): string {
  * Makes what is missing of the VM's volumes and says how to attach them. A volume that exists is used as it is, which is how
  * a recovered VM finds its disks. Throws `invalid` with all wrong fields before anything is made; `conflict` if this node's
  * generation is stale or a disk is still open elsewhere (retry later); `damaged` if a volume that was made once is gone.
+ *
+ * `arriving`: the VM comes by live migration, so its disks are open at the source, and one that is not there is never made new.
  */
-export async function prepare(vm: Vm, pools: Pools, options?: VolumeCall): Promise<Prepared> {
+export async function prepare(vm: Vm, pools: Pools, options?: VolumeCall & { arriving?: boolean }): Promise<Prepared> {
   const generation = generationOf(vm);
   if (vm.claim === null)
     throw new RoostError({ kind: "precondition", reason: `VM ${vm.definition.name} has no claim: its disks are not ours to prepare` });
@@ -59,8 +61,13 @@ export async function prepare(vm: Vm, pools: Pools, options?: VolumeCall): Promi
 
   const marks = new Map<StoragePool, Mark>();
   for (const pool of markedPools(plans)) marks.set(pool, await pool.mark(ownerOf(vm.id), generation));
+  const arriving = options?.arriving === true;
   const missing = new Set<Plan>();
-  for (const step of plans) if (step.own && (await step.pool.stat(step.name)) === null) missing.add(step);
+  for (const step of plans) {
+    if (!step.own || (await step.pool.stat(step.name)) !== null) continue;
+    if (arriving) throw new RoostError({ kind: "not-found", what: `volume in pool ${step.pool.pool.name}`, name: step.name });
+    missing.add(step);
+  }
   // Before anything is made, so that whoever takes it back knows it from what was there, wherever this stops.
   for (const [pool, mark] of marks) {
     const names = [...missing].filter((step) => step.pool === pool).map((step) => step.name);
@@ -73,7 +80,7 @@ export async function prepare(vm: Vm, pools: Pools, options?: VolumeCall): Promi
   for (const step of plans) {
     const mark = marks.get(step.pool);
     if (missing.has(step)) await make(vm, step, generation, mark, options);
-    const source = await attach(step, mark, options);
+    const source = await attach(step, arriving, mark, options);
     const { target, bus, device, readonly, shareable, cache } = step.disk;
     disks.push({ source, target, bus, device, readonly, ...(shareable === true ? { shareable } : {}), cache });
   }
@@ -227,10 +234,10 @@ async function make(vm: Vm, step: Plan, generation: number, mark: Mark | undefin
   }
 }
 
-async function attach(step: Plan, mark: Mark | undefined, options: CallOptions | undefined): Promise<VolumeLocation> {
+async function attach(step: Plan, arriving: boolean, mark: Mark | undefined, options: CallOptions | undefined): Promise<VolumeLocation> {
   const { disk, pool, name } = step;
   try {
-    return await pool.attach(name, { format: disk.format, exclusive: !disk.readonly && disk.shareable !== true }, options);
+    return await pool.attach(name, { format: disk.format, exclusive: !disk.readonly && disk.shareable !== true && !arriving }, options);
   } catch (error) {
     if (!(error instanceof RoostError) || error.fault.kind !== "conflict") throw error;
     // The generation before is where to look.

@@ -1,4 +1,5 @@
 /** Who calls, and what they may (SEC-2, SEC-3). Roles within users come later; today every user is an admin. */
+import { IMMIGRATE_METHOD } from "../agent/migration/wire.ts";
 import { RoostError } from "../base/errors.ts";
 import { parseCommonName } from "../cluster/certificates.ts";
 import type { View } from "../model/view.ts";
@@ -23,6 +24,7 @@ export const OPEN_METHOD = "/roost.v1.ClusterService/Join";
 /** What an agent may call as itself. Everything else is for users. */
 const NODE_METHODS = new Set([
   "/roost.v1.AuditService/GetRunRecords",
+  IMMIGRATE_METHOD,
   "/roost.v1.ClusterService/ConfirmJoin",
   "/roost.v1.ClusterService/GetCluster",
   "/roost.v1.ClusterService/InspectReplica",

@@ -1,4 +1,5 @@
 /** What services get beside the request. Everything with an effect comes in here, so services run in tests without a network. */
+import type { Duplex } from "node:stream";
 import { invalid, RoostError, type Violation } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
 import type { RpcClient } from "../base/rpc-client.ts";
@@ -48,6 +49,8 @@ export interface Hooks {
   runs: () => Promise<NodeRuns>;
   /** Calls another node as this one; to be closed. */
   nodeClient: (nodeId: string, apiAddress: string) => RpcClient;
+  /** Another node's agent sends a VM through the stream (HA-8). */
+  immigrate: (from: string, stream: Duplex) => void;
   /** Parks the claims of this node for `parkMs` (0: does not), then stops the agent once the call is answered. Returns when parking is committed. */
   stopAgent: (request: { parkMs: number; actor: string }) => Promise<void>;
 }

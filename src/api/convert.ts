@@ -10,6 +10,7 @@ import type { Proof } from "../model/proof.ts";
 import { ignoredLimits, limitKey } from "../model/limit-settings.ts";
 import { defaultSettings, expectedOf, SETTING_RULES } from "../model/settings.ts";
 import type { SettingKey, Settings, VdcSettings } from "../model/settings.ts";
+import { claimOn } from "../model/claims.ts";
 import type { View } from "../model/view.ts";
 import type { Vm, VmDefinition } from "../model/vm.ts";
 import type { Event } from "../state/outcome.ts";
@@ -150,7 +151,7 @@ export function toNode(view: View, node: Node, usage: Usage, leaderId: string | 
 
 function pinnedCpus(view: View, nodeId: string): number {
   let sum = 0;
-  for (const vmId of view.claimsByNode.get(nodeId) ?? []) sum += view.vms.get(vmId)?.claim?.cpus?.length ?? 0;
+  for (const vmId of view.claimsByNode.get(nodeId) ?? []) sum += claimOn(view.vms.get(vmId) ?? { claim: null }, nodeId)?.cpus?.length ?? 0;
   return sum;
 }
 

@@ -1,5 +1,6 @@
 /** The API on the network: one set of services behind the local socket and behind the TLS port. */
-import type { RoostError } from "../base/errors.ts";
+import { IMMIGRATE_METHOD } from "../agent/migration/wire.ts";
+import { RoostError } from "../base/errors.ts";
 import { services } from "../base/rpc.ts";
 import type { TlsIdentity } from "../base/rpc.ts";
 import { type CallInfo, CODE, type Status } from "../base/grpc-call.ts";
@@ -95,6 +96,14 @@ export async function startApi(context: ServerContext, options: ApiOptions): Pro
 function serverOf(adapter: Adapter<CallContext>, health: Health, admit?: (info: CallInfo) => Status | null): GrpcServer {
   const server = createServer(adapter, admit);
   for (const [definition, methods] of SERVICES) serve(server, definition, methods, adapter);
+  server.add(IMMIGRATE_METHOD, {
+    kind: "tunnel",
+    open(stream, info) {
+      const { identity, hooks } = adapter.contextOf(info);
+      if (identity.kind !== "node") throw new RoostError({ kind: "denied", reason: "only a node's agent sends VMs" });
+      hooks.immigrate(identity.nodeId, stream);
+    },
+  });
   serveHealth(server, health, adapter);
   serveReflection(server);
   return server;

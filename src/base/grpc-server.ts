@@ -33,6 +33,8 @@ export type Method =
       /** Called as the stream begins: who takes its messages. A status as an answer to one ends the stream. */
       open(info: CallInfo): (message: Buffer) => Status | null;
     }
+  /** The stream itself, for whoever frames its messages: both sides speak when they like. */
+  | { kind: "tunnel"; open(stream: ServerHttp2Stream, info: CallInfo): void }
   | { kind: "conversation"; decode(bytes: Buffer): unknown; encode(value: unknown): Uint8Array; answer(request: unknown): unknown };
 
 export interface GrpcServerOptions {
@@ -163,6 +165,7 @@ export class GrpcServer {
     if (refused !== null) return refuse(stream, refused);
     const method = this.#methods.get(path);
     if (method === undefined) return refuse(stream, { code: CODE.unimplemented, details: `there is no method ${path}` });
+    if (method.kind === "tunnel") return this.#tunnel(stream, method, call);
     if (method.kind === "conversation") return this.#converse(stream, method, call);
     if (method.kind === "intake") return this.#receive(stream, method, call);
     stream.once("close", () => call.cancel());
@@ -244,6 +247,16 @@ export class GrpcServer {
     });
     stream.once("end", () => refuse(stream, { code: CODE.ok, details: "" }));
     stream.once("close", () => call.cancel());
+  }
+
+  #tunnel(stream: ServerHttp2Stream, method: Method & { kind: "tunnel" }, call: Call): void {
+    stream.once("close", () => call.cancel());
+    try {
+      method.open(stream, call);
+      begin(stream, () => null);
+    } catch (thrown) {
+      refuse(stream, this.#options.statusOf(asRoostError(thrown), call));
+    }
   }
 
   #converse(stream: ServerHttp2Stream, method: Method & { kind: "conversation" }, call: Call): void {

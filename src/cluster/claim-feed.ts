@@ -1,4 +1,5 @@
 /** What the consensus thread must know of the state, sent only where it changed: claim sets, their settings, peers. */
+import { claimOn } from "../model/claims.ts";
 import { defaultSettings } from "../model/settings.ts";
 import type { View } from "../model/view.ts";
 import type { Peer } from "../raft/transport/links.ts";
@@ -42,7 +43,7 @@ export class ClaimFeed {
 function claimSet(view: View, nodeId: string, revision: number): ClaimSet {
   const items = [...(view.claimsByNode.get(nodeId) ?? [])].map((vmId) => ({
     vmId,
-    generation: view.vms.get(vmId)?.claim?.generation ?? 0,
+    generation: claimOn(view.vms.get(vmId) ?? { claim: null }, nodeId)?.generation ?? 0,
   }));
   return { revision, items };
 }

@@ -176,7 +176,7 @@ export class Replica implements Store {
     };
     const notYet = whyNotYet(this.#state, command.type);
     if (notYet !== null) return Promise.reject(notYet);
-    const known = firstAnswer(this.#state, envelope.requestId);
+    const known = options.requestId === undefined ? undefined : firstAnswer(this.#state, options.requestId);
     if (known !== undefined) return answered(known);
     const refusal = this.#refusal();
     if (refusal !== null) return Promise.reject(refusal);

@@ -53,7 +53,7 @@ const HEARTBEAT_TICKS = 1;
 const STATE_GATHER_MS = 50;
 
 /** Consensus needs little; a small heap keeps its garbage collections short. */
-const CONSENSUS_HEAP_MIB = 128;
+const CONSENSUS_HEAP_MIB = { maxOldGenerationSizeMb: 128, maxYoungGenerationSizeMb: 12 };
 const KEEPER_START_MS = 10_000;
 const PLANS_AT_ONCE = 16;
 const POOL_LOOK_MS = 500;
@@ -125,7 +125,7 @@ export async function startDaemon(config: NodeConfig, identity: Identity, effect
     keeperDataDir: config.data,
     logLevel: config.logLevel === "debug" ? "debug" : "info",
   };
-  const worker = startWorker("consensus", consensus, { maxOldGenerationSizeMb: CONSENSUS_HEAP_MIB });
+  const worker = startWorker("consensus", consensus, CONSENSUS_HEAP_MIB);
   worker.on("error", fatal);
   const replica = new Replica(nodeId, loaded, {
     worker: consensusPort(worker),
@@ -198,6 +198,10 @@ export async function startDaemon(config: NodeConfig, identity: Identity, effect
           await pools.refresh();
           return await prepare(vm, pools.byName, call);
         },
+        arriving: async (vm, signal) => {
+          await pools.refresh();
+          return await prepare(vm, pools.byName, { signal, arriving: true });
+        },
         takeBack: async (vm, call) => {
           await pools.refresh();
           await takeBack(vm, pools.byName, call);
@@ -213,6 +217,7 @@ export async function startDaemon(config: NodeConfig, identity: Identity, effect
         ...(replica.diskStuck ? { problems: ["disk stuck"] } : {}),
       }),
       serialLogPath: (vm) => join(serialFolder, `${vm.definition.name}.log`),
+      identity: () => identity.tls,
       clock,
       log,
     },
@@ -289,6 +294,7 @@ export async function startDaemon(config: NodeConfig, identity: Identity, effect
         runs: () => recorder.runs(),
         nodeClient: (serverName, address) =>
           createClient({ endpoints: [address], tls: identity.tls, serverName, connectMs: NODE_CONNECT_MS }),
+        immigrate: (from, stream) => agent.immigrate(from, stream),
         stopAgent: async ({ parkMs }) => {
           if (parkMs > 0) await agent.park(parkMs);
           clock.after(LINGER_MS, () => void stop().catch(fatal));

@@ -43,6 +43,7 @@ export async function nodeInfo({ config, driver, pools, probes, load, bootId, gu
     ...(Object.keys(values).length === 0 ? {} : { values }),
     ...(problems.length === 0 ? {} : { probeProblems: problems }),
     ...(await load.sample(probed.memoryMib)),
+    actions: capabilities.actions.filter((action) => action === "migrate" || action === "suspend" || action === "snapshot").toSorted(),
     guardian: await guardian(),
   };
 }

@@ -2,6 +2,7 @@
  * Which silent nodes are to be switched off, and by whom (HA-4). Pure: the state and the leader's monotonic times go in, decisions come
  * out; each is a command, so nothing is done that a majority does not know of.
  */
+import { claimOn } from "../model/claims.ts";
 import { type FenceAttempt, type Fencing, openAttempt } from "../model/fencing.ts";
 import type { Node } from "../model/node.ts";
 import type { Settings } from "../model/settings.ts";
@@ -54,8 +55,11 @@ export function waitingForFence(node: Node, { view, settings }: Pick<FencePlanIn
   const names: string[] = [];
   for (const vmId of view.claimsByNode.get(node.id) ?? []) {
     const vm = view.vms.get(vmId);
-    if (vm === undefined || vm.claim === null || !vm.underHa || vm.desired.power !== "on" || vm.desired.deleted) continue;
-    if (mode === "first" || !vm.claim.deadline || !timeFrees) names.push(vm.definition.name);
+    const held = vm === undefined ? null : claimOn(vm, node.id);
+    // What was arriving there keeps nobody waiting as long as the source has the VM.
+    const arrives = vm?.claim !== null && vm?.claim.nodeId !== node.id;
+    if (vm === undefined || held === null || arrives || !vm.underHa || vm.desired.power !== "on" || vm.desired.deleted) continue;
+    if (mode === "first" || !held.deadline || !timeFrees) names.push(vm.definition.name);
   }
   return names.toSorted();
 }

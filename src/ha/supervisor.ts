@@ -7,6 +7,7 @@ import { asRoostError } from "../base/errors.ts";
 import type { Logger } from "../base/log.ts";
 import type { Leadership, Store } from "../cluster/store.ts";
 import type { Cluster } from "../model/cluster.ts";
+import { claimOn } from "../model/claims.ts";
 import type { View } from "../model/view.ts";
 import { ownRequestId } from "../state/requests.ts";
 import { detect, nextLookMs, waitMs } from "./detector.ts";
@@ -193,7 +194,8 @@ export class Supervisor {
     const nodeIds = new Set<string>();
     for (const [nodeId, vmIds] of view.claimsByNode) {
       for (const vmId of vmIds) {
-        if (view.vms.get(vmId)?.claim?.deadline !== true) continue;
+        const vm = view.vms.get(vmId);
+        if (vm === undefined || claimOn(vm, nodeId)?.deadline !== true) continue;
         nodeIds.add(nodeId);
         break;
       }

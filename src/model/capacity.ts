@@ -2,6 +2,7 @@
  * Who takes how much of which node. One arithmetic for the scheduler's filters and for the state's check when a plan is
  * applied (SCH-20): both ask the functions here, so they cannot disagree.
  */
+import { claimOn, claimsOf } from "./claims.ts";
 import type { Node } from "./node.ts";
 import type { Pinned } from "./pinning.ts";
 import type { Settings } from "./settings.ts";
@@ -10,7 +11,7 @@ import type { Vm } from "./vm.ts";
 
 /** What VMs take of one node. */
 export interface NodeUsage {
-  /** VMs with a claim on the node, in any state: a claim in `prolog` or `boot` is the reservation in flight. */
+  /** VMs with a claim on the node, in any state: a claim in `prolog` or `boot` is the reservation in flight. One that migrates counts on both. */
   vms: number;
   memoryMib: number;
   cpus: number;
@@ -82,7 +83,7 @@ export function claimedOn(view: Pick<View, "vms" | "claimsByNode">, nodeId: stri
   const sum: Reservation = { memoryMib: 0, cpus: 0 };
   for (const id of view.claimsByNode.get(nodeId) ?? []) {
     const vm = view.vms.get(id);
-    if (vm === undefined || vm.claim?.nodeId !== nodeId) continue;
+    if (vm === undefined || claimOn(vm, nodeId) === null) continue;
     sum.memoryMib += vm.definition.memoryMib;
     sum.cpus += vm.definition.cpus;
   }
@@ -121,12 +122,12 @@ function wholeUnits(value: number): number {
 
 function change(usage: Usage, vm: Vm, sign: 1 | -1): void {
   const { memoryMib, cpus } = vm.definition;
-  if (vm.claim !== null) {
-    const row = rowOf(usage, vm.claim.nodeId);
+  for (const claim of claimsOf(vm)) {
+    const row = rowOf(usage, claim.nodeId);
     row.vms += sign;
     row.memoryMib += sign * memoryMib;
     row.cpus += sign * cpus;
-    row.exclusiveCpus += sign * (vm.claim.cpus?.length ?? 0);
+    row.exclusiveCpus += sign * (claim.cpus?.length ?? 0);
   }
   const place = placeOf(vm);
   if (place !== null) {

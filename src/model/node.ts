@@ -85,6 +85,8 @@ export interface NodeInfo {
   cpuUsedPercent?: number;
   /** What the executables of the probes folder printed, by key, sorted (CLU-7). */
   values?: Record<string, string>;
+  /** What its driver can do beyond starting and ending, sorted; absent: not said. */
+  actions?: string[];
   /** What is wrong with the node itself, in a few words each: `disk stuck`. */
   problems?: string[];
   /** What went wrong with them, for people: `gpu.sh: line 3 is not KEY=VALUE`. */

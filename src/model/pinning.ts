@@ -3,6 +3,7 @@
  * are still right when a plan is applied. A CPU that is given away counts for nobody else: the vCPU ratio is a ratio of the
  * CPUs that are left, and one is always left for the host and for VMs without pinning.
  */
+import { claimOn } from "./claims.ts";
 import type { Reservation } from "./capacity.ts";
 import type { Node, NumaNode } from "./node.ts";
 import type { View } from "./view.ts";
@@ -34,8 +35,8 @@ export function pinnedOn(
   const held: Pinned[] = [...(inFlight?.get(nodeId)?.pinned ?? [])];
   for (const id of view.claimsByNode.get(nodeId) ?? []) {
     const other = view.vms.get(id);
-    if (other === undefined || id === vm.id || other.claim?.nodeId !== nodeId || other.claim.cpus === undefined) continue;
-    held.push({ cpus: other.claim.cpus, memoryMib: numaMemoryOf(other) });
+    const cpus = other === undefined || id === vm.id ? undefined : claimOn(other, nodeId)?.cpus;
+    if (other !== undefined && cpus !== undefined) held.push({ cpus, memoryMib: numaMemoryOf(other) });
   }
   return held;
 }

@@ -4,6 +4,7 @@
  */
 import { checkRequirements, printFault } from "./expression/check.ts";
 import { holds, nodeValue } from "./expression/evaluate.ts";
+import { claimOn } from "./claims.ts";
 import { claimedOn, fits, limitsOf, nodeUsage } from "./capacity.ts";
 import type { Reservation, Usage } from "./capacity.ts";
 import type { Node, NodeInfo } from "./node.ts";
@@ -218,7 +219,7 @@ function heldByOthers(context: PlacementContext, vm: Vm, node: Node): Reservatio
   const inFlight = context.inFlight?.get(node.id);
   // The view's own row says what the sums hold; the caller's may be a later version of it.
   const own = context.view.vms.get(vm.id);
-  const counted = own?.claim?.nodeId === node.id ? own.definition : null;
+  const counted = own !== undefined && claimOn(own, node.id) !== null ? own.definition : null;
   return {
     memoryMib: sums.memoryMib + (inFlight?.memoryMib ?? 0) - (counted?.memoryMib ?? 0),
     cpus: sums.cpus + (inFlight?.cpus ?? 0) - (counted?.cpus ?? 0),

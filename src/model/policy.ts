@@ -2,6 +2,7 @@
  * Placement policies (SCH-2): what they are, and what they say about a VM on a node. A `must` only narrows what the hard
  * checks left; a `prefer` orders it.
  */
+import { claimsOf } from "./claims.ts";
 import type { Node } from "./node.ts";
 import type { View } from "./view.ts";
 import type { Vm } from "./vm.ts";
@@ -112,8 +113,9 @@ export function nodesOfOthers(view: PolicyView, policy: Policy, vm: Vm, where?: 
   for (const id of membersOf(view, policy)) {
     if (id === vm.id) continue;
     const moved = where?.get(id);
-    const nodeId = moved === undefined ? view.vms.get(id)?.claim?.nodeId : moved;
-    if (nodeId !== undefined && nodeId !== null && view.nodes.get(nodeId)?.state === "ready") nodes.add(nodeId);
+    const other = view.vms.get(id);
+    const held = moved === undefined ? (other === undefined ? [] : claimsOf(other).map((claim) => claim.nodeId)) : [moved];
+    for (const nodeId of held) if (nodeId !== null && view.nodes.get(nodeId)?.state === "ready") nodes.add(nodeId);
   }
   return nodes;
 }

@@ -33,9 +33,12 @@ export interface Settings {
   "state.verifyMs": number;
   "vm.bootTimeoutMs": number;
   "vm.shutdownTimeoutMs": number;
+  "vm.migrateTimeoutMs": number;
+  "vm.migrateDowntimeMs": number;
+  /** 0: as fast as it goes. */
+  "vm.migrateMibps": number;
   "vm.configureTimeoutMs": number;
   "vm.operationTimeoutMs": number;
-  "vm.migrateTimeoutMs": number;
   "tasks.kept": number;
   openSession: number;
   "openSession.byvdc": "true" | "false";
@@ -234,6 +237,27 @@ export const SETTING_RULES: Record<SettingKey, SettingRule> = {
     max: 3_600_000,
     about: "Time limit of preparing and starting a VM, ms.",
   },
+  "vm.migrateTimeoutMs": {
+    kind: "number",
+    initial: 1_800_000,
+    min: 1_000,
+    max: 86_400_000,
+    about: "Time limit of a live migration, ms; after it the VM stays where it is.",
+  },
+  "vm.migrateDowntimeMs": {
+    kind: "number",
+    initial: 300,
+    min: 10,
+    max: 60_000,
+    about: "How long a guest may stand still while the last of it moves, ms; one that writes too fast for it is slowed down.",
+  },
+  "vm.migrateMibps": {
+    kind: "number",
+    initial: 0,
+    min: 0,
+    max: 100_000,
+    about: "How much of a network one live migration may take, MiB/s; 0 for as much as there is.",
+  },
   "vm.shutdownTimeoutMs": {
     kind: "number",
     initial: 120_000,
@@ -254,13 +278,6 @@ export const SETTING_RULES: Record<SettingKey, SettingRule> = {
     min: 1_000,
     max: 600_000,
     about: "Time limit of what a hypervisor should do quickly: power off, pause, unpause, reset, ask the guest, ms.",
-  },
-  "vm.migrateTimeoutMs": {
-    kind: "number",
-    initial: 3_600_000,
-    min: 10_000,
-    max: 86_400_000,
-    about: "Time limit of a live migration, ms.",
   },
   "tasks.kept": { kind: "number", initial: 10_000, min: 10, max: 1_000_000, about: "Finished tasks that are kept; the oldest go first." },
   openSession: {

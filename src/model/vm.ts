@@ -119,6 +119,19 @@ export interface Claim {
   unpinned?: string;
 }
 
+/**
+ * A live migration under way (HA-8). The claim is the source's until it has released it; then the target has `claim`, and this is gone.
+ * `aborting`: the source keeps what it has, and the target has not said yet that nothing of what had arrived is left. Until then the VM is
+ * placed nowhere else: recovery needs proof for both nodes.
+ */
+export interface Migration {
+  phase: "incoming" | "aborting";
+  /** What the target will have, with the next generation. It may prepare, paused; it may not run anything of it. */
+  claim: Claim;
+  /** Why it is given up; null while it goes on. */
+  why: string | null;
+}
+
 /** What the user wants; written by API commands only. */
 export interface Desired {
   power: "on" | "off";
@@ -165,6 +178,8 @@ export interface Vm {
   /** The scheduler's last few decisions about it, oldest first; absent before the first (SCH-17). */
   decisions?: VmDecision[];
   claim: Claim | null;
+  /** Absent: none is under way. */
+  migration?: Migration;
   /** Highest generation ever given; never goes down. */
   generation: number;
   /** Node its node-local volumes lie on; null if it never ran or has none. */
@@ -189,6 +204,8 @@ export interface Failover {
   fromNodeId: string;
   toNodeId: string | null;
   proof: Proof;
+  /** Of the node that the VM was migrating to, where it was; with `proof` it frees the VM. */
+  incomingProof?: Proof;
   lastHeartbeatMs: number;
   /** The leader that proved it had never heard of the node: the one before died too, and an election is part of the time. */
   leaderChanged: boolean;

@@ -156,6 +156,8 @@ function notDominated(nodes: readonly Seen[]): Seen[] {
 }
 
 function waits(vm: Vm): boolean {
+  // What was arriving elsewhere when its claim ended must be gone, too (HA-8).
+  if (vm.migration !== undefined) return false;
   return (vm.state === "pending" || vm.state === "recovering") && vm.claim === null && vm.desired.power === "on" && !vm.desired.deleted;
 }
 
@@ -165,7 +167,8 @@ function askedAnew(before: Vm, now: Vm): boolean {
     before.desired !== now.desired ||
     before.definition !== now.definition ||
     before.stateSinceMs !== now.stateSinceMs ||
-    before.retryAtMs !== now.retryAtMs
+    before.retryAtMs !== now.retryAtMs ||
+    before.migration !== now.migration
   );
 }
 

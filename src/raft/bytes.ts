@@ -9,7 +9,8 @@ export class ByteWriter {
 
   /** `reserve` bytes are left free at the front for the caller. */
   constructor(capacity: number, reserve = 0) {
-    this.buffer = new Uint8Array(capacity + reserve);
+    // From Node's pool where it is small, and not zeroed: an array with memory of its own is dear to make and to collect.
+    this.buffer = Buffer.allocUnsafe(capacity + reserve);
     this.at = reserve;
   }
 
@@ -40,7 +41,7 @@ export class ByteWriter {
   /** What was written (and reserved). */
   finish(): Uint8Array {
     if (this.at > this.buffer.length) throw new AssertionError("a buffer was sized too small");
-    return this.buffer.subarray(0, this.at);
+    return new Uint8Array(this.buffer.buffer, this.buffer.byteOffset, this.at);
   }
 }
 

@@ -2,6 +2,7 @@
  * The nodes as columns of numbers, sorted by id: what a decision reads and a placement changes. Made once per plan from
  * the view (or kept and followed by whoever plans without a pause), so a decision touches no object.
  */
+import { claimsOf } from "../model/claims.ts";
 import { limitsOf, nodeUsage, placeOf, usageOf } from "../model/capacity.ts";
 import type { Reservation, Usage } from "../model/capacity.ts";
 import type { Pinned } from "../model/pinning.ts";
@@ -217,8 +218,10 @@ export function freeRoom(arena: Arena): { memory: Float64Array; cpus: Float64Arr
 export function shiftOwn(arena: Arena, vm: Vm, sign: 1 | -1): void {
   const memory = sign * vm.definition.memoryMib;
   const cpus = sign * vm.definition.cpus;
-  const claimed = vm.claim === null ? undefined : arena.indexOf.get(vm.claim.nodeId);
-  if (claimed !== undefined) change(arena, claimed, shared(arena, -sign * (vm.claim?.cpus?.length ?? 0)), memory, cpus, 0, 0);
+  for (const claim of claimsOf(vm)) {
+    const claimed = arena.indexOf.get(claim.nodeId);
+    if (claimed !== undefined) change(arena, claimed, shared(arena, -sign * (claim.cpus?.length ?? 0)), memory, cpus, 0, 0);
+  }
   const place = placeOf(vm);
   const placed = place === null ? undefined : arena.indexOf.get(place);
   if (placed !== undefined) change(arena, placed, 0, 0, 0, memory, cpus);

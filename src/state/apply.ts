@@ -13,6 +13,7 @@ import * as pool from "./appliers/pool.ts";
 import * as recovery from "./appliers/recovery.ts";
 import * as task from "./appliers/task.ts";
 import * as token from "./appliers/token.ts";
+import * as migration from "./appliers/vm-migration.ts";
 import * as vm from "./appliers/vm.ts";
 import type { Command, CommandType, Envelope } from "./commands.ts";
 import { historyOf } from "./history.ts";
@@ -68,6 +69,8 @@ const APPLIERS: { [T in CommandType]: Applier<T> } = {
   "vm.create": vm.create,
   "vm.desire": vm.desire,
   "vm.rehome": vm.rehome,
+  "vm.migrate": migration.migrate,
+  "vm.migrate-abort": migration.abort,
   "vm.place": vm.place,
   "vm.report": vm.report,
   "vm.retry": vm.retry,

@@ -54,6 +54,8 @@ export type Command =
   | VmCreate
   | VmDesire
   | VmRehome
+  | VmMigrate
+  | VmMigrateAbort
   | VmPlace
   | VmReport
   | VmRetry
@@ -380,6 +382,26 @@ export interface VmRehome {
   nodeId: string;
 }
 
+/** Live migration begins: the target may receive the VM, the source keeps its claim until it hands over (HA-8). */
+export interface VmMigrate {
+  type: "vm.migrate";
+  vmId: string;
+  nodeId: string;
+  /** Of the claim when it was decided; a VM placed since is refused. */
+  generation: number;
+  /** As in the claim: CPUs of the target that are the VM's alone. */
+  cpus?: number[];
+  /** For people: `drain of n1`; empty for a user's own wish. */
+  why: string;
+}
+
+/** The migration under way is not wanted any more. Once handed over there is none. */
+export interface VmMigrateAbort {
+  type: "vm.migrate-abort";
+  vmId: string;
+  why: string;
+}
+
 /** A scheduler's plan. Each placement is checked again here; what does not fit is answered, not placed (SCH-20). */
 export interface VmPlace {
   type: "vm.place";
@@ -412,7 +434,13 @@ export type VmObservation =
   | { kind: "running" }
   | { kind: "paused" }
   /** Nothing of this generation runs here any more: a release. */
-  | { kind: "gone"; cause: "shutdown" | "destroyed" | "crashed" | "failed" | "fenced" | "never-started"; detail: string };
+  | { kind: "gone"; cause: "shutdown" | "destroyed" | "crashed" | "failed" | "fenced" | "never-started"; detail: string }
+  /** By the source of a live migration: all has arrived, its own domain is paused and stays so. A release, to the target's generation. */
+  | { kind: "handed-over"; generation: number }
+  /** By either side of a live migration: it is given up. */
+  | { kind: "not-migrated"; detail: string }
+  /** By the target: nothing of what had arrived is left, nor will it run. */
+  | { kind: "incoming-gone"; detail: string };
 
 /** The back-off of a VM is over, or an operator asks: try again now. */
 export interface VmRetry {

@@ -16,6 +16,8 @@ export const PROGRAM_LEVEL: number = typeof __ROOST_LEVEL__ === "undefined" ? 2 
 const LEVELS: Partial<Record<CommandType, number>> = {
   "digest.ask": 2,
   "digest.report": 2,
+  "vm.migrate": 2,
+  "vm.migrate-abort": 2,
 };
 
 export function levelOf(type: CommandType): number {

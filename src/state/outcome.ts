@@ -54,6 +54,7 @@ export type EventKind =
   | "vm.created"
   | "vm.desired"
   | "vm.rehomed"
+  | "vm.migration"
   | "vm.placed"
   | "vm.pending"
   | "vm.state"

@@ -4,6 +4,7 @@
  */
 import { emptyUsage, replaceVm, type Usage } from "../model/capacity.ts";
 import type { BenchRow } from "../model/bench.ts";
+import { claimsOf } from "../model/claims.ts";
 import type { Cluster, JoinToken } from "../model/cluster.ts";
 import type { Fencing } from "../model/fencing.ts";
 import type { Membership } from "../model/membership.ts";
@@ -140,7 +141,7 @@ export class State implements View {
         return;
       case "vms":
         replaceVm(this.usage, this.vms.get(change.key) ?? null, change.row);
-        this.#moveClaim(change.key, this.vms.get(change.key)?.claim?.nodeId, change.row?.claim?.nodeId);
+        this.#moveClaims(change.key, holders(this.vms.get(change.key) ?? null), holders(change.row));
         replace(this.vms, this.vmIdByName, change.key, change.row, (row) => row.definition.name);
         return;
       case "tasks":
@@ -205,18 +206,24 @@ export class State implements View {
     for (const [key, row] of this.history) yield { table: "history", key, row };
   }
 
-  #moveClaim(vmId: string, from: string | undefined, to: string | undefined): void {
-    if (from === to) return;
-    if (from !== undefined) {
-      const left = this.claimsByNode.get(from);
+  #moveClaims(vmId: string, from: readonly string[], to: readonly string[]): void {
+    for (const nodeId of from) {
+      if (to.includes(nodeId)) continue;
+      const left = this.claimsByNode.get(nodeId);
       left?.delete(vmId);
-      if (left?.size === 0) this.claimsByNode.delete(from);
+      if (left?.size === 0) this.claimsByNode.delete(nodeId);
     }
-    if (to === undefined) return;
-    const joined = this.claimsByNode.get(to) ?? new Set<string>();
-    joined.add(vmId);
-    this.claimsByNode.set(to, joined);
+    for (const nodeId of to) {
+      const joined = this.claimsByNode.get(nodeId) ?? new Set<string>();
+      joined.add(vmId);
+      this.claimsByNode.set(nodeId, joined);
+    }
   }
+}
+
+/** Nodes that hold something of the VM. */
+function holders(vm: Vm | null): string[] {
+  return vm === null ? [] : claimsOf(vm).map((claim) => claim.nodeId);
 }
 
 function replace<Row>(

@@ -66,7 +66,7 @@ export class Transaction {
     return found.toSorted(([a], [b]) => (a < b ? -1 : 1)).map(([, row]) => row);
   }
 
-  /** VMs that the node holds claims for, in order of their ids. */
+  /** VMs that the node holds claims for or receives, in order of their ids. */
   vmsOn(nodeId: string): Vm[] {
     return [...(this.state.claimsByNode.get(nodeId) ?? [])].toSorted().map((id) => this.needVm(id));
   }
@@ -128,7 +128,8 @@ export class Transaction {
   moved(vm: Vm, to: VmState, why: string, reason: string | null = null): Vm {
     if (vm.state === to) return { ...vm, reason };
     assert(mayMove(vm.state, to), `vm ${vm.id}: no transition from ${vm.state} to ${to} (${why})`);
-    const entry = { state: to, atMs: this.atMs, nodeId: vm.claim?.nodeId ?? null, generation: vm.generation, why };
+    const { nodeId, generation } = vm.claim ?? { nodeId: null, generation: vm.generation };
+    const entry = { state: to, atMs: this.atMs, nodeId, generation, why };
     this.emit("vm.state", vm.id, vm.definition.name, `${vm.state} → ${to}: ${why}`, vm.claim?.nodeId ?? "");
     return { ...vm, state: to, stateSinceMs: this.atMs, reason, history: [...vm.history, entry].slice(-VM_LIMITS.historyEntries) };
   }

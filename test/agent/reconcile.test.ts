@@ -1,5 +1,5 @@
 import t from "tap";
-import { planBlind, planCancel, reconcile } from "../../src/agent/reconcile.ts";
+import { isStillWanted, planBlind, planCancel, reconcile } from "../../src/agent/reconcile.ts";
 import type { Action, JobMemory, ReconcileInput, SentJob, VmMemory } from "../../src/agent/reconcile.ts";
 import type { RegisteredVm } from "../../src/agent/keeper/protocol.ts";
 import type { DomainState, DomainStatus } from "../../src/hypervisor/driver.ts";
@@ -158,8 +158,15 @@ t.test("without a job: a claim with its domain", async (t) => {
         ([, did]) => did !== "nothing",
       ),
     );
-  t.strictSame(seen("running"), { paused: "settle: report running", unknown: "settle: report running" });
-  t.strictSame(seen("paused"), { running: "settle: report paused", unknown: "settle: report paused" });
+  t.strictSame(seen("running"), {
+    paused: "settle: report running",
+    migrating: "settle: report running",
+    unknown: "settle: report running",
+  });
+  const goesOn = "settle: confirm, resume, report running";
+  t.strictSame(seen("paused"), { running: "settle: report paused", migrating: goesOn, unknown: "settle: report paused" });
+  const away = { ...claimed("unknown"), history: [{ state: "migrating" as const, atMs: 0, nodeId: ME, generation: 1, why: "" }] };
+  t.equal(plan({ vm: away, domain: domain("paused"), kept: kept() }), goesOn, "handed over, and out of sight since");
   t.strictSame(seen("shutting-down"), {});
   t.equal(plan({ vm: claimed("running"), domain: domain("running"), kept: kept("dying") }), "end: destroy");
 });
@@ -366,4 +373,68 @@ t.test("a definition does not hide what runs, in whatever order they are listed"
     });
     t.strictSame(plans, []);
   }
+});
+
+/** In flight: from me (generation 1) to another (2), or the other way round. */
+function migrating(side: "source" | "target", phase: "incoming" | "aborting" = "incoming"): Vm {
+  const claim = { nodeId: side === "source" ? ME : "other", generation: 1, deadline: true, sinceMs: 0 };
+  const incoming = { ...claim, nodeId: side === "source" ? "other" : ME, generation: 2 };
+  return { ...claimed("migrating"), claim, migration: { phase, claim: incoming, why: null } };
+}
+/** Handed over to me, or given up and gone at the other side. */
+const landed = claimed("migrating");
+
+t.test("the source of a migration pushes what runs, and takes back only what was given up", async (t) => {
+  const vm = migrating("source");
+  const push = `emigrate: push, report handed-over, ${UNDO}`;
+  t.equal(plan({ vm, domain: domain("running"), kept: kept() }), push);
+  t.equal(plan({ vm, domain: domain("running"), kept: kept(), fresh: false }), "nothing");
+  t.equal(plan({ vm, domain: domain("running") }), "adopt: register", "what runs is registered first");
+  t.equal(plan({ vm, domain: domain("paused"), kept: kept() }), "settle: report not-migrated", "nobody here knows how far it came");
+  const back = "settle: confirm, resume, report running";
+  t.equal(plan({ vm: migrating("source", "aborting"), domain: domain("paused"), kept: kept() }), back);
+  t.equal(plan({ vm: migrating("source", "aborting"), domain: domain("running"), kept: kept() }), "settle: report running");
+  t.equal(plan({ vm: landed, domain: domain("paused"), kept: kept() }), back);
+  t.equal(plan({ vm, kept: kept() }), `end: ${UNDO}, report gone:crashed`);
+  t.equal(plan({ vm, job: job("power-off"), domain: domain("running"), kept: kept() }), `job: ${UNDO}, answer ok`);
+  const reset = { ...landed, claim: { ...landed.claim!, nodeId: "other", generation: 2 } };
+  t.equal(plan({ vm: reset, job: job("reset") }), "job: answer lost", "it moved before");
+  t.equal(plan({ vm: reset, job: job("reset", { begunBy: "this run" }) }), "job: answer unknown");
+  const gone = { ...landed, claim: { ...landed.claim!, nodeId: "other", generation: 2 } };
+  t.equal(plan({ vm: gone, domain: domain("paused"), kept: kept() }), `leftover: ${UNDO}`, "handed over");
+});
+
+t.test("the target of a migration destroys nothing before the cluster has given it up", async (t) => {
+  const vm = migrating("target");
+  t.equal(plan({ vm }), "nothing", "the source has not come yet");
+  t.equal(plan({ vm, domain: domain("paused", 2), kept: kept("live", 2) }), "settle: report not-migrated", "its source is gone");
+  t.equal(plan({ vm, kept: kept("live", 2) }), "settle: report not-migrated");
+  t.equal(plan({ vm, domain: domain("paused", 2) }), "adopt: register");
+  t.equal(plan({ vm, domain: domain("paused", 2), kept: kept("live", 2), fresh: false }), "nothing");
+  t.equal(plan({ vm, kept: kept("gone", 2) }), `end: ${UNDO}, report incoming-gone`);
+  const aborting = migrating("target", "aborting");
+  for (const world of [{}, { domain: domain("paused", 2), kept: kept("live", 2) }, { kept: kept("live", 2) }])
+    t.equal(plan({ vm: aborting, ...world }).replace(/^adopt.*/, ""), `end: ${UNDO}, report incoming-gone`);
+  t.equal(plan({ vm: { ...aborting, claim: null, state: "recovering" } }), `end: ${UNDO}, report incoming-gone`, "the source is dead");
+  t.equal(
+    plan({ vm: { ...aborting, claim: null, state: "epilog", homeNodeId: ME } }),
+    `end: ${UNDO}, report incoming-gone`,
+    "before its disks",
+  );
+  t.equal(plan({ vm, domain: domain("paused", 1), kept: kept("live", 1) }), `leftover: ${UNDO}`, "of an older generation");
+});
+
+t.test("what is under way ends when it is not wanted any more", async (t) => {
+  const wanted = (vm: Vm | null, goal: "emigrate" | "immigrate" | "job"): boolean =>
+    isStillWanted(vm, ME, { goal, generation: goal === "immigrate" ? 2 : 1 });
+  t.ok(wanted(migrating("source"), "emigrate"));
+  t.notOk(wanted(migrating("source", "aborting"), "emigrate"));
+  t.notOk(wanted({ ...migrating("source"), desired: { ...landed.desired, power: "off", how: "force" } }, "emigrate"));
+  t.ok(wanted({ ...landed, claim: { ...landed.claim!, nodeId: "other" } }, "emigrate"), "handed over: what is here is to be ended");
+  t.notOk(wanted({ ...landed, claim: null, state: "recovering" }, "emigrate"));
+  t.notOk(wanted(null, "emigrate"));
+  t.ok(wanted(migrating("target"), "immigrate"));
+  t.notOk(wanted(migrating("target", "aborting"), "immigrate"));
+  t.notOk(wanted(landed, "immigrate"), "handed over: it is to run");
+  t.ok(wanted(null, "job"));
 });

@@ -379,30 +379,34 @@ await t.test("a crash at any moment of making and taking back leaves what can be
       },
     });
   };
-  for (const first of ["prepare", "takeBack"] as const) {
-    for (const after of [false, true]) {
-      for (let at = 1; ; at++) {
-        const { folder, a } = await twoNodes(t);
-        const pool = a.get("p");
-        if (pool === undefined) return t.fail("no pool");
-        const before = at % 2 === 0;
-        // With a generation before, which has the disk; or without.
-        if (before) {
-          await prepare(vm(1, [disk()]), a);
-          await writeFile(join(folder, raw), Buffer.alloc(4 * KIB, "w"));
-        }
-        if (first === "takeBack") await prepare(vm(2, [disk()]), a);
-        const broke = await (first === "prepare" ? prepare : takeBack)(vm(2, [disk()]), new Map(a).set("p", dying(pool, at, after))).then(
-          () => false,
-          (error: unknown) => error === broken,
-        );
-        await takeBack(vm(2, [disk()]), a);
-        const label = `${first} died ${after ? "after" : "before"} change ${at}`;
-        t.equal((await ours(folder)).includes(raw), before, `${label}: only an older generation's disk is left`);
-        await prepare(vm(3, [disk()]), a);
-        t.equal(await readFile(join(folder, raw), "utf8"), (before ? "w" : "b").repeat(4 * KIB), `${label}: the next start finds it`);
-        if (!broke && at > 8) break;
+  // `before`: with a generation before, which has the disk; or without.
+  for (const [first, after, before] of [
+    ["prepare", false, false],
+    ["prepare", true, false],
+    ["prepare", true, true],
+    ["takeBack", false, false],
+    ["takeBack", true, false],
+    ["takeBack", false, true],
+  ] as const) {
+    for (let at = 1; ; at++) {
+      const { folder, a } = await twoNodes(t);
+      const pool = a.get("p");
+      if (pool === undefined) return t.fail("no pool");
+      if (before) {
+        await prepare(vm(1, [disk()]), a);
+        await writeFile(join(folder, raw), Buffer.alloc(4 * KIB, "w"));
       }
+      if (first === "takeBack") await prepare(vm(2, [disk()]), a);
+      const broke = await (first === "prepare" ? prepare : takeBack)(vm(2, [disk()]), new Map(a).set("p", dying(pool, at, after))).then(
+        () => false,
+        (error: unknown) => error === broken,
+      );
+      await takeBack(vm(2, [disk()]), a);
+      const label = `${first} died ${after ? "after" : "before"} change ${at}`;
+      t.equal((await ours(folder)).includes(raw), before, `${label}: only an older generation's disk is left`);
+      await prepare(vm(3, [disk()]), a);
+      t.equal(await readFile(join(folder, raw), "utf8"), (before ? "w" : "b").repeat(4 * KIB), `${label}: the next start finds it`);
+      if (!broke) break;
     }
   }
 });

@@ -31,6 +31,7 @@ function contextOf(cluster: Cluster): CallContext {
       freeze: () => [],
       inspect: () => Promise.reject(new Error("not here")),
       inspectOther: () => Promise.reject(new Error("not here")),
+      immigrate: () => {},
     },
     identity: { kind: "user", name: "root" },
     deadlineMs: Infinity,

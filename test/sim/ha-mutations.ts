@@ -4,11 +4,11 @@
  * test/sim/ha*.ts.
  */
 export const HA_MUTATIONS = [
-  { name: "skip-margin", takes: "the margin from the wait before an expiry", seed: 6 },
-  { name: "count-from-ack", takes: "counting from the heartbeat's mint: from the acknowledgement instead", seed: 3 },
+  { name: "skip-margin", takes: "the margin from the wait before an expiry", seed: 264 },
+  { name: "count-from-ack", takes: "counting from the heartbeat's mint: from the acknowledgement instead", seed: 14 },
   { name: "ack-without-quorum", takes: "the quorum round before an acknowledgement", seed: 7 },
   { name: "ack-before-own-term", takes: "acknowledging only after the own term's first entry was applied", seed: 19 },
-  { name: "ack-after-stopping", takes: "that a node whose expiry is being decided is acknowledged no more", seed: 30 },
+  { name: "ack-after-stopping", takes: "that a node whose expiry is being decided is acknowledged no more", seed: 103 },
   { name: "resume-while-expiring", takes: "that nothing is resumed while an expiry's fate is unknown", seed: 149 },
   { name: "expire-in-any-term", takes: "the term that an expiry is bound to", seed: 8 },
   { name: "new-leader-does-not-wait", takes: "a new leader's wait from its election", seed: 1 },
@@ -20,6 +20,8 @@ export const HA_MUTATIONS = [
   { name: "late-ack-revives", takes: "that time passes before a late acknowledgement counts", seed: 28 },
   { name: "resume-unconfirmed", takes: "asking the keeper again before a started VM runs", seed: 169 },
   { name: "ignore-the-lock", takes: "the lock that a stopped host's guests still hold on their disks", seed: 2 },
+  { name: "resume-before-release", takes: "that a migration's target waits for the source's release", seed: 12 },
+  { name: "take-back-unasked", takes: "that the source resumes only what the cluster says was given up", seed: 12 },
   { name: "remove-is-proof", takes: "that removing a dead node ends no claim by itself", seed: 17 },
 ] as const;
 

@@ -4,14 +4,17 @@ import type { Feed, KeeperInput, KeeperState } from "../../src/agent/keeper/mach
 import type { Acknowledgement } from "../../src/model/heartbeat.ts";
 import type { Beat, KeeperAnswer, KeeperRequest, RegisteredVm } from "../../src/agent/keeper/protocol.ts";
 import { Memory } from "../../src/agent/memory.ts";
-import { jobId, planCancel, reconcile } from "../../src/agent/reconcile.ts";
+import { isStillWanted, jobId, planCancel, reconcile } from "../../src/agent/reconcile.ts";
 import type { Action, Plan } from "../../src/agent/reconcile.ts";
 import { sentJobs } from "../../src/agent/sent-jobs.ts";
 import type { DomainStatus } from "../../src/hypervisor/driver.ts";
+import { claimOn } from "../../src/model/claims.ts";
 import type { NodeInfo } from "../../src/model/node.ts";
 import type { TaskError } from "../../src/model/task.ts";
 import type { Command } from "../../src/state/commands.ts";
+import { PROGRAM_LEVEL } from "../../src/state/levels.ts";
 import type { Consensus, Peer } from "./ha-consensus.ts";
+import { push, watchSource } from "./ha-migration.ts";
 import type { Mutation } from "./ha-mutations.ts";
 import { Process } from "./ha-world.ts";
 import type { World } from "./ha-world.ts";
@@ -28,8 +31,13 @@ export interface Shared {
   world: World;
   consensus: Consensus;
   mutation: Mutation;
-  /** The checker: told of every resume and end of a guest. */
-  started(vmId: string, generation: number, host: SimHost): void;
+  /** VMs migrate all the time; only in every third history, so that the others keep to what a plain failover can do wrong. */
+  moving: boolean;
+  /** The checker: told of every resume and end of a guest. `again`: it has run here in this generation, and stood still since. */
+  started(vmId: string, generation: number, host: SimHost, again: boolean): void;
+  /** A guest goes on where it has arrived. */
+  migrated(): void;
+  host(nodeId: string): SimHost | null;
   /** What must not be repeated was done for a job. */
   acted(job: string): void;
   /** A promise was not kept, though nothing runs twice yet. */
@@ -44,14 +52,18 @@ interface Domain {
   vmId: string;
   generation: number;
   running: boolean;
-  /** It ran before. */
-  paused?: boolean;
+  /** Has it run here? */
+  ran: boolean;
+  /** It comes from elsewhere, and is not whole. */
+  incoming: boolean;
 }
 
 interface Work {
   plan: Plan;
   /** What overtakes it. */
   cancel: Plan | null;
+  /** Its migration is over. */
+  unwanted?: boolean;
 }
 
 type Failure = null | "claim lost" | "dead" | "refused" | "passing" | "failed";
@@ -382,11 +394,15 @@ export class SimHost {
       if (work.plan.job === null || job === undefined || jobId(job.key) !== jobId(work.plan.job.key)) continue;
       work.cancel = planCancel(vmId, job);
     }
+    for (const [vmId, work] of this.#busy) {
+      if (!this.#fresh || isStillWanted(peer.state.vms.get(vmId) ?? null, nodeId, work.plan)) continue;
+      work.unwanted = true;
+      if (work.plan.goal === "immigrate") this.#endImmigration(vmId, work.plan.generation);
+    }
     const known = (domain: Domain): boolean => {
-      const claim = peer.state.vms.get(domain.vmId)?.claim;
-      return (
-        claim?.nodeId === nodeId && claim.generation === domain.generation && registered.get(domain.vmId)?.generation === domain.generation
-      );
+      const vm = peer.state.vms.get(domain.vmId);
+      const held = vm === undefined ? null : claimOn(vm, nodeId);
+      return held?.generation === domain.generation && registered.get(domain.vmId)?.generation === domain.generation;
     };
     if (!this.#fresh || ![...this.domains.values()].every(known)) return;
     if (!keeper.settled) this.#ask({ op: "settled" }, () => {});
@@ -425,7 +441,7 @@ export class SimHost {
     if (work.cancel !== null && work.plan.goal === "job") work = this.#replace(work, work.cancel);
     const { plan } = work;
     const action = plan.actions[at];
-    if (action === undefined) {
+    if (action === undefined || (work.unwanted === true && plan.goal === "emigrate")) {
       this.#memory.of(plan).failures = 0;
       if (plan.goal === "end") this.#memory.delete(plan.vmId);
       this.#busy.delete(plan.vmId);
@@ -436,6 +452,9 @@ export class SimHost {
       this.#do(action, plan, (failure) => {
         world.afterIn(this.peer.process, tookMs / 2, () => {
           if (failure === null) return this.#carryOut(work, at + 1);
+          // As the executor does: the cluster is told, whatever it makes of it.
+          const given: Action = { op: "report", observed: { kind: "not-migrated", detail: "" } };
+          if (action.op === "push" && work.unwanted !== true) return this.#carryOut(this.#replace(work, { ...plan, actions: [given] }), 0);
           const next = this.#failed(plan, action, failure);
           if (next !== null) return this.#carryOut(this.#replace(work, next), 0);
           this.#memory.retryLater(plan);
@@ -498,10 +517,11 @@ export class SimHost {
     const domain = this.domains.get(vmId);
     switch (action.op) {
       case "register": {
-        if (!claimed && plan.goal === "job") return done("claim lost");
+        const held = vm === undefined ? null : claimOn(vm, nodeId);
+        if (held?.generation !== generation) return done("claim lost");
         const revision = Math.max(1, this.peer.state.nodes.get(nodeId)?.claimRevision ?? 0);
         const recipe = { kind: "file" as const, path: "x", vmId, generation };
-        return this.#ask({ op: "register", vmId, generation, revision, deadline: vm?.claim?.deadline ?? true, recipe }, replied);
+        return this.#ask({ op: "register", vmId, generation, revision, deadline: held.deadline, recipe }, replied);
       }
       case "begin": {
         if (job === null) return done("failed");
@@ -517,22 +537,26 @@ export class SimHost {
       }
       case "start-paused":
         if (domain !== undefined || this.#shared.isLockedElsewhere(vmId, this)) return done("failed");
-        this.domains.set(vmId, { vmId, generation, running: false });
+        this.domains.set(vmId, { vmId, generation, running: false, ran: false, incoming: false });
         return done(null);
       case "confirm":
         if (!claimed) return done("claim lost");
         if (this.#shared.mutation === "resume-unconfirmed") return done(null);
         return this.#ask({ op: "confirm", vmId, generation }, replied);
+      case "push": {
+        const target = this.#shared.host(vm?.migration?.claim.nodeId ?? "");
+        if (vm?.migration === undefined || target === null || !claimed) return done("failed");
+        const about = { vmId, generation, incoming: vm.migration.claim.generation };
+        return push(this.#shared.world, this, target, about, (ok) => done(ok ? null : "failed"));
+      }
       case "resume":
         this.#memory.of(plan).resumed = true;
-        if (domain?.generation !== generation) return done("failed");
-        if (!domain.running && !domain.paused) this.#shared.started(vmId, generation, this);
-        domain.running = true;
-        domain.paused = false;
+        if (domain?.generation !== generation || domain.incoming) return done("failed");
+        if (vm?.state === "migrating" && !domain.ran) this.#shared.migrated();
+        this.#run(domain);
         return done(null);
       case "pause":
         if (domain?.generation !== generation) return done("failed");
-        domain.paused = domain.running;
         domain.running = false;
         return done(null);
       case "destroy":
@@ -540,8 +564,21 @@ export class SimHost {
         return done(null);
       case "unregister":
         return this.#ask({ op: "unregister", vmId, generation }, replied);
-      case "report":
+      case "report": {
+        if (this.#shared.mutation === "take-back-unasked" && action.observed.kind === "handed-over" && domain?.generation === generation) {
+          // Impatient: no answer is taken for a no.
+          let told = false;
+          const impatient = done;
+          done = (failure) => {
+            told = true;
+            impatient(failure);
+          };
+          this.#shared.world.afterIn(this.peer.process, 300, () => {
+            if (!told && this.domains.get(vmId) === domain) this.#run(domain);
+          });
+        }
         return tell({ type: "vm.report", vmId, nodeId, generation, observed: action.observed });
+      }
       case "answer": {
         if (job === null) return done("failed");
         const outcome = action.error === null ? { ok: true as const } : { ok: false as const, error: action.error };
@@ -568,6 +605,59 @@ export class SimHost {
     }
   }
 
+  #run(domain: Domain): void {
+    if (!domain.running) this.#shared.started(domain.vmId, domain.generation, this, domain.ran);
+    domain.running = true;
+    domain.ran = true;
+  }
+
+  // Live migration; the messages between are in ha-migration.ts.
+
+  isAtWork(vmId: string, goal: Plan["goal"]): boolean {
+    return this.#busy.get(vmId)?.plan.goal === goal;
+  }
+
+  /** Its last bytes are sent: the source stands still, and stays so. */
+  pause(vmId: string, generation: number): boolean {
+    const domain = this.domains.get(vmId);
+    if (domain?.generation !== generation || !domain.running) return false;
+    domain.running = false;
+    return true;
+  }
+
+  /** A source's call. `ready`: it may send. */
+  immigrate(source: SimHost, vmId: string, generation: number, ready: () => void): void {
+    const vm = this.peer.state.vms.get(vmId);
+    const wanted = vm?.migration?.phase === "incoming" && claimOn(vm, this.peer.nodeId)?.generation === generation;
+    if (!wanted || !this.#fresh || this.#needsHello || this.#busy.has(vmId) || this.domains.has(vmId)) return;
+    const plan: Plan = { vmId, generation, goal: "immigrate", job: null, actions: [] };
+    const work: Work = { plan, cancel: null };
+    this.#busy.set(vmId, work);
+    const isOpen = (): boolean => this.#busy.get(vmId) === work;
+    this.#do({ op: "register" }, plan, (failure) => {
+      if (!isOpen()) return;
+      if (failure !== null) return void this.#busy.delete(vmId);
+      this.domains.set(vmId, { vmId, generation, running: false, ran: false, incoming: true });
+      watchSource(this.#shared.world, source, this, vmId, isOpen, () => this.#endImmigration(vmId, generation));
+      ready();
+    });
+  }
+
+  /** All of it is here. */
+  arrived(vmId: string, generation: number): boolean {
+    const domain = this.domains.get(vmId);
+    if (domain?.generation !== generation || !this.isAtWork(vmId, "immigrate")) return false;
+    domain.incoming = false;
+    if (this.#shared.mutation === "resume-before-release") this.#run(domain);
+    return true;
+  }
+
+  #endImmigration(vmId: string, generation: number): void {
+    this.#busy.delete(vmId);
+    const domain = this.domains.get(vmId);
+    if (domain?.generation === generation && domain.incoming) this.domains.delete(vmId);
+  }
+
   describe(): string {
     const feed = this.keeper === null ? "no keeper" : `deadline ${Math.round(deadlineMs(this.keeper) - this.bootMs())} ms`;
     return `${this.peer.nodeId} rate ${this.rate.toFixed(3)} ${feed} domains [${[...this.domains.values()].map((d) => `${d.vmId}/${d.generation % 2 ** 32}${d.running ? "" : "p"}`).join(" ")}]`;
@@ -577,6 +667,7 @@ export class SimHost {
 export function nodeInfo(bootId: string): NodeInfo {
   return {
     bootId,
+    level: PROGRAM_LEVEL,
     version: "sim",
     driver: "simulated",
     hypervisor: "sim",
@@ -587,6 +678,7 @@ export function nodeInfo(bootId: string): NodeInfo {
     memoryMib: 65536,
     reserveMib: 0,
     guardian: "file",
+    actions: ["migrate"],
     pools: [],
     bridges: [],
   };

@@ -11,17 +11,20 @@ t.test("no history runs a VM twice, and all of them heal", async (t) => {
   t.comment(`seeds ${FIRST_SEED} to ${FIRST_SEED + SEEDS - 1}`);
   let expiries = 0;
   let starts = 0;
+  let migrations = 0;
   let resets = 0;
   for (let seed = FIRST_SEED; seed < FIRST_SEED + SEEDS; seed++) {
     const result = runHaSeed(seed);
     if (!result.ok) t.fail(`seed ${seed}: ${result.detail}`);
     expiries += result.expiries;
     starts += result.starts;
+    migrations += result.migrations;
     resets += result.resets;
   }
   // Histories in which nothing failed over would prove nothing.
   t.ok(expiries > SEEDS, `${expiries} expiries`);
   t.ok(starts > 10 * SEEDS, `${starts} starts`);
+  t.ok(migrations > 2 * SEEDS, `${migrations} migrations`);
   t.ok(resets > SEEDS / 10, `${resets} guardian resets`);
 });
 

@@ -8,8 +8,10 @@ import { Waiting } from "../../src/placing/waiting.ts";
 import { orchestrate, Turns } from "../../src/tasks/orchestrate.ts";
 import type { Beat } from "../../src/agent/keeper/protocol.ts";
 import type { Command } from "../../src/state/commands.ts";
+import { clusterLevel, PROGRAM_LEVEL } from "../../src/state/levels.ts";
 import { ownRequestId } from "../../src/state/requests.ts";
 import type { Vm } from "../../src/model/vm.ts";
+import { claimOn } from "../../src/model/claims.ts";
 import { Consensus, Peer } from "./ha-consensus.ts";
 import { CLAIM_MS, SimHost } from "./ha-node.ts";
 import type { Shared } from "./ha-node.ts";
@@ -23,6 +25,8 @@ export interface HaResult {
   /** Claims ended by expiry, and VMs started; a run without either has shown nothing. */
   expiries: number;
   starts: number;
+  /** Guests that went on elsewhere. */
+  migrations: number;
   resets: number;
 }
 
@@ -41,6 +45,7 @@ class Leader {
   readonly #busy = new Set<string>();
   #electedMs = 0;
   #turns = new Turns();
+  #migrateMs = 5_000;
   expiries = 0;
 
   constructor(host: SimHost, shared: Shared) {
@@ -82,7 +87,7 @@ class Leader {
       const claimRevision = peer.state.nodes.get(nodeId)?.claimRevision ?? 0;
       const items = [...(peer.state.claimsByNode.get(nodeId) ?? [])].map((vmId) => ({
         vmId,
-        generation: peer.state.vms.get(vmId)?.claim?.generation ?? 0,
+        generation: claimOn(peer.state.vms.get(vmId) ?? { claim: null }, nodeId)?.generation ?? 0,
       }));
       const { bootId, nonce, seq } = beat;
       const ack = { bootId, nonce, seq, grantedMs: CLAIM_MS, claimRevision, claims: beat.claimRevision === claimRevision ? null : items };
@@ -99,6 +104,7 @@ class Leader {
     this.#enterTerm();
     for (const decision of detect(this.#input())) this.#carryOut(decision);
     this.#place();
+    this.#migrate();
     this.#letGo();
     this.#dispatch();
   }
@@ -130,7 +136,9 @@ class Leader {
         parkedSinceMs.set(node.id, park.sinceMs);
       }
     }
-    const holders = [...state.claimsByNode].filter(([, vmIds]) => [...vmIds].some((vmId) => state.vms.get(vmId)?.claim?.deadline === true));
+    const holders = [...state.claimsByNode].filter(([nodeId, vmIds]) =>
+      [...vmIds].some((vmId) => claimOn(state.vms.get(vmId) ?? { claim: null }, nodeId)?.deadline === true),
+    );
     return {
       nowMs,
       term: this.#term,
@@ -214,6 +222,29 @@ class Leader {
     consensus.propose(peer, { type: "vm.place", placements, rejections: [] }, { term: this.#term }, clear);
   }
 
+  /** Somebody moves VMs about all the time, and now and then thinks better of it. */
+  #migrate(): void {
+    const { peer } = this.host;
+    const { world, consensus } = this.#shared;
+    if (!this.#shared.moving || world.nowMs > TROUBLE_MS || world.nowMs < this.#migrateMs) return;
+    this.#migrateMs = world.nowMs + world.between(500, 2_500);
+    const { state } = peer;
+    if (clusterLevel(state) < PROGRAM_LEVEL) {
+      consensus.propose(peer, { type: "level.raise", level: PROGRAM_LEVEL }, { term: this.#term }, () => {});
+      return;
+    }
+    const vms = [...state.vms.values()].filter((vm) => vm.state === "running" || vm.migration !== undefined);
+    const nodes = [...state.nodes.values()].filter((node) => node.state === "ready" && node.witness !== true);
+    const [vm, node] = [vms[world.random.below(Math.max(1, vms.length))], nodes[world.random.below(Math.max(1, nodes.length))]];
+    if (vm === undefined || node === undefined || vm.claim === null) return;
+    if (vm.migration !== undefined) {
+      if (world.chance(0.3)) consensus.propose(peer, { type: "vm.migrate-abort", vmId: vm.id, why: "" }, {}, () => {});
+      return;
+    }
+    const { generation } = vm.claim;
+    consensus.propose(peer, { type: "vm.migrate", vmId: vm.id, nodeId: node.id, generation, why: "" }, {}, () => {});
+  }
+
   #recovering(): Vm[] {
     const { state } = this.host.peer;
     // Nearly always nobody waits, and this is asked at every look.
@@ -254,17 +285,21 @@ export function runHaSeed(seed: number, mutation: Mutation = null): HaResult {
   const acted = new Set<string>();
   let violation: string | null = null;
   let starts = 0;
+  let migrations = 0;
   const shared: Shared = {
     world,
     consensus,
     mutation,
-    started: (vmId, generation, host) => {
+    moving: seed % 3 === 0,
+    migrated: () => void migrations++,
+    host: (nodeId) => leaders.find(({ host }) => host.peer.nodeId === nodeId)?.host ?? null,
+    started: (vmId, generation, host, again) => {
       starts++;
       const other = leaders.find((leader) => leader.host !== host && leader.host.domains.get(vmId)?.running === true);
       const at = `at ${Math.round(world.nowMs)} ms`;
       if (other !== undefined)
         violation ??= `${vmId} runs twice ${at}: ${other.host.describe()} and now ${host.describe()} generation ${generation % 2 ** 32}`;
-      if (everStarted.has(`${vmId}/${generation}`))
+      if (!again && everStarted.has(`${vmId}/${generation}`))
         violation ??= `generation ${generation % 2 ** 32} of ${vmId} started a second time ${at} on ${host.describe()}`;
       everStarted.add(`${vmId}/${generation}`);
     },
@@ -315,7 +350,14 @@ export function runHaSeed(seed: number, mutation: Mutation = null): HaResult {
   const expiries = leaders.reduce((sum, leader) => sum + leader.expiries, 0);
   const resets = leaders.reduce((sum, leader) => sum + leader.host.resets, 0);
   const dead = violation ?? (mutation === null ? notLive(leaders) : null);
-  return { ok: dead === null, detail: dead ?? `${starts} starts, ${expiries} expiries, ${resets} resets`, expiries, starts, resets };
+  return {
+    ok: dead === null,
+    detail: dead ?? `${starts} starts, ${migrations} migrations, ${expiries} expiries, ${resets} resets`,
+    expiries,
+    starts,
+    migrations,
+    resets,
+  };
 }
 
 /** The cluster, its nodes (the last perhaps a witness) and its VMs, as every replica has them to begin with. */
@@ -383,7 +425,7 @@ function notLive(leaders: Leader[]): string | null {
   for (const vm of state.vms.values()) {
     const at = leaders.filter(({ host }) => host.domains.get(vm.id)?.running === true);
     if (vm.desired.power !== "on") return `${vm.id} was given up: ${vm.reason ?? ""}`;
-    if (at.length === 1 && vm.state === "running" && at[0]?.host.peer.nodeId === vm.claim?.nodeId) continue;
+    if (at.length === 1 && vm.state === "running" && vm.migration === undefined && at[0]?.host.peer.nodeId === vm.claim?.nodeId) continue;
     const where = leaders.map(({ host }) => host.describe()).join("; ");
     return `${vm.id} is ${vm.state} on ${vm.claim?.nodeId ?? "no node"} (${vm.reason ?? ""}), runs on ${at.map(({ host }) => host.peer.nodeId).join("+") || "none"}; ${where}; ${leaders.map((leader) => leader.describe()).join("")}`;
   }

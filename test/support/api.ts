@@ -129,6 +129,7 @@ export async function testCluster(nodes = 1, id: () => string = newId): Promise<
         const found = inspections.get(id) ?? nothing(id);
         return { ...found, missingPools: found.missingPools.map(({ poolId, ...pool }) => ({ name: poolId, ...pool })), revision: 0 };
       },
+      immigrate: () => {},
       stopAgent: async (request) => void stops.push(request),
     },
   };

@@ -109,6 +109,7 @@ export async function oneNode(t: { teardown: (end: () => Promise<void>) => void 
                 disks: [],
               })),
           takeBack: (vm) => Promise.resolve(void done.push(`take back ${vm.id}`)),
+          arriving: () => Promise.resolve({ boot: null, disks: [] }),
           clean: (vm) => Promise.resolve(void done.push(`clean ${vm.id}`)),
         },
         nodeInfo: () => {
@@ -116,6 +117,7 @@ export async function oneNode(t: { teardown: (end: () => Promise<void>) => void 
           return Promise.resolve(nodeInfo("b"));
         },
         serialLogPath: () => null,
+        identity: () => ({ ca: "", cert: "", key: "" }),
       },
     );
     agents.push(agent);

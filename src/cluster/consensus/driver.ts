@@ -166,8 +166,15 @@ export class ConsensusDriver {
     this.#seat.stop();
     await this.#applying.settled();
     if (this.#lifetime.over) return;
-    this.#seat = this.#newFollower(outAt);
-    this.#seat.start();
+    this.#sit(this.#newFollower(outAt));
+  }
+
+  /** Reads and heartbeats under way go on from the new seat. */
+  #sit(seat: RaftPeer | Follower): void {
+    const waiting = this.#seat.leaveRounds();
+    this.#seat = seat;
+    seat.start();
+    for (const end of waiting) seat.round(end);
   }
 
   /** From follower to peer: as a restart on this state would be. */
@@ -180,8 +187,7 @@ export class ConsensusDriver {
     log.info("a Raft peer from here on", { index: this.#applying.handed.index });
     const peer = this.#newPeer();
     if (this.#checkpointMbps !== null) peer.checkpointMbps = this.#checkpointMbps;
-    this.#seat = peer;
-    this.#seat.start();
+    this.#sit(peer);
   }
 
   // ---- From the main thread --------------------------------------------------------------------------------------

@@ -93,6 +93,11 @@ export class Follower {
     this.#lifetime.end();
   }
 
+  /** Who waits for a quorum round, when another room is to ask for them. */
+  leaveRounds(): RoundEnd[] {
+    return this.#rounds.leave();
+  }
+
   /** Nothing piles up here. */
   pump(): void {}
 
@@ -169,6 +174,8 @@ export class Follower {
   #look(): void {
     const { clock, applying } = this.#effects;
     const nowMs = clock.monotonicMs();
+    // Nobody tells it that the voters are gone; who waits for a leader has to hear it.
+    if (this.#lead !== NONE && !this.#heardLately()) this.#leaderIs(NONE);
     if (this.#source !== null) {
       const fetches = this.#offer !== null && nowMs - this.#offer.sinceMs < FETCH_LIMIT_MS;
       if (applying.appliedIndex >= this.#confirmedIndex || fetches) this.#movedMs = nowMs;
@@ -291,15 +298,24 @@ export class Follower {
   // ---- The leader ------------------------------------------------------------------------------------------------
 
   #hear({ leader, term, heardAgoMs }: Feed): void {
-    const { clock, status, meet, leaderIs } = this.#effects;
+    const { clock, status, meet } = this.#effects;
     if (term < this.#term) return;
     if (leader !== null) meet([leader]);
     if (heardAgoMs !== null) status.leaderHeardMs = Math.max(status.leaderHeardMs ?? -Infinity, clock.monotonicMs() - heardAgoMs);
-    const lead = leader?.peerId ?? NONE;
+    const lead = leader !== null && this.#heardLately() ? leader.peerId : NONE;
     if (term === this.#term && lead === this.#lead) return;
     this.#term = term;
+    this.#leaderIs(lead);
+  }
+
+  #heardLately(): boolean {
+    const { clock, status } = this.#effects;
+    return clock.monotonicMs() - (status.leaderHeardMs ?? -Infinity) <= 2 * this.#electionMs;
+  }
+
+  #leaderIs(lead: number): void {
     this.#lead = lead;
-    leaderIs(lead);
+    this.#effects.leaderIs(lead);
     this.#standing();
   }
 

@@ -218,6 +218,11 @@ export class RaftPeer {
     this.#lifetime.end();
   }
 
+  /** Who waits for a quorum round, when another room is to ask for them. */
+  leaveRounds(): RoundEnd[] {
+    return this.#rounds.leave();
+  }
+
   /** Of the log, committed or not. */
   get lastEntry(): { lastIndex: number; lastTerm: number } {
     const lastIndex = this.#effects.raftLog.lastIndex();

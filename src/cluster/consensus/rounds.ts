@@ -46,6 +46,14 @@ export class Rounds {
     if (this.#waiting.length > 0) this.#next(nowMs);
   }
 
+  /** Gives up all who wait: somebody else asks for them. A later round proves more. */
+  leave(): RoundEnd[] {
+    const left = [...this.#underWay, ...this.#waiting];
+    this.#underWay = [];
+    this.#waiting = [];
+    return left;
+  }
+
   /** Begins a round again that takes too long. Those in it lose nothing: a later round proves more. */
   tick(nowMs: number): void {
     if (this.#underWay.length > 0 && nowMs - this.#beganMs > ROUND_TIMEOUT_MS) this.#next(nowMs);

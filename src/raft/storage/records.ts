@@ -52,7 +52,7 @@ export function recordSeq(key: Uint8Array): number {
 /** Puts the checksum of the rest into the first four bytes. */
 function seal(out: ByteWriter): Uint8Array {
   const bytes = out.finish();
-  new DataView(bytes.buffer).setUint32(0, crc32(bytes.subarray(CRC_BYTES)));
+  new DataView(bytes.buffer, bytes.byteOffset).setUint32(0, crc32(bytes.subarray(CRC_BYTES)));
   return bytes;
 }
 

@@ -2,6 +2,7 @@
 import type { Node, NodeState } from "../../model/node.ts";
 import type { Proof } from "../../model/proof.ts";
 import type { Transaction } from "../transaction.ts";
+import { endIncoming } from "./vm-migration.ts";
 import { afterRelease, rehomeCleaning } from "./vm-moves.ts";
 
 export function moved(tx: Transaction, node: Node, to: NodeState, why: string): Node {
@@ -22,8 +23,8 @@ export function endClaims(
   const { leftOut: _, ...known } = node;
   tx.putNode({ ...moved(tx, known, "fenced", why), claimRevision: tx.index });
   for (const vm of tx.vmsOn(node.id)) {
-    if (vm.claim === null || !covers(vm.claim)) continue;
-    tx.putVm(afterRelease(tx, vm, { to: "recover", proof, ...times }));
+    if (vm.claim?.nodeId === node.id && covers(vm.claim)) tx.putVm(afterRelease(tx, vm, { to: "recover", proof, ...times }));
+    if (vm.migration?.claim.nodeId === node.id && covers(vm.migration.claim)) tx.putVm(endIncoming(tx, vm, proof));
   }
   rehomeCleaning(tx);
 }

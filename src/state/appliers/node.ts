@@ -144,7 +144,7 @@ export function suspect(tx: Transaction, command: NodeSuspect): CommandResult {
   const node = tx.needNode(command.nodeId);
   if (node.state !== "ready" && node.state !== "disabled") return { ids: [] };
   tx.putNode(moved(tx, node, "unreachable", `no heartbeat for ${command.silentMs} ms`));
-  for (const vm of tx.vmsOn(node.id)) tx.putVm(loseSight(tx, vm, node));
+  for (const vm of tx.vmsOn(node.id)) if (vm.claim?.nodeId === node.id) tx.putVm(loseSight(tx, vm, node));
   rehomeCleaning(tx);
   return { ids: [node.id] };
 }

@@ -49,7 +49,7 @@ export function recover(tx: Transaction, command: ClusterRecover): CommandResult
     // Its keeper may know a claim set of those of before; the first acknowledgement here replaces it (never-twice.md, rule 8).
     const ours = { claimRevision: tx.index, leftOut: generation, parkedMs: 0 };
     tx.putNode({ ...node, ...ours, state: "unreachable", stateSinceMs: tx.atMs, stateWhy: reason, role: "none" });
-    for (const vm of tx.vmsOn(node.id)) tx.putVm(loseSight(tx, vm, node));
+    for (const vm of tx.vmsOn(node.id)) if (vm.claim?.nodeId === node.id) tx.putVm(loseSight(tx, vm, node));
     if (off.includes(node.id)) {
       fence(tx, {
         type: "node.fence",

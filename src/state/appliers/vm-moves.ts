@@ -11,10 +11,25 @@ import type { Transaction } from "../transaction.ts";
 
 /** Its node does not answer: the VM may run or not. In `prolog` nothing of its generation has run yet. */
 export function loseSight(tx: Transaction, vm: Vm, node: Node): Vm {
-  if (vm.state === "running" || vm.state === "paused" || vm.state === "boot" || vm.state === "shutdown") {
+  // While it is being handed over its own state says more; what happened is seen when one of the two nodes is there.
+  const handedOver = vm.state === "migrating" && vm.migration?.phase !== "incoming";
+  if (vm.state === "running" || vm.state === "paused" || vm.state === "boot" || vm.state === "shutdown" || handedOver) {
     return tx.moved(vm, "unknown", `node ${node.name} is unreachable`, `node ${node.name} is unreachable`);
   }
   return vm;
+}
+
+/** From now on its source keeps it; what has arrived at the target is to be destroyed there. */
+export function giveUpMigration(tx: Transaction, vm: Vm, why: string): Vm {
+  const { migration } = vm;
+  if (migration?.phase !== "incoming") return vm;
+  tx.emit("vm.migration", vm.id, vm.definition.name, `given up${why === "" ? "" : `: ${why}`}`, migration.claim.nodeId);
+  return { ...vm, migration: { ...migration, phase: "aborting", why } };
+}
+
+export function withoutMigration(vm: Vm): Vm {
+  const { migration: _, ...rest } = vm;
+  return rest;
 }
 
 export type Afterwards =
@@ -46,7 +61,7 @@ export function afterRelease(tx: Transaction, vm: Vm, afterwards: Afterwards): V
 }
 
 function released(tx: Transaction, vm: Vm, afterwards: Afterwards): Vm {
-  const released: Vm = { ...vm, claim: null };
+  const released: Vm = { ...giveUpMigration(tx, vm, "the VM ended at its source"), claim: null };
   if (vm.desired.deleted) return tx.moved(released, "epilog", "to be deleted");
   if (vm.desired.power === "off")
     return tx.moved({ ...released, failures: 0, retryAtMs: 0 }, "stopped", afterwards.to === "recover" ? "its node is gone" : "shut down");
@@ -73,7 +88,9 @@ function released(tx: Transaction, vm: Vm, afterwards: Afterwards): Vm {
         `${proof.kind} of ${from}, generation ${formatGeneration(vm.generation)}`,
         proof.nodeId,
       );
-      return tx.moved({ ...released, failover, retryAtMs: 0 }, "recovering", `proof: ${proof.kind} of ${from}`);
+      const arriving = tx.get("nodes", released.migration?.claim.nodeId ?? "")?.name;
+      const waits = arriving === undefined ? null : `waits for ${arriving} to show that nothing is left of what was arriving there`;
+      return tx.moved({ ...released, failover, retryAtMs: 0 }, "recovering", `proof: ${proof.kind} of ${from}`, waits);
     }
     case "restart":
       return tx.moved(

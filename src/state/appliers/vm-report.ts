@@ -4,7 +4,8 @@ import type { Proof } from "../../model/proof.ts";
 import type { Claim, Vm } from "../../model/vm.ts";
 import type { VmObservation } from "../commands.ts";
 import type { Transaction } from "../transaction.ts";
-import { afterRelease } from "./vm-moves.ts";
+import { handedOver } from "./vm-migration.ts";
+import { afterRelease, giveUpMigration } from "./vm-moves.ts";
 
 /** A VM that ran at least this long before it died has run well: failures count from one again. */
 const RAN_WELL_MS = 60_000;
@@ -16,7 +17,7 @@ const BACKOFF_FIRST_MS = 1_000;
 const BACKOFF_LAST_MS = 60_000;
 
 /** @param claim the VM's claim; the caller has checked that the observation is of its generation and node. */
-export function observe(tx: Transaction, vm: Vm, claim: Claim, observed: VmObservation): Vm {
+export function observe(tx: Transaction, vm: Vm, claim: Claim, observed: Exclude<VmObservation, { kind: "incoming-gone" }>): Vm {
   switch (observed.kind) {
     case "running":
       return seenRunning(tx, vm);
@@ -24,12 +25,18 @@ export function observe(tx: Transaction, vm: Vm, claim: Claim, observed: VmObser
       return vm.state === "running" || vm.state === "unknown" ? tx.moved(vm, "paused", "its CPUs are stopped") : vm;
     case "gone":
       return gone(tx, vm, claim, observed);
+    case "handed-over":
+      return handedOver(tx, vm, claim, observed.generation);
+    case "not-migrated":
+      return giveUpMigration(tx, vm, observed.detail);
   }
 }
 
 /** It was out of sight, or somebody let its CPUs go on. Starts and ends that are under way are told by their jobs' answers. */
 function seenRunning(tx: Transaction, vm: Vm): Vm {
   if (vm.state === "paused") return tx.moved(vm, "running", "its CPUs go on");
+  // Where it stays, or where it has arrived.
+  if (vm.state === "migrating" && vm.migration?.phase !== "incoming") return tx.moved(vm, "running", "runs");
   if (vm.state !== "unknown") return vm;
   const sent = tx.tasksOf(vm.id)[0]?.jobs.find((job) => isSent(job) || (job.state === "waiting" && job.attempt > 0))?.name;
   if (sent === "power-on") return vm;

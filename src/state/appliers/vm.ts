@@ -18,6 +18,7 @@ import { cancelAll, remove, startOf } from "../tasks/effects.ts";
 import { change, enqueue } from "../tasks/queue.ts";
 import { decisionsWith } from "./vm-decisions.ts";
 import { beginCleaning, localPools } from "./vm-moves.ts";
+import { observeIncoming } from "./vm-migration.ts";
 import { observe } from "./vm-report.ts";
 
 const ENDS: ReadonlySet<VmAction> = new Set<VmAction>(["shutdown", "force-shutdown", "delete"]);
@@ -134,7 +135,11 @@ export function place(tx: Transaction, command: VmPlace): CommandResult {
     const vm = tx.get("vms", vmId);
     const node = tx.get("nodes", nodeId);
     const waits =
-      vm !== undefined && (vm.state === "pending" || vm.state === "recovering") && vm.claim === null && vm.desired.power === "on";
+      vm !== undefined &&
+      (vm.state === "pending" || vm.state === "recovering") &&
+      vm.claim === null &&
+      vm.migration === undefined &&
+      vm.desired.power === "on";
     if (!waits || vm.generation !== generation) {
       refused.push({ vmId, code: "not-waiting", detail: "the VM changed since the plan was made" });
       continue;
@@ -196,14 +201,25 @@ export function report(tx: Transaction, command: VmReport): CommandResult {
   }
   // A row that went while the report was on its way has nothing left to say.
   if (vm === undefined) return { ids: [] };
-  if (vm.claim === null || vm.claim.nodeId !== command.nodeId || vm.claim.generation !== command.generation) {
+  const { migration } = vm;
+  if (migration?.claim.nodeId === command.nodeId && migration.claim.generation === command.generation) {
+    tx.putVm(observeIncoming(tx, vm, migration, command.observed));
+    return { ids: [vm.id] };
+  }
+  const { observed } = command;
+  if (
+    observed.kind === "incoming-gone" ||
+    vm.claim === null ||
+    vm.claim.nodeId !== command.nodeId ||
+    vm.claim.generation !== command.generation
+  ) {
     throw new RoostError({
       kind: "precondition",
       reason: `vm ${vm.definition.name}: generation ${formatGeneration(command.generation)} on this node is not its claim (generation ${formatGeneration(vm.generation)})`,
     });
   }
-  tx.putVm(observe(tx, vm, vm.claim, command.observed));
-  if (command.observed.kind === "gone") tx.touchClaims(command.nodeId);
+  tx.putVm(observe(tx, vm, vm.claim, observed));
+  if (observed.kind === "gone") tx.touchClaims(command.nodeId);
   return { ids: [vm.id] };
 }
 

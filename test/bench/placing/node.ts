@@ -153,6 +153,7 @@ await startApi(
       freeze: () => [],
       inspect: () => Promise.reject(new Error("not here")),
       inspectOther: () => Promise.reject(new Error("not here")),
+      immigrate: () => {},
       stopAgent: async () => {},
     },
   },

@@ -235,6 +235,43 @@ t.test("a demoted voter follows, keeps its log and vote, and can come back", asy
   whole(t, group);
 });
 
+t.test("reads under way when a voter becomes a follower, or a follower a voter, are answered from the new seat", async (t) => {
+  const group = await groupOf(t, 0);
+  const moved = followerOf(group);
+  const { peerId } = moved.peer;
+  const lead = leaderOf(group).peer.peerId;
+  let asking = true;
+  // Its question to the leader is lost for as long as it sits where it is.
+  group.drop = (from, to, payload) => {
+    const frame = decodeFrame(payload);
+    return asking && from === moved && to.peer.peerId === lead && frame.kind === "raft" && frame.message.type === "read-index";
+  };
+  const left = read(moved);
+  await group.change([{ kind: "remove", peerId }]);
+  await until(() => !moved.membership.voters.includes(peerId), "it follows");
+  asking = false;
+  t.ok((await left) > 0, "asked again as a follower");
+
+  asking = true;
+  const joined = read(moved);
+  await group.change([{ kind: "learner", peerId }]);
+  await group.change([{ kind: "voter", peerId }]);
+  await until(() => moved.membership.voters.includes(peerId), "it votes");
+  asking = false;
+  t.ok((await joined) > 0, "asked again as a voter");
+  whole(t, group);
+});
+
+t.test("a follower whose voters are all gone does not believe in their leader for ever (RAFT-6)", async (t) => {
+  const group = await groupOf(t, 1);
+  const [follower] = group.peers.slice(VOTERS) as [GroupPeer];
+  group.isolate(follower, true);
+  await until(() => follower.status?.leaderPeerId === 0, "no leader any more");
+  group.isolate(follower, false);
+  await until(() => follower.status?.leaderPeerId === leaderOf(group).peer.peerId, "it is back");
+  whole(t, group);
+});
+
 t.test("a voter that was replaced while it was cut off finds out by asking", async (t) => {
   const group = await groupOf(t, 1);
   const old = followerOf(group);

@@ -49,6 +49,7 @@ export async function runDrill(cluster: DrillCluster, options: DrillOptions): Pr
       `${String(trial).padStart(4)}  load ${loadavg()[0]!.toFixed(1)}  ${victim.name}${victim.name === leader.name ? ", the leader," : ""} ${fault.what}${took.reset ? ", reset by its guardian" : ""}${times}` +
         `  (overlaps ${result.overlaps.length}, false failovers ${result.falseFailovers.length})`,
     );
+    for (const text of took.waiting) options.say(`      meanwhile ${text}`);
   }
   await cluster.whole();
   await look(cluster, result);
@@ -114,16 +115,20 @@ async function oneTrial(
   victim: LabNode,
   before: ReadonlyMap<string, Sight>,
   result: DrillResult,
-): Promise<{ timesMs: number[]; reset: boolean }> {
+): Promise<{ timesMs: number[]; reset: boolean; waiting: string[] }> {
   const hit = new Set([...before].filter(([, sight]) => sight.node === victim.name).map(([name]) => name));
   const struckMs = Date.now();
   await fault.strike(victim);
   let timesMs: number[] = [];
+  let waiting: string[] = [];
   try {
     if (fault.expect === "failover") {
       const moved = await recovered(cluster, hit, victim.name, struckMs);
       timesMs = moved.map((failover) => failover.runningMs - struckMs);
-    } else await sleep(fault.holdMs);
+    } else {
+      await sleep(fault.holdMs);
+      waiting = await waitingOf(cluster, hit);
+    }
   } finally {
     // The power note is gone once it is on again.
     if (victim.isOn()) await victim.heal();
@@ -131,7 +136,13 @@ async function oneTrial(
   const reset = wasReset(victim);
   await heal(victim);
   noteMoved(result, before, await cluster.whole(), fault.expect === "nothing" ? new Set() : hit);
-  return { timesMs, reset };
+  return { timesMs, reset, waiting };
+}
+
+/** What the cluster says of the VMs that run nowhere just before the fault ends. */
+async function waitingOf(cluster: DrillCluster, names: ReadonlySet<string>): Promise<string[]> {
+  const vms = await cluster.vms().catch(() => []);
+  return vms.filter((vm) => names.has(vm.name) && vm.state !== "running").map((vm) => `${vm.name} ${vm.state}: ${vm.reason}`);
 }
 
 /** Until each VM of the dead node has its failover, finished. */
