@@ -10,6 +10,7 @@ import { seededRandom } from "../../src/base/random.ts";
 import type { Random } from "../../src/base/random.ts";
 import { DEFINITIONS, jobsOf } from "../../src/model/task-definitions.ts";
 import type { TaskAction } from "../../src/model/task.ts";
+import type { Vm__Output } from "../../src/gen/types/roost/v1/Vm.ts";
 import type { Task__Output } from "../../src/gen/types/roost/v1/Task.ts";
 import { clusterForTest, guestDefinition, readSerial, SOON_MS } from "../../test/support/e2e.ts";
 import type { Cluster } from "../../test/support/e2e.ts";
@@ -159,7 +160,7 @@ async function strike(lab: OpenLab, point: Point, name: string, newest: number):
   }
   await sleep(point.delayMs);
   const worker = cluster.lab.nodes.find((node) => last.jobs.some((job) => job.node === node.name)) ?? cluster.node(1);
-  const nodes = await cluster.nodes().catch(() => []);
+  const nodes = await nodesOf(lab);
   const leader = cluster.lab.nodes.find((node) => nodes.some((row) => row.leader && row.name === node.name)) ?? worker;
   switch (point.fault) {
     case "leader killed":
@@ -191,7 +192,8 @@ async function restart(nodes: LabNode[]): Promise<void> {
   for (const node of on) if (node.isOn() && node.processes("agent").length === 0) await node.startAgent();
 }
 
-async function ask({ cluster }: OpenLab, action: Action, name: string): Promise<void> {
+async function ask(lab: OpenLab, action: Action, name: string): Promise<void> {
+  const { cluster } = lab;
   // Whoever is asked may die with the answer: then the same is asked of another.
   const again = async (words: readonly string[], input?: string): Promise<void> => {
     await waitFor(
@@ -206,8 +208,7 @@ async function ask({ cluster }: OpenLab, action: Action, name: string): Promise<
   };
   if (action === "deploy") return await again(["vm", "create", "-f", "-"], guestDefinition(name, "shared/button.img"));
   if (action !== "recover") return await again(["vm", action, name]);
-  const { node } = await cluster.vm(name);
-  const lost = cluster.node(node ?? "");
+  const lost = cluster.node((await vmOf(lab, name))?.node ?? "");
   await lost.kill("all");
   // Back when its VM is elsewhere; `rest` waits for both.
   void sleep(12_000).then(async () => {
@@ -230,11 +231,10 @@ async function findTask(lab: OpenLab, name: string, after: number, action: strin
 
 /** Until every node is ready and nothing of the VM is under way. */
 async function rest(lab: OpenLab, name: string): Promise<void> {
-  const { cluster } = lab;
   await waitFor(
     `${name} at rest`,
     async (saw) => {
-      const nodes = await cluster.nodes().catch(() => []);
+      const nodes = await nodesOf(lab);
       const open = (await tasksOf(lab, name)).filter((task) => task.endedAtMs === 0);
       saw([
         ...nodes.map((node) => `${node.name} ${node.state}`),
@@ -249,9 +249,21 @@ async function rest(lab: OpenLab, name: string): Promise<void> {
   );
 }
 
-async function standing({ cluster }: OpenLab, name: string): Promise<Standing | "other"> {
-  const vm = (await cluster.vms().catch(() => null))?.find((row) => row.name === name);
-  if (vm === undefined) return "absent";
+/** Empty while nobody answers; a call is much cheaper than a command. */
+async function nodesOf({ client }: OpenLab): Promise<{ name: string; state: string; leader: boolean }[]> {
+  const answer = await client.call("NodeService", "ListNodes", {}, { timeoutMs: 5_000 }).catch(() => null);
+  return answer?.nodes ?? [];
+}
+
+async function vmOf({ client }: OpenLab, name: string): Promise<Vm__Output | null | undefined> {
+  const answer = await client.call("VmService", "ListVms", {}, { timeoutMs: 5_000 }).catch(() => null);
+  return answer === null ? undefined : (answer.vms.find((vm) => vm.name === name) ?? null);
+}
+
+async function standing(lab: OpenLab, name: string): Promise<Standing | "other"> {
+  const vm = await vmOf(lab, name);
+  if (vm === undefined) return "other";
+  if (vm === null) return "absent";
   return vm.state === "running" || vm.state === "paused" || vm.state === "stopped" ? vm.state : "other";
 }
 
@@ -286,7 +298,7 @@ async function check(lab: OpenLab, point: Point, name: string, task: Task__Outpu
   const is = await standing(lab, name);
   const wrong = (what: string): Error => new Error(`${what}; it is ${is}; ${task.id} ${task.action} is ${task.state}: ${task.summary}`);
   if (task.endedAtMs === 0) throw wrong("its task has not ended");
-  const vm = (await cluster.vms()).find((row) => row.name === name);
+  const vm = (await vmOf(lab, name)) ?? undefined;
   if (vm?.desired === "on" && is !== "running" && is !== "paused") throw wrong("it shall run");
   if (vm?.desired === "off" && is !== "stopped") throw wrong("it shall be off");
   const running = vm === undefined ? 0 : cluster.lab.nodesRunning(vm.id).length;

@@ -18,6 +18,11 @@ When a machine dies:
   roost ha show                             what moved where, and how long it took
   roost node fence n3 --confirmed           you know that it is off: do not wait for proof
 
+When something does not get on:
+  roost task list --open                    what is under way, and what it waits for
+  roost task show t12                       what happened, what was undone, what to do
+  roost doctor                              look for what should not be, on every node
+
 For scripts:
   roost vm list -o json | jq -r '.[] | select(.state != "running") | .name'
   roost vm start a b c --wait --timeout 2m || echo "not all run"
