@@ -3300,6 +3300,10 @@ const json: unknown = {
          "requestType": "MigrateVmRequest",
          "responseType": "MigrateVmResponse"
         },
+        "AbortMigration": {
+         "requestType": "AbortMigrationRequest",
+         "responseType": "AbortMigrationResponse"
+        },
         "ShutdownVm": {
          "requestType": "ShutdownVmRequest",
          "responseType": "ShutdownVmResponse"
@@ -3825,10 +3829,34 @@ const json: unknown = {
         "requestId": {
          "type": "string",
          "id": 4
+        },
+        "mode": {
+         "type": "string",
+         "id": 5
         }
        }
       },
       "MigrateVmResponse": {
+       "fields": {
+        "vm": {
+         "type": "Vm",
+         "id": 1
+        }
+       }
+      },
+      "AbortMigrationRequest": {
+       "fields": {
+        "vm": {
+         "type": "string",
+         "id": 1
+        },
+        "requestId": {
+         "type": "string",
+         "id": 2
+        }
+       }
+      },
+      "AbortMigrationResponse": {
        "fields": {
         "vm": {
          "type": "Vm",

@@ -3,6 +3,7 @@ import type { Command } from "commander";
 import { asRoostError, invalid } from "../../base/errors.ts";
 import { formatDuration, formatGeneration, formatMib } from "../../base/units.ts";
 import type { Vm__Output } from "../../gen/types/roost/v1/Vm.ts";
+import { EXIT, Exit } from "../exit.ts";
 import { follow, stateLine } from "../follow.ts";
 import type { Goal } from "../follow.ts";
 import { paint } from "../io.ts";
@@ -84,6 +85,12 @@ interface VerbOptions {
   force?: boolean;
 }
 
+interface MigrateOptions extends VerbOptions {
+  live?: boolean;
+  cold?: boolean;
+  abort?: boolean;
+}
+
 /** A wish for each VM named; with --wait each is followed to its goal. */
 async function wish(
   session: Session,
@@ -98,7 +105,8 @@ async function wish(
     await eachItem(session.io, names, async (name) => {
       const { vm } = await call(name);
       if (vm === null) return;
-      if (options.wait === true) await follow(session, vm, goal);
+      // One that is not meant to run has moved already.
+      if (options.wait === true && !(goal === "running" && vm.desired === "off")) await follow(session, vm, goal);
       const after = options.wait === true && goal !== "deleted" ? await getVm(session, vm.id) : vm;
       done.set(name, after);
     });
@@ -214,15 +222,39 @@ export function addVmCommands(program: Command, io: Io): void {
     );
 
   vm.command("migrate <vm...>")
-    .description("move stopped VMs to another node (running ones: not yet)")
-    .requiredOption("--node <node>", "where to")
+    .description("move VMs to another node: running ones while they run, stopped ones with their home")
+    .option("--node <node>", "where to; running ones without it go where the scheduler says")
+    .option("--live", "only if it runs")
+    .option("--cold", "only if it is stopped")
     .option("--force", "although a preference is for others; never passes a must")
-    .action((names: string[], options: { node: string; force?: boolean }, command: Command) =>
+    .option("--abort", "give the migration under way up; the VM goes on where it is")
+    .option(...waitOption)
+    .action((names: string[], options: MigrateOptions, command: Command) =>
       withSession(io, command, async (session) => {
-        const { node, force = false } = options;
-        await wish(session, names, {}, "stopped", (name) =>
-          session.client.call("VmService", "MigrateVm", { vm: name, node, force, requestId: io.newId() }, session.limits),
-        );
+        const { node = "", force = false, live = false, cold = false, abort = false } = options;
+        if (live && cold) throw invalid("--cold", "goes without --live");
+        const mode = live ? "live" : cold ? "cold" : "";
+        const leaving = new Map<string, string>();
+        await wish(session, names, options, cold ? "stopped" : "running", async (name) => {
+          if (abort) return await session.client.call("VmService", "AbortMigration", { vm: name, requestId: io.newId() }, session.limits);
+          const answer = await session.client.call(
+            "VmService",
+            "MigrateVm",
+            { vm: name, node, force, mode, requestId: io.newId() },
+            session.limits,
+          );
+          if (answer.vm?.state === "migrating") leaving.set(answer.vm.id, answer.vm.node);
+          return answer;
+        });
+        if (options.wait !== true) return;
+        let stayed = false;
+        for (const [id, from] of leaving) {
+          const vm = await getVm(session, id);
+          if (vm.node !== from) continue;
+          stayed = true;
+          io.err(`${paint(io, "red", "error:", "err")} ${vm.name} is still on ${from}${vm.reason === "" ? "" : `: ${vm.reason}`}\n`);
+        }
+        if (stayed) throw new Exit(EXIT.goal);
       }),
     );
 

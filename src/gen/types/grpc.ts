@@ -6,6 +6,8 @@ import type { CheckpointRequest as _roost_internal_v1_CheckpointRequest, Checkpo
 import type { Frame as _roost_internal_v1_Frame, Frame__Output as _roost_internal_v1_Frame__Output } from './roost/internal/v1/Frame.ts';
 import type { PeerClient as _roost_internal_v1_PeerClient, PeerDefinition as _roost_internal_v1_PeerDefinition } from './roost/internal/v1/Peer.ts';
 import type { SendResponse as _roost_internal_v1_SendResponse, SendResponse__Output as _roost_internal_v1_SendResponse__Output } from './roost/internal/v1/SendResponse.ts';
+import type { AbortMigrationRequest as _roost_v1_AbortMigrationRequest, AbortMigrationRequest__Output as _roost_v1_AbortMigrationRequest__Output } from './roost/v1/AbortMigrationRequest.ts';
+import type { AbortMigrationResponse as _roost_v1_AbortMigrationResponse, AbortMigrationResponse__Output as _roost_v1_AbortMigrationResponse__Output } from './roost/v1/AbortMigrationResponse.ts';
 import type { AuditRunsRequest as _roost_v1_AuditRunsRequest, AuditRunsRequest__Output as _roost_v1_AuditRunsRequest__Output } from './roost/v1/AuditRunsRequest.ts';
 import type { AuditRunsResponse as _roost_v1_AuditRunsResponse, AuditRunsResponse__Output as _roost_v1_AuditRunsResponse__Output } from './roost/v1/AuditRunsResponse.ts';
 import type { AuditServiceClient as _roost_v1_AuditServiceClient, AuditServiceDefinition as _roost_v1_AuditServiceDefinition } from './roost/v1/AuditService.ts';
@@ -200,6 +202,8 @@ export interface ProtoGrpcType {
       }
     }
     v1: {
+      AbortMigrationRequest: MessageTypeDefinition<_roost_v1_AbortMigrationRequest, _roost_v1_AbortMigrationRequest__Output>
+      AbortMigrationResponse: MessageTypeDefinition<_roost_v1_AbortMigrationResponse, _roost_v1_AbortMigrationResponse__Output>
       AuditRunsRequest: MessageTypeDefinition<_roost_v1_AuditRunsRequest, _roost_v1_AuditRunsRequest__Output>
       AuditRunsResponse: MessageTypeDefinition<_roost_v1_AuditRunsResponse, _roost_v1_AuditRunsResponse__Output>
       AuditService: SubtypeConstructor<typeof grpc.Client, _roost_v1_AuditServiceClient> & { service: _roost_v1_AuditServiceDefinition }

@@ -80,7 +80,7 @@ export function handedOver(tx: Transaction, vm: Vm, claim: Claim, generation: nu
   tx.touchClaims(claim.nodeId);
   tx.touchClaims(target);
   // Still migrating: it stands still until the target says that it runs.
-  return { ...withoutMigration(vm), claim: { ...migration.claim, sinceMs: tx.atMs }, homeNodeId: target };
+  return { ...withoutMigration(vm), claim: { ...migration.claim, sinceMs: tx.atMs }, homeNodeId: target, reason: null };
 }
 
 /** What the target says of what arrives. */

@@ -57,7 +57,9 @@ function started(tx: Transaction, vm: Vm): Vm {
 }
 
 function running(tx: Transaction, vm: Vm, claim: Claim): Vm {
-  const moved = tx.moved(started(tx, vm), "running", vm.state === "unknown" ? "seen again" : "runs");
+  // Back from a migration that was given up: why stays to be seen.
+  const stays = vm.state === "migrating" ? vm.reason : null;
+  const moved = tx.moved(started(tx, vm), "running", vm.state === "unknown" ? "seen again" : (stays ?? "runs"), stays);
   const { failover } = moved;
   if (failover === null || failover.toNodeId !== claim.nodeId || failover.runningMs !== null) return moved;
   tx.emit("failover.running", vm.id, vm.definition.name, `${tx.atMs - failover.lastHeartbeatMs} ms after the last heartbeat`, claim.nodeId);
