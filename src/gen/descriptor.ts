@@ -452,6 +452,10 @@ const json: unknown = {
          "requestType": "UpdateSettingRequest",
          "responseType": "UpdateSettingResponse"
         },
+        "ApplyProfile": {
+         "requestType": "ApplyProfileRequest",
+         "responseType": "ApplyProfileResponse"
+        },
         "IssueCertificate": {
          "requestType": "IssueCertificateRequest",
          "responseType": "IssueCertificateResponse"
@@ -876,6 +880,48 @@ const json: unknown = {
          "keyType": "string",
          "type": "string",
          "id": 6
+        }
+       }
+      },
+      "ApplyProfileRequest": {
+       "fields": {
+        "profile": {
+         "type": "string",
+         "id": 1
+        },
+        "requestId": {
+         "type": "string",
+         "id": 2
+        }
+       }
+      },
+      "ApplyProfileResponse": {
+       "fields": {
+        "profiles": {
+         "rule": "repeated",
+         "type": "SettingProfile",
+         "id": 1
+        }
+       }
+      },
+      "SettingProfile": {
+       "fields": {
+        "name": {
+         "type": "string",
+         "id": 1
+        },
+        "about": {
+         "type": "string",
+         "id": 2
+        },
+        "values": {
+         "keyType": "string",
+         "type": "string",
+         "id": 3
+        },
+        "current": {
+         "type": "bool",
+         "id": 4
         }
        }
       },

@@ -9,7 +9,7 @@ import type { TableDigest } from "../model/digest.ts";
 import type { Policy, ZoneRole } from "../model/policy.ts";
 import type { Pool } from "../model/pool.ts";
 import type { Proof } from "../model/proof.ts";
-import type { SettingKey } from "../model/settings.ts";
+import type { SettingKey, Settings } from "../model/settings.ts";
 import type { PendingReason, VmDefinition } from "../model/vm.ts";
 
 export type Command =
@@ -39,6 +39,7 @@ export type Command =
   | PoolDelete
   | SettingUpdate
   | SettingReset
+  | SettingsProfile
   | ClaimsShorten
   | ClusterRecover
   | LevelRaise
@@ -298,6 +299,13 @@ export interface SettingUpdate {
   value: string | number;
   /** Only for this vdc; absent is the cluster. */
   vdc?: string;
+}
+
+/** Several of the cluster's settings as one change: checked together, all or none. */
+export interface SettingsProfile {
+  type: "settings.profile";
+  profile: string;
+  values: Partial<Settings>;
 }
 
 /** A vdc has the cluster's value again. */
