@@ -30,6 +30,8 @@ export class RunRecorder {
   readonly #log: RunLog;
   /** By `VM generation`. */
   readonly #open = new Map<string, OpenRun>();
+  /** When runs ended, bootMs, for as long as a list from before may still come in. */
+  readonly #over = new Map<string, number>();
 
   private constructor(options: RunRecorderOptions) {
     this.#options = options;
@@ -126,48 +128,54 @@ export class RunRecorder {
     for (const domain of domains) {
       if (domain.clusterId !== this.#options.clusterId || domain.state === "defined" || domain.state === "gone") continue;
       there.add(keyOf(domain));
-      if (domain.state !== "paused") this.#seen(domain);
+      // A list tells of some moment since it was asked for: an end since then is the newer word.
+      if (domain.state !== "paused" && (this.#over.get(keyOf(domain)) ?? -1) < askedMs) this.#seen(domain, askedMs);
     }
+    for (const [key, atMs] of this.#over) if (askedMs - atMs > LIST_LIMIT_MS) this.#over.delete(key);
     // What began while the list was made may not be on it.
     for (const [key, run] of this.#open)
       if (!there.has(key) && Math.max(run.begin.bootMs, run.seenMs ?? 0) < askedMs) this.#ended(run, "found gone");
   }
 
-  #seen(ref: DomainRef): void {
+  /** @param atMs when it certainly ran, bootMs. */
+  #seen(ref: DomainRef, atMs = this.#options.clock.nowMs()): void {
     const known = this.#open.get(keyOf(ref));
+    const seenMs = Math.max(atMs, known?.begin.bootMs ?? 0);
     if (known?.seenMs === null || known === undefined) {
-      const record = this.#write("runs", ref);
+      const record = this.#write("runs", ref, seenMs);
       this.#opened(ref, known?.begin ?? record);
     }
-    this.#open.get(keyOf(ref))!.seenMs = this.#options.clock.nowMs();
+    const run = this.#open.get(keyOf(ref))!;
+    run.seenMs = Math.max(run.seenMs ?? 0, seenMs);
   }
 
   #ended(ref: DomainRef, how: string): void {
-    const known = this.#open.get(keyOf(ref));
-    if (known === undefined) return;
-    this.#open.delete(keyOf(ref));
-    const seen = known.seenMs === null ? {} : { seenMs: known.seenMs };
-    this.#log.note({ op: "end", vmId: ref.vmId, generation: ref.generation, how, ...seen, ...this.now() });
+    const record = this.#close(ref, how);
+    if (record !== null) this.#log.note(record);
   }
 
   /** It stands still, and is about to go on elsewhere; taken back, it begins again. On record before anybody is told. */
   async #pushed(ref: DomainRef): Promise<void> {
-    const known = this.#open.get(keyOf(ref));
-    if (known === undefined) return;
-    this.#open.delete(keyOf(ref));
-    const seen = known.seenMs === null ? {} : { seenMs: known.seenMs };
-    await this.#log.sync({
-      op: "end",
-      vmId: ref.vmId,
-      generation: ref.generation,
-      how: "moved on by live migration",
-      ...seen,
-      ...this.now(),
-    });
+    const record = this.#close(ref, "moved on by live migration");
+    if (record !== null) await this.#log.sync(record);
   }
 
-  #write(op: "begin" | "runs" | "paused", ref: DomainRef): RunRecord {
-    const record: RunRecord = { op, vmId: ref.vmId, generation: ref.generation, ...this.now() };
+  /** Null if nothing of it was known to run. */
+  #close(ref: DomainRef, how: string): RunRecord | null {
+    const { vmId, generation } = ref;
+    const known = this.#open.get(keyOf(ref));
+    if (known === undefined) return null;
+    this.#open.delete(keyOf(ref));
+    const now = this.now();
+    this.#over.set(keyOf(ref), now.bootMs);
+    return { op: "end", vmId, generation, how, ...(known.seenMs === null ? {} : { seenMs: known.seenMs }), ...now };
+  }
+
+  /** @param atMs of the moment that it tells of, bootMs; now by default. */
+  #write(op: "begin" | "runs" | "paused", ref: DomainRef, atMs?: number): RunRecord {
+    const now = this.now();
+    const at = { ...now, bootMs: atMs ?? now.bootMs, wallMs: now.wallMs - (now.bootMs - (atMs ?? now.bootMs)) };
+    const record: RunRecord = { op, vmId: ref.vmId, generation: ref.generation, ...at };
     this.#log.note(record);
     return record;
   }
@@ -177,6 +185,9 @@ export class RunRecorder {
     if (!this.#open.has(key)) this.#open.set(key, { vmId: ref.vmId, generation: ref.generation, begin, seenMs: null });
   }
 }
+
+/** Longer than any list takes that is still waited for. */
+const LIST_LIMIT_MS = 60_000;
 
 const HOW = {
   shutdown: "powered off by its guest",

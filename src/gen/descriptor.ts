@@ -452,6 +452,10 @@ const json: unknown = {
          "requestType": "UpdateSettingRequest",
          "responseType": "UpdateSettingResponse"
         },
+        "ApplyProfile": {
+         "requestType": "ApplyProfileRequest",
+         "responseType": "ApplyProfileResponse"
+        },
         "IssueCertificate": {
          "requestType": "IssueCertificateRequest",
          "responseType": "IssueCertificateResponse"
@@ -880,6 +884,48 @@ const json: unknown = {
         "ignored": {
          "type": "string",
          "id": 7
+        }
+       }
+      },
+      "ApplyProfileRequest": {
+       "fields": {
+        "profile": {
+         "type": "string",
+         "id": 1
+        },
+        "requestId": {
+         "type": "string",
+         "id": 2
+        }
+       }
+      },
+      "ApplyProfileResponse": {
+       "fields": {
+        "profiles": {
+         "rule": "repeated",
+         "type": "SettingProfile",
+         "id": 1
+        }
+       }
+      },
+      "SettingProfile": {
+       "fields": {
+        "name": {
+         "type": "string",
+         "id": 1
+        },
+        "about": {
+         "type": "string",
+         "id": 2
+        },
+        "values": {
+         "keyType": "string",
+         "type": "string",
+         "id": 3
+        },
+        "current": {
+         "type": "bool",
+         "id": 4
         }
        }
       },
@@ -3489,6 +3535,10 @@ const json: unknown = {
          "requestType": "MigrateVmRequest",
          "responseType": "MigrateVmResponse"
         },
+        "AbortMigration": {
+         "requestType": "AbortMigrationRequest",
+         "responseType": "AbortMigrationResponse"
+        },
         "ShutdownVm": {
          "requestType": "ShutdownVmRequest",
          "responseType": "ShutdownVmResponse"
@@ -4040,10 +4090,34 @@ const json: unknown = {
         "requestId": {
          "type": "string",
          "id": 4
+        },
+        "mode": {
+         "type": "string",
+         "id": 5
         }
        }
       },
       "MigrateVmResponse": {
+       "fields": {
+        "vm": {
+         "type": "Vm",
+         "id": 1
+        }
+       }
+      },
+      "AbortMigrationRequest": {
+       "fields": {
+        "vm": {
+         "type": "string",
+         "id": 1
+        },
+        "requestId": {
+         "type": "string",
+         "id": 2
+        }
+       }
+      },
+      "AbortMigrationResponse": {
        "fields": {
         "vm": {
          "type": "Vm",

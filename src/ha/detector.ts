@@ -14,7 +14,7 @@ export interface NodeBeat {
   lastBeatMs: number;
   /** When its last acknowledgement was sent; null if none was in this term. */
   lastAckMs: number | null;
-  /** Longest duration granted in this term. */
+  /** Longest duration granted in this term that may still be in force. */
   grantedMs: number;
 }
 

@@ -2,6 +2,7 @@
  * The filter chain (SCH-1, then what the scheduler adds). Filters that look at rows only are answered once per class of
  * equal requests and remembered as one code per node; capacity is compared on every decision.
  */
+import { guestBlocker } from "../model/migration.ts";
 import type { Node } from "../model/node.ts";
 import { PLACEMENT_CHECKS, localPool, poolsOf } from "../model/placement.ts";
 import type { PlacementContext, Refusal } from "../model/placement.ts";
@@ -48,6 +49,17 @@ const currentNode: Filter = {
       : null,
 };
 
+const running: Filter = {
+  code: "live",
+  about: "a guest that runs on finds there what it has here",
+  kind: "fixed",
+  key: (context, vm) => (context.request.live === true ? `${vm.claim?.nodeId ?? ""} ${vm.definition.cpu?.model ?? ""}` : ""),
+  refuse(context, vm, node) {
+    const blocker = context.request.live === true ? guestBlocker(context.view, vm, node) : null;
+    return blocker === null ? null : { code: "live", detail: blocker.detail, numbers: {} };
+  },
+};
+
 const haReserve: Filter = {
   code: "ha-reserve",
   about: "room that HA keeps for failures (ha.tolerate) stays free",
@@ -70,6 +82,7 @@ export const FILTERS: readonly Filter[] = [
     refuse: (context, vm, node) => link.check(context, vm, node),
   })),
   currentNode,
+  running,
   haReserve,
 ];
 

@@ -15,6 +15,8 @@ export interface PlanRequest {
   readonly kind: PlanKind;
   /** null: as the cluster's settings say. */
   readonly scoring: Scoring | null;
+  /** They run while they move, so the guest must find there what it has here (HA-8). */
+  readonly live?: boolean;
   /** A user named these VMs, so `hold` does not keep them back (SCH-16). */
   readonly manual?: boolean;
   /** Promised beyond the view, by node id: plans that are on their way to be applied. */

@@ -32,6 +32,7 @@ const APPLIERS: { [T in CommandType]: Applier<T> } = {
   "cluster.init": cluster.init,
   "setting.update": cluster.updateSetting,
   "setting.reset": cluster.resetSetting,
+  "settings.profile": cluster.applyProfile,
   "claims.shorten": cluster.shortenClaims,
   "cluster.recover": recovery.recover,
   "level.raise": cluster.raiseLevel,

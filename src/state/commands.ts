@@ -11,6 +11,7 @@ import type { Policy, ZoneRole } from "../model/policy.ts";
 import type { Pool } from "../model/pool.ts";
 import type { Proof } from "../model/proof.ts";
 import type { JobKey, JobProgress, Step, TaskError } from "../model/task.ts";
+import type { Settings } from "../model/settings.ts";
 import type { PendingReason, VmDefinition } from "../model/vm.ts";
 
 export type Command =
@@ -40,6 +41,7 @@ export type Command =
   | PoolDelete
   | SettingUpdate
   | SettingReset
+  | SettingsProfile
   | ClaimsShorten
   | ClusterRecover
   | LevelRaise
@@ -305,6 +307,13 @@ export interface SettingUpdate {
   value: string | number;
   /** Only for this vdc; absent is the cluster. */
   vdc?: string;
+}
+
+/** Several of the cluster's settings as one change: checked together, all or none. */
+export interface SettingsProfile {
+  type: "settings.profile";
+  profile: string;
+  values: Partial<Settings>;
 }
 
 /** A vdc has the cluster's value again, or a kind of driver the platform's. */

@@ -27,7 +27,7 @@ const spec = (generation: number): DomainSpec => ({
 const ref = (generation: number): { vmId: string; generation: number } => ({ vmId: VM, generation });
 
 async function setUp(t: { teardown(end: () => void): void }): Promise<{
-  open: () => Promise<{ recorder: RunRecorder; driver: Driver }>;
+  open: (inner?: Driver) => Promise<{ recorder: RunRecorder; driver: Driver }>;
   ops: (recorder: RunRecorder) => Promise<string[]>;
   bare: () => Driver;
 }> {
@@ -36,7 +36,7 @@ async function setUp(t: { teardown(end: () => void): void }): Promise<{
   const store = new MemoryDomainStore();
   let bootMs = 100;
   const path = join(folder, "agent.log");
-  const open = async (): Promise<{ recorder: RunRecorder; driver: Driver }> => {
+  const open = async (inner = bare()): Promise<{ recorder: RunRecorder; driver: Driver }> => {
     const recorder = await RunRecorder.open({
       clusterId: "c",
       path,
@@ -45,7 +45,7 @@ async function setUp(t: { teardown(end: () => void): void }): Promise<{
       wallMs: () => 5_000_000 + bootMs,
       log: silentLogger,
     });
-    return { recorder, driver: recorder.over(bare()) };
+    return { recorder, driver: recorder.over(inner) };
   };
   const bare = (): Driver =>
     new SimulatedDriver({ clusterId: "c", cpus: 4, numaNodes: 1, memoryMib: 1_024 }, { clock: systemClock, log: silentLogger, store });
@@ -106,4 +106,32 @@ await t.test("what runs without having been begun here is found, and said to be 
   const { recorder, driver } = await open();
   await (await driver.login()).list();
   t.match((await recorder.runs()).runs, [{ generation: 4, sawBegin: false, toMs: null }]);
+});
+
+await t.test("a list from before an end does not bring the run back", async (t) => {
+  const { open, ops, bare } = await setUp(t);
+  let answer = (): void => {};
+  const ended = new Promise<void>((resolve) => (answer = resolve));
+  const plain = bare();
+  const listing = await plain.login();
+  const slow = await plain.login();
+  // What it saw is told only after the end.
+  slow.list = async () => {
+    const seen = await listing.list();
+    await ended;
+    return seen;
+  };
+  plain.login = () => Promise.resolve(slow);
+  const { recorder, driver } = await open(plain);
+  const session = await driver.login();
+  await session.define(spec(1));
+  await session.start(ref(1), { paused: false });
+  const late = session.list();
+  await listing.list();
+  await session.destroy(ref(1));
+  answer();
+  t.match(await late, [{ state: "running" }], "it tells of the time before");
+  t.same(await ops(recorder), ["agent", "begin 1", "runs 1", "end 1"]);
+  const [run] = (await recorder.runs()).runs;
+  t.ok(run!.sureToMs <= run!.toMs!, "it certainly ran no longer than it did");
 });

@@ -358,7 +358,7 @@ await t.test("what a start made is taken back, what was there before stays", asy
   t.match(await prepare(vm(4, [disk(), second]), b), { disks: [{ target: "vda" }, { target: "vdb" }] }, "and it can be tried again");
 });
 
-await t.test("a crash at any moment of making and taking back leaves what can be taken back", async (t) => {
+await t.test("a crash at any moment of making and taking back leaves what can be taken back", { timeout: 120_000 }, async (t) => {
   const raw = `vm-${ID}-vda.raw`;
   const broken = new RoostError({ kind: "unavailable", reason: "killed" });
   /** The pool of a process that dies at its `at`th call that changes something, before or after it. */
@@ -381,10 +381,8 @@ await t.test("a crash at any moment of making and taking back leaves what can be
   };
   // `before`: with a generation before, which has the disk; or without.
   for (const [first, after, before] of [
-    ["prepare", false, false],
     ["prepare", true, false],
-    ["prepare", true, true],
-    ["takeBack", false, false],
+    ["prepare", false, true],
     ["takeBack", true, false],
     ["takeBack", false, true],
   ] as const) {

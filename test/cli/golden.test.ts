@@ -157,6 +157,8 @@ t.test("errors teach", async (t) => {
         "settings set ha.claimMs 1500",
         "settings set ha.claim 5000",
         "settings explain ha.claim",
+        "settings profile agressive",
+        "settings profile",
         "pool create Bad --path srv/../x",
         "pool delete none",
         "token revoke 1234",

@@ -1,6 +1,7 @@
 /** Every command that does not move VMs about: what it does, and each way it is refused. */
 import t from "tap";
 import { applyMembership } from "../../src/state/apply.ts";
+import { defaultSettings, SETTING_PROFILES, type Settings, settingsConflict } from "../../src/model/settings.ts";
 import type { Command } from "../../src/state/commands.ts";
 import { CommandLog, definition, diskIn, expiry, fencing, INFO, joining, pool } from "./log.ts";
 
@@ -53,6 +54,29 @@ t.test("setting.update", (t) => {
   t.match(log.refused(update("no.such", 1)), { kind: "invalid", violations: [{ message: /one of ha\./ }] });
   // 4 × 500 = 2000 > 1999.
   t.match(log.refused(update("ha.claimMs", 1_999)), { kind: "invalid", violations: [{ message: /at least 4 × ha\.heartbeatMs/ }] });
+  t.end();
+});
+
+t.test("settings.profile: all at once, checked together", (t) => {
+  const log = CommandLog.withNodes(1);
+  for (const [profile, { values }] of Object.entries(SETTING_PROFILES)) {
+    const settings: Settings = { ...defaultSettings(), ...values };
+    t.equal(settingsConflict(settings), null, profile);
+    // A guardian that looks every 50 ms: the bound on clock rates stays above 3.5 %.
+    t.ok((settings["ha.marginMs"] - 50) / settings["ha.claimMs"] > 0.035, `${profile}: its margin bounds clock rates`);
+  }
+  const aggressive = SETTING_PROFILES["aggressive"]?.values ?? {};
+  const apply = (values: Partial<Settings>): Command => ({ type: "settings.profile", profile: "aggressive", values });
+  // A claim of 20 s with heartbeats of 5 s: 2000 < 4 × 5000.
+  log.ok({ type: "setting.update", key: "ha.claimMs", value: 20_000 });
+  log.ok({ type: "setting.update", key: "ha.heartbeatMs", value: 5_000 });
+  t.match(log.refused({ type: "setting.update", key: "ha.claimMs", value: 2_000 }), { kind: "invalid" }, "not one by one");
+  t.match(log.refused(apply({ "ha.claimMs": 2_000 })), { kind: "invalid", violations: [{ field: "profile" }] });
+  t.match(log.refused(apply({ "ha.claimMs": 1 })), { kind: "invalid", violations: [{ field: "ha.claimMs" }] });
+  t.same(log.ok(apply(aggressive)).ids, Object.keys(aggressive));
+  t.match(log.state.cluster?.settings, aggressive);
+  t.equal(log.state.cluster?.longestClaimMs, 20_000, "longer ones stay in force until the leader forgets them");
+  t.match(log.events.at(-1), { kind: "cluster.setting", subjectName: "profile aggressive", message: /ha\.claimMs: 20000 → 2000/ });
   t.end();
 });
 

@@ -8,7 +8,15 @@ import { formatToken, hashSecret, secretText } from "../../cluster/tokens.ts";
 import type { Cluster } from "../../model/cluster.ts";
 import { didYouMean } from "../../base/suggest.ts";
 import { isName, labelFaults, NAME_RULE } from "../../model/definition.ts";
-import { defaultSettings, parseSetting, SETTING_KEYS, SETTING_RULES, settingsConflict, vdcSettingFault } from "../../model/settings.ts";
+import {
+  defaultSettings,
+  parseSetting,
+  SETTING_KEYS,
+  SETTING_PROFILES,
+  SETTING_RULES,
+  settingsConflict,
+  vdcSettingFault,
+} from "../../model/settings.ts";
 import { limitKey, parseLimit } from "../../model/limit-settings.ts";
 import type { SettingKey } from "../../model/settings.ts";
 import { clusterLevel } from "../../state/levels.ts";
@@ -245,6 +253,31 @@ export const clusterService: ServiceMethods<"ClusterService", CallContext> = {
     await propose(context, command, request.requestId);
     const after = clusterOf(context.store.view());
     return { setting: toSetting(parsed.key, after.settings, after.vdcSettings) };
+  },
+
+  async ApplyProfile(request, context) {
+    const names = Object.keys(SETTING_PROFILES);
+    const wanted = Object.hasOwn(SETTING_PROFILES, request.profile) ? SETTING_PROFILES[request.profile] : undefined;
+    if (request.profile !== "" && wanted === undefined) {
+      throw invalid(
+        "profile",
+        `there is no profile ${JSON.stringify(request.profile)}${didYouMean(request.profile, names)}`,
+        `there are ${names.join(", ")}`,
+      );
+    }
+    let { view } = await readState(context, "CONSISTENCY_LINEARIZABLE");
+    if (wanted !== undefined) {
+      await propose(context, { type: "settings.profile", profile: request.profile, values: wanted.values }, request.requestId);
+      view = context.store.view();
+    }
+    const { settings } = clusterOf(view);
+    return {
+      profiles: Object.entries(SETTING_PROFILES).map(([name, { about, values }]) => {
+        const rows = Object.entries(values);
+        const current = rows.every(([key, value]) => settings[key as SettingKey] === value);
+        return { name, about, current, values: Object.fromEntries(rows.map(([key, value]) => [key, String(value)])) };
+      }),
+    };
   },
 
   async IssueCertificate(request, context) {

@@ -8,6 +8,7 @@ import type { Node } from "../../model/node.ts";
 import type { View } from "../../model/view.ts";
 import type { Vm, VmDefinition } from "../../model/vm.ts";
 import { newVm } from "../../model/new-vm.ts";
+import { planMoves } from "../../placing/moves.ts";
 import { passedOver } from "../../scheduler/manual.ts";
 import type { MigrateVmRequest__Output } from "../../gen/types/roost/v1/MigrateVmRequest.ts";
 import type { CreateVmRequest__Output } from "../../gen/types/roost/v1/CreateVmRequest.ts";
@@ -105,18 +106,38 @@ function requireUnforcedNew(view: View, candidates: readonly Candidate[], node: 
 async function migrate(request: MigrateVmRequest__Output, context: CallContext): Promise<{ vm: VmMessage }> {
   const { view } = await readState(context, "CONSISTENCY_LINEARIZABLE");
   const vm = findVm(view, request.vm);
-  const node = findNode(view, request.node);
+  const { mode } = request;
+  if (mode !== "" && mode !== "live" && mode !== "cold") throw invalid("mode", `expected live or cold, not ${JSON.stringify(mode)}`);
+  if (mode === "live" || (mode === "" && vm.claim !== null)) return await migrateLive(request, vm, view, context);
   if (vm.claim !== null) {
     throw new RoostError(
-      {
-        kind: "unsupported",
-        what: `live migration (vm ${vm.definition.name} is ${vm.state}; only a stopped VM can be moved)`,
-      },
-      `roost vm shutdown ${vm.definition.name} --wait, then migrate and start it`,
+      { kind: "precondition", reason: `vm ${vm.definition.name} is ${vm.state}: only a stopped VM moves cold` },
+      `without --cold it moves while it runs; or roost vm shutdown ${vm.definition.name} --wait first`,
     );
   }
+  if (request.node === "") throw invalid("node", "expected the node that a stopped VM is to be at home on");
+  const node = findNode(view, request.node);
   requireUnforced(view, vm, node, request.force);
   await propose(context, { type: "vm.rehome", vmId: vm.id, nodeId: node.id }, request.requestId);
+  const after = context.store.view();
+  return { vm: toVm(after, after.vms.get(vm.id) ?? gone(vm)) };
+}
+
+async function migrateLive(request: MigrateVmRequest__Output, vm: Vm, view: View, context: CallContext): Promise<{ vm: VmMessage }> {
+  const node = request.node === "" ? null : findNode(view, request.node);
+  // What has been done or is under way already is found out when the command is applied.
+  const isThere = node !== null && (vm.claim?.nodeId === node.id || vm.migration?.claim.nodeId === node.id);
+  if (!isThere) requireUnforced(view, vm, node, request.force);
+  const { moves, blocked } = isThere ? { moves: [], blocked: [] } : planMoves(view, [vm.id], { seed: vm.id, only: node?.id ?? null });
+  const [move] = moves;
+  const why = blocked[0]?.reasons.join("; ") ?? "";
+  if (!isThere && move === undefined)
+    throw new RoostError({
+      kind: "precondition",
+      reason: `vm ${vm.definition.name} cannot migrate: ${why === "" ? "no node takes it" : why}`,
+    });
+  const chosen = move ?? { nodeId: node?.id ?? "", generation: vm.claim?.generation ?? 0 };
+  await propose(context, { type: "vm.migrate", vmId: vm.id, ...chosen, why: "" }, request.requestId);
   const after = context.store.view();
   return { vm: toVm(after, after.vms.get(vm.id) ?? gone(vm)) };
 }
@@ -215,6 +236,13 @@ export const vmService: ServiceMethods<"VmService", CallContext> = {
 
   StartVm: (request, context) => desire(context, request.vm, "auto-start", request.requestId, { node: request.node, force: request.force }),
   MigrateVm: migrate,
+  async AbortMigration(request, context) {
+    const { view } = await readState(context, "CONSISTENCY_LINEARIZABLE");
+    const vm = findVm(view, request.vm);
+    await propose(context, { type: "vm.migrate-abort", vmId: vm.id, why: `by ${actorOf(context.identity)}` }, request.requestId);
+    const after = context.store.view();
+    return { vm: toVm(after, after.vms.get(vm.id) ?? gone(vm)) };
+  },
   ShutdownVm: (request, context) => desire(context, request.vm, request.force ? "force-shutdown" : "shutdown", request.requestId),
   DeleteVm: (request, context) => desire(context, request.vm, "delete", request.requestId),
   PauseVm: (request, context) => desire(context, request.vm, "pause", request.requestId),

@@ -282,6 +282,32 @@ export function addSettingsCommands(program: Command, io: Io): void {
       withSession(io, command, (session) => update(session, key, { vdc: options.vdc ?? "", reset: true })),
     );
   settings
+    .command("profile [name]")
+    .description("set what belongs together as one: default or aggressive; without a name, list them")
+    .action((name: string | undefined, _options: object, command: Command) =>
+      withSession(io, command, async (session) => {
+        const request = { profile: name ?? "", requestId: io.newId() };
+        const { profiles } = await session.client.call("ClusterService", "ApplyProfile", request, session.limits);
+        await printList(
+          io,
+          session.format,
+          profiles.filter((one) => name === undefined || one.name === name),
+          [
+            { header: "PROFILE", cell: (one) => (one.current ? paint(io, "bold", `${one.name} *`) : one.name) },
+            {
+              header: "VALUES",
+              cell: (one) =>
+                Object.entries(one.values)
+                  .map(([key, value]) => `${key}=${value}`)
+                  .join(" "),
+            },
+            { header: "ABOUT", cell: (one) => one.about },
+          ],
+          (one) => ({ ...one }),
+        );
+      }),
+    );
+  settings
     .command("explain <key>")
     .description("what a setting does, its range, default and value")
     .action((key: string, _options: object, command: Command) =>

@@ -3,6 +3,8 @@ import type { Command } from "commander";
 import { asRoostError, invalid } from "../../base/errors.ts";
 import { formatDuration, formatGeneration, formatMib } from "../../base/units.ts";
 import type { Vm__Output } from "../../gen/types/roost/v1/Vm.ts";
+import { EXIT, Exit } from "../exit.ts";
+import { followMigration } from "../follow-migration.ts";
 import { followTask } from "../follow-task.ts";
 import { stateLine } from "../state-line.ts";
 import { paint } from "../io.ts";
@@ -83,6 +85,12 @@ interface VerbOptions {
   wait?: boolean;
   node?: string;
   force?: boolean;
+}
+
+interface MigrateOptions extends VerbOptions {
+  live?: boolean;
+  cold?: boolean;
+  abort?: boolean;
 }
 
 /** A wish for each VM named; with --wait the task of each is followed to its end. */
@@ -225,15 +233,40 @@ export function addVmCommands(program: Command, io: Io): void {
     );
 
   vm.command("migrate <vm...>")
-    .description("move stopped VMs to another node (running ones: not yet)")
-    .requiredOption("--node <node>", "where to")
+    .description("move VMs to another node: running ones while they run, stopped ones with their home")
+    .option("--node <node>", "where to; running ones without it go where the scheduler says")
+    .option("--live", "only if it runs")
+    .option("--cold", "only if it is stopped")
     .option("--force", "although a preference is for others; never passes a must")
-    .action((names: string[], options: { node: string; force?: boolean }, command: Command) =>
+    .option("--abort", "give the migration under way up; the VM goes on where it is")
+    .option(...waitOption)
+    .action((names: string[], options: MigrateOptions, command: Command) =>
       withSession(io, command, async (session) => {
-        const { node, force = false } = options;
-        await wish(session, names, {}, (name) =>
-          session.client.call("VmService", "MigrateVm", { vm: name, node, force, requestId: io.newId() }, session.limits),
-        );
+        const { node = "", force = false, live = false, cold = false, abort = false } = options;
+        if (live && cold) throw invalid("--cold", "goes without --live");
+        const mode = live ? "live" : cold ? "cold" : "";
+        const leaving = new Map<string, string>();
+        await wish(session, names, {}, async (name) => {
+          if (abort) return await session.client.call("VmService", "AbortMigration", { vm: name, requestId: io.newId() }, session.limits);
+          const answer = await session.client.call(
+            "VmService",
+            "MigrateVm",
+            { vm: name, node, force, mode, requestId: io.newId() },
+            session.limits,
+          );
+          if (answer.vm?.state === "migrating") leaving.set(answer.vm.id, answer.vm.node);
+          return answer;
+        });
+        if (options.wait !== true) return;
+        let stayed = false;
+        for (const [id, from] of leaving) {
+          await followMigration(session, await getVm(session, id));
+          const vm = await findVm(session, id);
+          if (vm === null || vm.node !== from) continue;
+          stayed = true;
+          io.err(`${paint(io, "red", "error:", "err")} ${vm.name} is still on ${from}${vm.reason === "" ? "" : `: ${vm.reason}`}\n`);
+        }
+        if (stayed) throw new Exit(EXIT.goal);
       }),
     );
 

@@ -19,8 +19,13 @@ export interface AckEffects {
 interface Seen {
   lastBeatMs: number;
   lastAckMs: number | null;
+  /** The longest that may still be in force, and when it was last granted. */
   grantedMs: number;
+  longestAckMs: number;
 }
+
+/** A longer duration than is granted now is forgotten after so many times itself: whatever the margin for clock rates is, it is over. */
+const FORGOTTEN_AFTER = 2;
 
 const NO_CLAIMS: ClaimSet = { revision: 0, items: [] };
 
@@ -53,7 +58,7 @@ export class Acks {
   beat(nodeId: string, beat: Heartbeat): void {
     const effects = this.#effects;
     this.#enterTerm();
-    const seen = this.#seen.get(nodeId) ?? { lastBeatMs: 0, lastAckMs: null, grantedMs: 0 };
+    const seen = this.#seen.get(nodeId) ?? { lastBeatMs: 0, lastAckMs: null, grantedMs: 0, longestAckMs: 0 };
     seen.lastBeatMs = effects.nowMs();
     this.#seen.set(nodeId, seen);
     if (!effects.mayAcknowledge() || this.#stopped.has(nodeId)) return;
@@ -62,8 +67,12 @@ export class Acks {
       // All of it again: a round takes time, and an expiry may have been decided meanwhile.
       if (effects.term() !== term || !effects.mayAcknowledge() || this.#stopped.has(nodeId)) return;
       const grantedMs = this.#settings.claimMs;
-      seen.lastAckMs = effects.nowMs();
-      seen.grantedMs = Math.max(seen.grantedMs, grantedMs);
+      const nowMs = effects.nowMs();
+      seen.lastAckMs = nowMs;
+      if (grantedMs >= seen.grantedMs || nowMs - seen.longestAckMs >= FORGOTTEN_AFTER * seen.grantedMs) {
+        seen.grantedMs = grantedMs;
+        seen.longestAckMs = nowMs;
+      }
       const claims = this.#claims.get(nodeId) ?? NO_CLAIMS;
       effects.send(nodeId, {
         bootId: beat.bootId,
@@ -90,7 +99,7 @@ export class Acks {
 
   beats(): NodeBeat[] {
     this.#enterTerm();
-    return [...this.#seen].map(([nodeId, seen]) => ({ nodeId, ...seen }));
+    return [...this.#seen].map(([nodeId, { lastBeatMs, lastAckMs, grantedMs }]) => ({ nodeId, lastBeatMs, lastAckMs, grantedMs }));
   }
 
   /** What an older term saw and decided holds no longer: a new leader knows no history (HA-5). */

@@ -74,7 +74,7 @@ export interface NodeBeat {
   lastBeatMs: number;
   /** Last acknowledgement sent in this term; null if none. */
   lastAckMs: number | null;
-  /** Longest duration granted in this term, ms. */
+  /** Longest duration granted in this term that may still be in force, ms. */
   grantedMs: number;
 }
 

@@ -6,6 +6,10 @@ import type { CheckpointRequest as _roost_internal_v1_CheckpointRequest, Checkpo
 import type { Frame as _roost_internal_v1_Frame, Frame__Output as _roost_internal_v1_Frame__Output } from './roost/internal/v1/Frame.ts';
 import type { PeerClient as _roost_internal_v1_PeerClient, PeerDefinition as _roost_internal_v1_PeerDefinition } from './roost/internal/v1/Peer.ts';
 import type { SendResponse as _roost_internal_v1_SendResponse, SendResponse__Output as _roost_internal_v1_SendResponse__Output } from './roost/internal/v1/SendResponse.ts';
+import type { AbortMigrationRequest as _roost_v1_AbortMigrationRequest, AbortMigrationRequest__Output as _roost_v1_AbortMigrationRequest__Output } from './roost/v1/AbortMigrationRequest.ts';
+import type { AbortMigrationResponse as _roost_v1_AbortMigrationResponse, AbortMigrationResponse__Output as _roost_v1_AbortMigrationResponse__Output } from './roost/v1/AbortMigrationResponse.ts';
+import type { ApplyProfileRequest as _roost_v1_ApplyProfileRequest, ApplyProfileRequest__Output as _roost_v1_ApplyProfileRequest__Output } from './roost/v1/ApplyProfileRequest.ts';
+import type { ApplyProfileResponse as _roost_v1_ApplyProfileResponse, ApplyProfileResponse__Output as _roost_v1_ApplyProfileResponse__Output } from './roost/v1/ApplyProfileResponse.ts';
 import type { AuditRunsRequest as _roost_v1_AuditRunsRequest, AuditRunsRequest__Output as _roost_v1_AuditRunsRequest__Output } from './roost/v1/AuditRunsRequest.ts';
 import type { AuditRunsResponse as _roost_v1_AuditRunsResponse, AuditRunsResponse__Output as _roost_v1_AuditRunsResponse__Output } from './roost/v1/AuditRunsResponse.ts';
 import type { AuditServiceClient as _roost_v1_AuditServiceClient, AuditServiceDefinition as _roost_v1_AuditServiceDefinition } from './roost/v1/AuditService.ts';
@@ -176,6 +180,7 @@ import type { SetFencingResponse as _roost_v1_SetFencingResponse, SetFencingResp
 import type { SetZoneRequest as _roost_v1_SetZoneRequest, SetZoneRequest__Output as _roost_v1_SetZoneRequest__Output } from './roost/v1/SetZoneRequest.ts';
 import type { SetZoneResponse as _roost_v1_SetZoneResponse, SetZoneResponse__Output as _roost_v1_SetZoneResponse__Output } from './roost/v1/SetZoneResponse.ts';
 import type { Setting as _roost_v1_Setting, Setting__Output as _roost_v1_Setting__Output } from './roost/v1/Setting.ts';
+import type { SettingProfile as _roost_v1_SettingProfile, SettingProfile__Output as _roost_v1_SettingProfile__Output } from './roost/v1/SettingProfile.ts';
 import type { ShutdownVmRequest as _roost_v1_ShutdownVmRequest, ShutdownVmRequest__Output as _roost_v1_ShutdownVmRequest__Output } from './roost/v1/ShutdownVmRequest.ts';
 import type { ShutdownVmResponse as _roost_v1_ShutdownVmResponse, ShutdownVmResponse__Output as _roost_v1_ShutdownVmResponse__Output } from './roost/v1/ShutdownVmResponse.ts';
 import type { StartVmRequest as _roost_v1_StartVmRequest, StartVmRequest__Output as _roost_v1_StartVmRequest__Output } from './roost/v1/StartVmRequest.ts';
@@ -239,6 +244,10 @@ export interface ProtoGrpcType {
       }
     }
     v1: {
+      AbortMigrationRequest: MessageTypeDefinition<_roost_v1_AbortMigrationRequest, _roost_v1_AbortMigrationRequest__Output>
+      AbortMigrationResponse: MessageTypeDefinition<_roost_v1_AbortMigrationResponse, _roost_v1_AbortMigrationResponse__Output>
+      ApplyProfileRequest: MessageTypeDefinition<_roost_v1_ApplyProfileRequest, _roost_v1_ApplyProfileRequest__Output>
+      ApplyProfileResponse: MessageTypeDefinition<_roost_v1_ApplyProfileResponse, _roost_v1_ApplyProfileResponse__Output>
       AuditRunsRequest: MessageTypeDefinition<_roost_v1_AuditRunsRequest, _roost_v1_AuditRunsRequest__Output>
       AuditRunsResponse: MessageTypeDefinition<_roost_v1_AuditRunsResponse, _roost_v1_AuditRunsResponse__Output>
       AuditService: SubtypeConstructor<typeof grpc.Client, _roost_v1_AuditServiceClient> & { service: _roost_v1_AuditServiceDefinition }
@@ -416,6 +425,7 @@ export interface ProtoGrpcType {
       SetZoneRequest: MessageTypeDefinition<_roost_v1_SetZoneRequest, _roost_v1_SetZoneRequest__Output>
       SetZoneResponse: MessageTypeDefinition<_roost_v1_SetZoneResponse, _roost_v1_SetZoneResponse__Output>
       Setting: MessageTypeDefinition<_roost_v1_Setting, _roost_v1_Setting__Output>
+      SettingProfile: MessageTypeDefinition<_roost_v1_SettingProfile, _roost_v1_SettingProfile__Output>
       ShutdownVmRequest: MessageTypeDefinition<_roost_v1_ShutdownVmRequest, _roost_v1_ShutdownVmRequest__Output>
       ShutdownVmResponse: MessageTypeDefinition<_roost_v1_ShutdownVmResponse, _roost_v1_ShutdownVmResponse__Output>
       StartVmRequest: MessageTypeDefinition<_roost_v1_StartVmRequest, _roost_v1_StartVmRequest__Output>

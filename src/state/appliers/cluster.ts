@@ -2,7 +2,7 @@
 import { invalid, RoostError } from "../../base/errors.ts";
 import { parseLimit } from "../../model/limit-settings.ts";
 import { defaultSettings, parseSetting, settingsConflict, vdcSettingFault, type Settings, type VdcSettings } from "../../model/settings.ts";
-import type { ClaimsShorten, ClusterInit, LevelRaise, SettingReset, SettingUpdate } from "../commands.ts";
+import type { ClaimsShorten, ClusterInit, LevelRaise, SettingReset, SettingsProfile, SettingUpdate } from "../commands.ts";
 import { heldBackBy } from "../levels.ts";
 import type { CommandResult } from "../outcome.ts";
 import type { Transaction } from "../transaction.ts";
@@ -61,6 +61,23 @@ export function updateSetting(tx: Transaction, command: SettingUpdate): CommandR
   tx.put("cluster", "self", { ...cluster, settings, longestClaimMs: Math.max(cluster.longestClaimMs, settings["ha.claimMs"]) });
   tx.emit("cluster.setting", cluster.id, command.key, `${command.key}: ${cluster.settings[parsed.key]} → ${parsed.value}`);
   return { ids: [command.key] };
+}
+
+export function applyProfile(tx: Transaction, command: SettingsProfile): CommandResult {
+  const cluster = tx.needCluster();
+  const settings: Settings = { ...cluster.settings };
+  const changes: string[] = [];
+  for (const [key, value] of Object.entries(command.values)) {
+    const parsed = parseSetting(key, String(value));
+    if (!parsed.ok) throw invalid(key, `expected ${parsed.expected}`);
+    if (settings[parsed.key] !== parsed.value) changes.push(`${key}: ${settings[parsed.key]} → ${parsed.value}`);
+    Object.assign(settings, { [parsed.key]: parsed.value });
+  }
+  const conflict = settingsConflict(settings);
+  if (conflict !== null) throw invalid("profile", conflict);
+  tx.put("cluster", "self", { ...cluster, settings, longestClaimMs: Math.max(cluster.longestClaimMs, settings["ha.claimMs"]) });
+  tx.emit("cluster.setting", cluster.id, `profile ${command.profile}`, changes.join(", ") || "as it was");
+  return { ids: Object.keys(command.values) };
 }
 
 export function resetSetting(tx: Transaction, command: SettingReset): CommandResult {

@@ -86,7 +86,7 @@ export function handedOver(tx: Transaction, vm: Vm, claim: Claim, generation: nu
     for (const job of task.jobs)
       if (isSent(job) && job.nodeId === claim.nodeId) changeIfPossible(tx, task, { kind: "recalled", path: job.path });
   // Still migrating: it stands still until the target says that it runs.
-  return { ...withoutMigration(vm), claim: { ...migration.claim, sinceMs: tx.atMs }, homeNodeId: target };
+  return { ...withoutMigration(vm), claim: { ...migration.claim, sinceMs: tx.atMs }, homeNodeId: target, reason: null };
 }
 
 /** What the target says of what arrives. */

@@ -24,7 +24,9 @@ export function giveUpMigration(tx: Transaction, vm: Vm, why: string): Vm {
   const { migration } = vm;
   if (migration?.phase !== "incoming") return vm;
   tx.emit("vm.migration", vm.id, vm.definition.name, `given up${why === "" ? "" : `: ${why}`}`, migration.claim.nodeId);
-  return { ...vm, migration: { ...migration, phase: "aborting", why } };
+  const to = tx.get("nodes", migration.claim.nodeId)?.name ?? migration.claim.nodeId;
+  const reason = `not migrated to ${to}${why === "" ? "" : `: ${why}`}`;
+  return { ...vm, reason, migration: { ...migration, phase: "aborting", why } };
 }
 
 export function withoutMigration(vm: Vm): Vm {

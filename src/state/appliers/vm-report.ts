@@ -36,12 +36,17 @@ export function observe(tx: Transaction, vm: Vm, claim: Claim, observed: Exclude
 function seenRunning(tx: Transaction, vm: Vm): Vm {
   if (vm.state === "paused") return tx.moved(vm, "running", "its CPUs go on");
   // Where it stays, or where it has arrived.
-  if (vm.state === "migrating" && vm.migration?.phase !== "incoming") return tx.moved(vm, "running", "runs");
+  if (vm.state === "migrating" && vm.migration?.phase !== "incoming") return landed(tx, vm);
   if (vm.state !== "unknown") return vm;
   const sent = tx.tasksOf(vm.id)[0]?.jobs.find((job) => isSent(job) || (job.state === "waiting" && job.attempt > 0))?.name;
   if (sent === "power-on") return vm;
   const ending = sent === "shutdown" || sent === "wait-for-power-off" || sent === "power-off";
   return tx.moved(vm, ending ? "shutdown" : "running", "seen again");
+}
+
+function landed(tx: Transaction, vm: Vm): Vm {
+  // Back from a migration that was given up: why stays to be seen.
+  return tx.moved(vm, "running", vm.reason ?? "runs", vm.reason);
 }
 
 export function started(tx: Transaction, vm: Vm): Vm {

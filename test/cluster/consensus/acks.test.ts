@@ -154,3 +154,25 @@ t.test("what is granted and for which claims", (t) => {
   t.match(sent.at(-1)?.ack, { claimRevision: 50, claims: [] });
   t.end();
 });
+
+t.test("a longer duration than now counts until it is certainly over, and no longer", (t) => {
+  const { world, acks, beat, beginRound, endRound } = setUp();
+  const settings = { heartbeatMs: 500, checkpointMbps: 400 };
+  const grantedAt = (nowMs: number): number | undefined => {
+    world.nowMs = nowMs;
+    beat("n2");
+    beginRound();
+    endRound();
+    return acks.beats()[0]?.grantedMs;
+  };
+  acks.updateClaims([], { ...settings, claimMs: 4_000 });
+  t.equal(grantedAt(1_000), 4_000);
+  t.equal(grantedAt(1_500), 4_000);
+  acks.updateClaims([], { ...settings, claimMs: 1_800 });
+  t.equal(grantedAt(2_000), 4_000, "the one of 1,500 is in force");
+  t.equal(grantedAt(9_499), 4_000);
+  t.equal(grantedAt(9_500), 1_800, "8,000 ms later not any more, by any clock");
+  acks.updateClaims([], { ...settings, claimMs: 3_000 });
+  t.equal(grantedAt(9_600), 3_000, "longer ones count at once");
+  t.end();
+});

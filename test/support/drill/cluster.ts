@@ -1,6 +1,7 @@
 /** A lab's cluster full of guests that leave marks, and what a drill asks of it. */
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { emptyMarkerDisk, markerGuestDisk } from "../../../scripts/guest/marker.ts";
 import { formCluster, roostOn } from "../../../scripts/lab/cluster.ts";
 import { Lab, type LabNode, waitFor } from "../../../scripts/lab/lab.ts";
@@ -76,6 +77,8 @@ export class DrillCluster {
       if (options.smallDisks) await cluster.#separateDisks();
       await formCluster(lab, options.say);
       for (const setting of options.settings) await roostOn(lab.node(1), ["settings", "set", ...setting.split("=", 2)]);
+      // Longer claims than now are over, and forgotten, only then: twice the default, and a little.
+      if (options.settings.length > 0) await sleep(10_000);
       await cluster.#createVms();
       await cluster.whole();
       cluster.sampler.start();

@@ -2,6 +2,8 @@
 
 import type * as grpc from '@grpc/grpc-js'
 import type { MethodDefinition } from '@grpc/proto-loader'
+import type { ApplyProfileRequest as _roost_v1_ApplyProfileRequest, ApplyProfileRequest__Output as _roost_v1_ApplyProfileRequest__Output } from '../../roost/v1/ApplyProfileRequest.ts';
+import type { ApplyProfileResponse as _roost_v1_ApplyProfileResponse, ApplyProfileResponse__Output as _roost_v1_ApplyProfileResponse__Output } from '../../roost/v1/ApplyProfileResponse.ts';
 import type { BackupClusterRequest as _roost_v1_BackupClusterRequest, BackupClusterRequest__Output as _roost_v1_BackupClusterRequest__Output } from '../../roost/v1/BackupClusterRequest.ts';
 import type { BackupClusterResponse as _roost_v1_BackupClusterResponse, BackupClusterResponse__Output as _roost_v1_BackupClusterResponse__Output } from '../../roost/v1/BackupClusterResponse.ts';
 import type { ConfirmJoinRequest as _roost_v1_ConfirmJoinRequest, ConfirmJoinRequest__Output as _roost_v1_ConfirmJoinRequest__Output } from '../../roost/v1/ConfirmJoinRequest.ts';
@@ -32,6 +34,21 @@ import type { WatchEventsRequest as _roost_v1_WatchEventsRequest, WatchEventsReq
 import type { WatchEventsResponse as _roost_v1_WatchEventsResponse, WatchEventsResponse__Output as _roost_v1_WatchEventsResponse__Output } from '../../roost/v1/WatchEventsResponse.ts';
 
 export interface ClusterServiceClient extends grpc.Client {
+  /**
+   * Settings that belong together, set as one; without a name, all profiles.
+   */
+  ApplyProfile(argument: _roost_v1_ApplyProfileRequest, metadata: grpc.Metadata, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_ApplyProfileResponse__Output>): grpc.ClientUnaryCall;
+  ApplyProfile(argument: _roost_v1_ApplyProfileRequest, metadata: grpc.Metadata, callback: grpc.requestCallback<_roost_v1_ApplyProfileResponse__Output>): grpc.ClientUnaryCall;
+  ApplyProfile(argument: _roost_v1_ApplyProfileRequest, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_ApplyProfileResponse__Output>): grpc.ClientUnaryCall;
+  ApplyProfile(argument: _roost_v1_ApplyProfileRequest, callback: grpc.requestCallback<_roost_v1_ApplyProfileResponse__Output>): grpc.ClientUnaryCall;
+  /**
+   * Settings that belong together, set as one; without a name, all profiles.
+   */
+  applyProfile(argument: _roost_v1_ApplyProfileRequest, metadata: grpc.Metadata, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_ApplyProfileResponse__Output>): grpc.ClientUnaryCall;
+  applyProfile(argument: _roost_v1_ApplyProfileRequest, metadata: grpc.Metadata, callback: grpc.requestCallback<_roost_v1_ApplyProfileResponse__Output>): grpc.ClientUnaryCall;
+  applyProfile(argument: _roost_v1_ApplyProfileRequest, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_ApplyProfileResponse__Output>): grpc.ClientUnaryCall;
+  applyProfile(argument: _roost_v1_ApplyProfileRequest, callback: grpc.requestCallback<_roost_v1_ApplyProfileResponse__Output>): grpc.ClientUnaryCall;
+  
   /**
    * The whole state at one index, as the file of a backup in pieces (RAFT-8). It carries the CA's key: admins only.
    */
@@ -202,6 +219,11 @@ export interface ClusterServiceClient extends grpc.Client {
 
 export interface ClusterServiceHandlers extends grpc.UntypedServiceImplementation {
   /**
+   * Settings that belong together, set as one; without a name, all profiles.
+   */
+  ApplyProfile: grpc.handleUnaryCall<_roost_v1_ApplyProfileRequest__Output, _roost_v1_ApplyProfileResponse>;
+  
+  /**
    * The whole state at one index, as the file of a backup in pieces (RAFT-8). It carries the CA's key: admins only.
    */
   BackupCluster: grpc.handleServerStreamingCall<_roost_v1_BackupClusterRequest__Output, _roost_v1_BackupClusterResponse>;
@@ -256,6 +278,7 @@ export interface ClusterServiceHandlers extends grpc.UntypedServiceImplementatio
 }
 
 export interface ClusterServiceDefinition extends grpc.ServiceDefinition {
+  ApplyProfile: MethodDefinition<_roost_v1_ApplyProfileRequest, _roost_v1_ApplyProfileResponse, _roost_v1_ApplyProfileRequest__Output, _roost_v1_ApplyProfileResponse__Output>
   BackupCluster: MethodDefinition<_roost_v1_BackupClusterRequest, _roost_v1_BackupClusterResponse, _roost_v1_BackupClusterRequest__Output, _roost_v1_BackupClusterResponse__Output>
   ConfirmJoin: MethodDefinition<_roost_v1_ConfirmJoinRequest, _roost_v1_ConfirmJoinResponse, _roost_v1_ConfirmJoinRequest__Output, _roost_v1_ConfirmJoinResponse__Output>
   CreateToken: MethodDefinition<_roost_v1_CreateTokenRequest, _roost_v1_CreateTokenResponse, _roost_v1_CreateTokenRequest__Output, _roost_v1_CreateTokenResponse__Output>

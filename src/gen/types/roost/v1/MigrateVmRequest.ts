@@ -3,20 +3,34 @@
 
 export interface MigrateVmRequest {
   'vm'?: (string) | undefined;
+  /**
+   * Empty: where the scheduler says; live only.
+   */
   'node'?: (string) | undefined;
   /**
    * Take the node although a preference of a policy, or of zones, is for others.
    */
   'force'?: (boolean) | undefined;
   'requestId'?: (string) | undefined;
+  /**
+   * live, cold; empty: live if it runs, cold if it is stopped.
+   */
+  'mode'?: (string) | undefined;
 }
 
 export interface MigrateVmRequest__Output {
   'vm': (string);
+  /**
+   * Empty: where the scheduler says; live only.
+   */
   'node': (string);
   /**
    * Take the node although a preference of a policy, or of zones, is for others.
    */
   'force': (boolean);
   'requestId': (string);
+  /**
+   * live, cold; empty: live if it runs, cold if it is stopped.
+   */
+  'mode': (string);
 }

@@ -2,6 +2,8 @@
 
 import type * as grpc from '@grpc/grpc-js'
 import type { MethodDefinition } from '@grpc/proto-loader'
+import type { AbortMigrationRequest as _roost_v1_AbortMigrationRequest, AbortMigrationRequest__Output as _roost_v1_AbortMigrationRequest__Output } from '../../roost/v1/AbortMigrationRequest.ts';
+import type { AbortMigrationResponse as _roost_v1_AbortMigrationResponse, AbortMigrationResponse__Output as _roost_v1_AbortMigrationResponse__Output } from '../../roost/v1/AbortMigrationResponse.ts';
 import type { CreateVmRequest as _roost_v1_CreateVmRequest, CreateVmRequest__Output as _roost_v1_CreateVmRequest__Output } from '../../roost/v1/CreateVmRequest.ts';
 import type { CreateVmResponse as _roost_v1_CreateVmResponse, CreateVmResponse__Output as _roost_v1_CreateVmResponse__Output } from '../../roost/v1/CreateVmResponse.ts';
 import type { DeleteVmRequest as _roost_v1_DeleteVmRequest, DeleteVmRequest__Output as _roost_v1_DeleteVmRequest__Output } from '../../roost/v1/DeleteVmRequest.ts';
@@ -26,6 +28,21 @@ import type { WatchVmRequest as _roost_v1_WatchVmRequest, WatchVmRequest__Output
 import type { WatchVmResponse as _roost_v1_WatchVmResponse, WatchVmResponse__Output as _roost_v1_WatchVmResponse__Output } from '../../roost/v1/WatchVmResponse.ts';
 
 export interface VmServiceClient extends grpc.Client {
+  /**
+   * Gives up a live migration under way; the VM goes on where it is. One that was handed over is not taken back.
+   */
+  AbortMigration(argument: _roost_v1_AbortMigrationRequest, metadata: grpc.Metadata, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_AbortMigrationResponse__Output>): grpc.ClientUnaryCall;
+  AbortMigration(argument: _roost_v1_AbortMigrationRequest, metadata: grpc.Metadata, callback: grpc.requestCallback<_roost_v1_AbortMigrationResponse__Output>): grpc.ClientUnaryCall;
+  AbortMigration(argument: _roost_v1_AbortMigrationRequest, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_AbortMigrationResponse__Output>): grpc.ClientUnaryCall;
+  AbortMigration(argument: _roost_v1_AbortMigrationRequest, callback: grpc.requestCallback<_roost_v1_AbortMigrationResponse__Output>): grpc.ClientUnaryCall;
+  /**
+   * Gives up a live migration under way; the VM goes on where it is. One that was handed over is not taken back.
+   */
+  abortMigration(argument: _roost_v1_AbortMigrationRequest, metadata: grpc.Metadata, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_AbortMigrationResponse__Output>): grpc.ClientUnaryCall;
+  abortMigration(argument: _roost_v1_AbortMigrationRequest, metadata: grpc.Metadata, callback: grpc.requestCallback<_roost_v1_AbortMigrationResponse__Output>): grpc.ClientUnaryCall;
+  abortMigration(argument: _roost_v1_AbortMigrationRequest, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_AbortMigrationResponse__Output>): grpc.ClientUnaryCall;
+  abortMigration(argument: _roost_v1_AbortMigrationRequest, callback: grpc.requestCallback<_roost_v1_AbortMigrationResponse__Output>): grpc.ClientUnaryCall;
+  
   /**
    * Answers as soon as the VMs are in the replicated state; never waits for a hypervisor (VM-9).
    */
@@ -69,14 +86,14 @@ export interface VmServiceClient extends grpc.Client {
   listVms(argument: _roost_v1_ListVmsRequest, callback: grpc.requestCallback<_roost_v1_ListVmsResponse__Output>): grpc.ClientUnaryCall;
   
   /**
-   * Cold migration: a stopped VM is at home on another node.
+   * Live: a running VM goes on elsewhere; answered when it has begun. Cold: a stopped VM is at home on another node.
    */
   MigrateVm(argument: _roost_v1_MigrateVmRequest, metadata: grpc.Metadata, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_MigrateVmResponse__Output>): grpc.ClientUnaryCall;
   MigrateVm(argument: _roost_v1_MigrateVmRequest, metadata: grpc.Metadata, callback: grpc.requestCallback<_roost_v1_MigrateVmResponse__Output>): grpc.ClientUnaryCall;
   MigrateVm(argument: _roost_v1_MigrateVmRequest, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_MigrateVmResponse__Output>): grpc.ClientUnaryCall;
   MigrateVm(argument: _roost_v1_MigrateVmRequest, callback: grpc.requestCallback<_roost_v1_MigrateVmResponse__Output>): grpc.ClientUnaryCall;
   /**
-   * Cold migration: a stopped VM is at home on another node.
+   * Live: a running VM goes on elsewhere; answered when it has begun. Cold: a stopped VM is at home on another node.
    */
   migrateVm(argument: _roost_v1_MigrateVmRequest, metadata: grpc.Metadata, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_MigrateVmResponse__Output>): grpc.ClientUnaryCall;
   migrateVm(argument: _roost_v1_MigrateVmRequest, metadata: grpc.Metadata, callback: grpc.requestCallback<_roost_v1_MigrateVmResponse__Output>): grpc.ClientUnaryCall;
@@ -155,6 +172,11 @@ export interface VmServiceClient extends grpc.Client {
 
 export interface VmServiceHandlers extends grpc.UntypedServiceImplementation {
   /**
+   * Gives up a live migration under way; the VM goes on where it is. One that was handed over is not taken back.
+   */
+  AbortMigration: grpc.handleUnaryCall<_roost_v1_AbortMigrationRequest__Output, _roost_v1_AbortMigrationResponse>;
+  
+  /**
    * Answers as soon as the VMs are in the replicated state; never waits for a hypervisor (VM-9).
    */
   CreateVm: grpc.handleUnaryCall<_roost_v1_CreateVmRequest__Output, _roost_v1_CreateVmResponse>;
@@ -166,7 +188,7 @@ export interface VmServiceHandlers extends grpc.UntypedServiceImplementation {
   ListVms: grpc.handleUnaryCall<_roost_v1_ListVmsRequest__Output, _roost_v1_ListVmsResponse>;
   
   /**
-   * Cold migration: a stopped VM is at home on another node.
+   * Live: a running VM goes on elsewhere; answered when it has begun. Cold: a stopped VM is at home on another node.
    */
   MigrateVm: grpc.handleUnaryCall<_roost_v1_MigrateVmRequest__Output, _roost_v1_MigrateVmResponse>;
   
@@ -194,6 +216,7 @@ export interface VmServiceHandlers extends grpc.UntypedServiceImplementation {
 }
 
 export interface VmServiceDefinition extends grpc.ServiceDefinition {
+  AbortMigration: MethodDefinition<_roost_v1_AbortMigrationRequest, _roost_v1_AbortMigrationResponse, _roost_v1_AbortMigrationRequest__Output, _roost_v1_AbortMigrationResponse__Output>
   CreateVm: MethodDefinition<_roost_v1_CreateVmRequest, _roost_v1_CreateVmResponse, _roost_v1_CreateVmRequest__Output, _roost_v1_CreateVmResponse__Output>
   DeleteVm: MethodDefinition<_roost_v1_DeleteVmRequest, _roost_v1_DeleteVmResponse, _roost_v1_DeleteVmRequest__Output, _roost_v1_DeleteVmResponse__Output>
   GetVm: MethodDefinition<_roost_v1_GetVmRequest, _roost_v1_GetVmResponse, _roost_v1_GetVmRequest__Output, _roost_v1_GetVmResponse__Output>
