@@ -11,10 +11,10 @@ import type { DomainStatus } from "../../src/hypervisor/driver.ts";
 import { claimOn } from "../../src/model/claims.ts";
 import type { NodeInfo } from "../../src/model/node.ts";
 import type { TaskError } from "../../src/model/task.ts";
-import type { Command } from "../../src/state/commands.ts";
 import { PROGRAM_LEVEL } from "../../src/state/levels.ts";
 import type { Consensus, Peer } from "./ha-consensus.ts";
-import { push, watchSource } from "./ha-migration.ts";
+import { act, type Failure } from "./ha-actions.ts";
+import { watchSource } from "./ha-migration.ts";
 import type { Mutation } from "./ha-mutations.ts";
 import { Process } from "./ha-world.ts";
 import type { World } from "./ha-world.ts";
@@ -48,7 +48,7 @@ export interface Shared {
   isLockedElsewhere(vmId: string, host: SimHost): boolean;
 }
 
-interface Domain {
+export interface Domain {
   vmId: string;
   generation: number;
   running: boolean;
@@ -65,8 +65,6 @@ interface Work {
   /** Its migration is over. */
   unwanted?: boolean;
 }
-
-type Failure = null | "claim lost" | "dead" | "refused" | "passing" | "failed";
 
 export class SimHost {
   readonly peer: Peer;
@@ -492,117 +490,21 @@ export class SimHost {
 
   /** `done` is told null, or why it could not be done. */
   #do(action: Action, plan: Plan, done: (failure: Failure) => void): void {
-    const { consensus } = this.#shared;
-    const { vmId, generation, job } = plan;
-    const { nodeId } = this.peer;
-    const vm = this.peer.state.vms.get(vmId);
-    const claimed = vm?.claim?.nodeId === nodeId && vm.claim.generation === generation;
-    const replied = (answer: KeeperAnswer): void => {
-      if (answer.ok) return done(null);
-      done(answer.reason === "dead" ? "dead" : answer.reason === "invalid" ? "passing" : "refused");
-    };
-    /** Told until there is an outcome; one that comes too late is as good. */
-    const tell = (command: Command): void => {
-      let told = false;
-      this.#reliably(
-        (heard) =>
-          consensus.propose(this.peer, command, {}, () => {
-            if (!told) done(null);
-            told = true;
-            heard();
-          }),
-        () => {},
-      );
-    };
-    const domain = this.domains.get(vmId);
-    switch (action.op) {
-      case "register": {
-        const held = vm === undefined ? null : claimOn(vm, nodeId);
-        if (held?.generation !== generation) return done("claim lost");
-        const revision = Math.max(1, this.peer.state.nodes.get(nodeId)?.claimRevision ?? 0);
-        const recipe = { kind: "file" as const, path: "x", vmId, generation };
-        return this.#ask({ op: "register", vmId, generation, revision, deadline: held.deadline, recipe }, replied);
-      }
-      case "begin": {
-        if (job === null) return done("failed");
-        let told = false;
-        const command = { type: "task.begin" as const, ...job.key, nodeId, run: `${nodeId} ${this.#runs}` };
-        const finish = (ok: boolean): void => {
-          if (!told) done(ok ? null : "passing");
-          told = true;
-        };
-        consensus.propose(this.peer, command, {}, (outcome) => finish(outcome.ok));
-        this.#shared.world.afterIn(this.peer.process, 2_000, () => finish(false));
-        return;
-      }
-      case "start-paused":
-        if (domain !== undefined || this.#shared.isLockedElsewhere(vmId, this)) return done("failed");
-        this.domains.set(vmId, { vmId, generation, running: false, ran: false, incoming: false });
-        return done(null);
-      case "confirm":
-        if (!claimed) return done("claim lost");
-        if (this.#shared.mutation === "resume-unconfirmed") return done(null);
-        return this.#ask({ op: "confirm", vmId, generation }, replied);
-      case "push": {
-        const target = this.#shared.host(vm?.migration?.claim.nodeId ?? "");
-        if (vm?.migration === undefined || target === null || !claimed) return done("failed");
-        const about = { vmId, generation, incoming: vm.migration.claim.generation };
-        return push(this.#shared.world, this, target, about, (ok) => done(ok ? null : "failed"));
-      }
-      case "resume":
-        this.#memory.of(plan).resumed = true;
-        if (domain?.generation !== generation || domain.incoming) return done("failed");
-        if (vm?.state === "migrating" && !domain.ran) this.#shared.migrated();
-        this.#run(domain);
-        return done(null);
-      case "pause":
-        if (domain?.generation !== generation) return done("failed");
-        domain.running = false;
-        return done(null);
-      case "destroy":
-        this.#destroy(vmId, generation);
-        return done(null);
-      case "unregister":
-        return this.#ask({ op: "unregister", vmId, generation }, replied);
-      case "report": {
-        if (this.#shared.mutation === "take-back-unasked" && action.observed.kind === "handed-over" && domain?.generation === generation) {
-          // Impatient: no answer is taken for a no.
-          let told = false;
-          const impatient = done;
-          done = (failure) => {
-            told = true;
-            impatient(failure);
-          };
-          this.#shared.world.afterIn(this.peer.process, 300, () => {
-            if (!told && this.domains.get(vmId) === domain) this.#run(domain);
-          });
-        }
-        return tell({ type: "vm.report", vmId, nodeId, generation, observed: action.observed });
-      }
-      case "answer": {
-        if (job === null) return done("failed");
-        const outcome = action.error === null ? { ok: true as const } : { ok: false as const, error: action.error };
-        return tell({ type: "task.answer", ...job.key, nodeId, generation, outcome, steps: [] });
-      }
-      case "prepare-disks":
-      case "define":
-        return done(claimed ? null : "claim lost");
-      case "undefine":
-      case "clean-made":
-      case "clean-disks":
-        return done(null);
-      case "shutdown":
-        this.#memory.of(plan).shutdownAskedMs = this.bootMs();
-        this.#destroy(vmId, generation);
-        return done(null);
-      case "reboot":
-      case "reset": {
-        if (job === null) return done("failed");
-        this.#memory.job(plan, job).acted = true;
-        this.#shared.acted(jobId(job.key));
-        return done(null);
-      }
-    }
+    act(
+      {
+        host: this,
+        shared: this.#shared,
+        memory: this.#memory,
+        run: `${this.peer.nodeId} ${this.#runs}`,
+        ask: (request, then) => this.#ask(request, then),
+        reliably: (attempt) => this.#reliably(attempt, () => {}),
+        resume: (domain) => this.#run(domain),
+        destroy: (vmId, generation) => this.#destroy(vmId, generation),
+      },
+      action,
+      plan,
+      done,
+    );
   }
 
   #run(domain: Domain): void {
