@@ -15,7 +15,7 @@ interface Tools {
   memory: Memory;
   /** Of the agent. */
   run: string;
-  ask(request: KeeperRequest, done: (answer: KeeperAnswer) => void): void;
+  ask: (request: KeeperRequest, done: (answer: KeeperAnswer) => void) => void;
   /** Until there is an outcome. */
   reliably(attempt: (heard: () => void) => void): void;
   resume(domain: Domain): void;
