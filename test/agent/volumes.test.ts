@@ -12,6 +12,9 @@ import { errorOf, faultOf, poolRow } from "../storage/support.ts";
 const ID = "0b5c1f0e-0000-4000-8000-000000000001";
 const KIB = 1024;
 
+// Much of it waits for the disk.
+t.setTimeout(180_000);
+
 function disk(over: Partial<DiskDefinition> = {}): DiskDefinition {
   return {
     pool: "p",
