@@ -6,6 +6,7 @@ import { existsSync } from "node:fs";
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { ConnectionWorker } from "../agent/connections.ts";
 import { Agent } from "../agent/agent.ts";
 import { parseGuardian } from "../agent/guardian.ts";
 import { KeeperClient } from "../agent/keeper/client.ts";
@@ -186,6 +187,8 @@ export async function startDaemon(config: NodeConfig, identity: Identity, effect
         .reportInfo()
         .catch((thrown: unknown) => log.warn("could not report what the probes say", { reason: asRoostError(thrown).message })),
   });
+  // No driver of a network device or backup manager is part of roost yet.
+  const connections = new ConnectionWorker(nodeId, replica, [], { clock, log: log.child("connections") });
   const agent = new Agent(
     { nodeId, apiAddress: identity.apiAddress, peerAddress: identity.peerAddress, run: newId(), parallel: PLANS_AT_ONCE },
     {
@@ -212,7 +215,16 @@ export async function startDaemon(config: NodeConfig, identity: Identity, effect
         },
       },
       nodeInfo: async () => ({
-        ...(await nodeInfo({ config, driver, pools, probes, load, bootId, guardian: async () => (await keeper.list()).guardian })),
+        ...(await nodeInfo({
+          config,
+          driver,
+          pools,
+          probes,
+          load,
+          bootId,
+          connections: connections.connections(),
+          guardian: async () => (await keeper.list()).guardian,
+        })),
         ...(identity.witness === true ? { driver: "none", hypervisor: "" } : {}),
         ...(replica.diskStuck ? { problems: ["disk stuck"] } : {}),
       }),
@@ -304,6 +316,7 @@ export async function startDaemon(config: NodeConfig, identity: Identity, effect
     { socketPath: socketPath(config.data), tls: { address: identity.apiListen, identity: identity.tls } },
   );
   agent.start();
+  connections.start();
   probes.start();
 
   let stopping: Promise<void> | null = null;
@@ -316,6 +329,7 @@ export async function startDaemon(config: NodeConfig, identity: Identity, effect
       stopLeading();
       supervisor.stop();
       fenceExecutor.stop();
+      connections.stop();
       await agent.stop();
       await api.close();
       await driver.close();

@@ -5,7 +5,7 @@ import type { Probes } from "../agent/probes.ts";
 import type { NodeConfig } from "../base/config.ts";
 import { VERSION } from "../base/version.ts";
 import type { Driver } from "../hypervisor/driver.ts";
-import type { NodeInfo } from "../model/node.ts";
+import type { NodeConnection, NodeInfo } from "../model/node.ts";
 import { PROGRAM_LEVEL } from "../state/levels.ts";
 import type { OpenPools } from "./pools.ts";
 
@@ -16,11 +16,12 @@ export interface Informants {
   probes: Probes;
   load: LoadMeter;
   bootId: string;
+  connections: readonly NodeConnection[];
   /** The keeper's word, not the option: a watchdog that is too slow is none. */
   guardian: () => Promise<string | null>;
 }
 
-export async function nodeInfo({ config, driver, pools, probes, load, bootId, guardian }: Informants): Promise<NodeInfo> {
+export async function nodeInfo({ config, driver, pools, probes, load, bootId, connections, guardian }: Informants): Promise<NodeInfo> {
   const capabilities = await driver.capabilities();
   const memoryMib = config.memory === "" ? null : Number(config.memory);
   const probed = await probeNode({ pools: await pools.opened(), memoryMib, reserveMib: memoryMib === null ? null : 0 });
@@ -33,6 +34,10 @@ export async function nodeInfo({ config, driver, pools, probes, load, bootId, gu
     version: VERSION,
     driver: driver.kind,
     hypervisor: `${capabilities.hypervisor} ${capabilities.version}`.trim(),
+    maxSessions: capabilities.maxSessions,
+    ...(capabilities.vdcs === true ? { vdcs: true } : {}),
+    ...(capabilities.devices === true ? { devices: true } : {}),
+    ...(connections.length === 0 ? {} : { connections: [...connections] }),
     hardwareAccelerated: capabilities.hardwareAccelerated,
     arch: capabilities.arch,
     // Placements count in the CPUs that the driver can give.

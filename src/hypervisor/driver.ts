@@ -228,6 +228,10 @@ export interface Capabilities {
   diskBuses: DiskAttachment["bus"][];
   /** Sessions that may be open at once. */
   maxSessions: number;
+  /** It knows vdcs, so that a limit may hold for each of them (LIM-3); absent: no. */
+  vdcs?: boolean;
+  /** A cloud's that does network devices as well, over the same connection (LIM-6); absent: no. */
+  devices?: boolean;
 }
 
 /**

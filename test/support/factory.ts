@@ -32,6 +32,8 @@ export interface FactoryOptions {
   settings?: Record<string, string | number>;
   /** How long a job takes, ms; 100 each unless told. */
   takesMs?: Partial<Record<JobName, number>>;
+  /** Pools whose jobs nobody of the factory does: the test brings a worker. */
+  idle?: (pool: PoolKind) => boolean;
   /** What goes wrong; null: nothing. */
   fails?: (span: Omit<Span, "toMs">, attempt: number) => TaskError | null;
 }
@@ -139,6 +141,7 @@ export class Factory {
       for (const job of task?.jobs ?? []) {
         const key = `${id} ${job.path} ${job.attempt}`;
         if (task === undefined || !isSent(job) || job.nodeId === null || this.#working.has(key)) continue;
+        if (this.#options.idle?.(JOBS[job.name].pool) === true) continue;
         this.#working.add(key);
         begun = true;
         this.#work(task, job.path, job.nodeId);
