@@ -38,7 +38,7 @@ export class Turns {
   }
 
   /** Pools where nothing waits are forgotten. */
-  keep(pools: ReadonlyMap<string, unknown>): void {
+  keep(pools: ReadonlySet<string>): void {
     for (const pool of this.#served.keys()) if (!pools.has(pool)) this.#served.delete(pool);
   }
 }
@@ -63,18 +63,21 @@ export function orchestrate(view: View, { inFlight, turns, atMs, max }: Orchestr
   const used = (key: string): number => (view.slots.get(key) ?? 0) + (taken.get(key) ?? 0);
 
   const sends: Send[] = [];
+  // Only of pools with room: of those that are full, which is most of the time under load, nobody needs the order.
   const pools = new Map<string, Candidate[]>();
+  const seen = new Set<string>();
   for (const candidate of candidates(view, atMs)) {
     const { send, slot } = candidate;
     if (flies.has(keyOf(send))) continue;
+    if (slot !== null) seen.add(slot.key);
     // Those that wait for nothing go at once, and before all others: they may be what the others are counted against.
     if (slot === null || slot.size === null) {
       if (sends.length >= max) return sends;
       take(send);
       sends.push(send);
-    } else listIn(pools, slot.key).push(candidate);
+    } else if (isFree(slot, used)) listIn(pools, slot.key).push(candidate);
   }
-  turns.keep(pools);
+  turns.keep(seen);
   for (const [pool, waiting] of pools) {
     for (const { send, slot, task } of inOrder(waiting, pool, turns)) {
       if (!isFree(slot, used)) break;
@@ -89,6 +92,8 @@ export function orchestrate(view: View, { inFlight, turns, atMs, max }: Orchestr
 
 /** Everything that only room is missing for, in no order. */
 export function* candidates(view: View, atMs: number): Generator<Candidate> {
+  // Thousands that wait ask for few different slots.
+  const known = new Map<string, ReturnType<typeof admit>>();
   for (const id of view.tasksDue) {
     const task = view.tasks.get(id);
     const vm = task === undefined ? undefined : view.vms.get(task.object.id);
@@ -98,7 +103,10 @@ export function* candidates(view: View, atMs: number): Generator<Candidate> {
       const target = targetOf(vm, task, job);
       const node = target === null ? undefined : view.nodes.get(target.nodeId);
       if (target === null || node === undefined) continue;
-      const { slot, ok } = admit(view.cluster, task, job, node, NONE_USED);
+      const kind = `${node.id} ${job.name} ${task.action} ${task.connection ?? ""} ${task.vdc}`;
+      const admitted = known.get(kind) ?? admit(view.cluster, task, job, node, NONE_USED);
+      known.set(kind, admitted);
+      const { slot, ok } = admitted;
       if (!ok) continue;
       const send = { taskId: task.id, path: job.path, attempt: job.attempt + 1, undo, ...target, slot: slot?.key ?? null };
       yield { task, job, send, slot, recovery: task.action === "recover" && !undo ? vm.definition.ha.priority : null };

@@ -42,14 +42,14 @@ export class BenchAgents {
     const agents = new BenchAgents(await mkdtemp(join(tmpdir(), "roost-bench-agents-")), extra);
     try {
       agents.start("n1", "up", "--name", "n1", "--listen", `127.0.0.1:${await freePort()}`);
-      await waitFor("n1", async () => (await agents.cli("n1", "node", "list").catch(() => "")).includes("ready"), 30_000);
+      await waitFor("n1", async () => (await agents.cli("n1", "node", "list").catch(() => "")).includes("ready"), 90_000);
       await agents.cli("n1", "settings", "set", "bench.enabled", "true");
       for (const name of ["n2", "n3"]) {
         const { token } = JSON.parse(await agents.cli("n1", "token", "create", "-o", "json")) as { token: string };
         agents.start(name, "join", token, "--name", name, "--listen", `127.0.0.1:${await freePort()}`);
       }
       const voters = async (): Promise<boolean> => (await agents.cli("n1", "node", "list")).match(/ready.*(leader|voter)/g)?.length === 3;
-      await waitFor("three voters", voters, 60_000);
+      await waitFor("three voters", voters, 120_000);
       return agents;
     } catch (thrown) {
       await agents.close();
