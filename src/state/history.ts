@@ -27,7 +27,16 @@ export interface Undo {
 }
 
 /** Tables and fields that no filter, score or reason reads. Whatever is not named here counts as read. */
-const NO_INPUT_TABLES: ReadonlySet<string> = new Set<TableName>(["fencing", "tokens", "requests", "callers", "events", "history", "bench"]);
+const NO_INPUT_TABLES: ReadonlySet<string> = new Set<TableName>([
+  "tasks",
+  "fencing",
+  "tokens",
+  "requests",
+  "callers",
+  "events",
+  "history",
+  "bench",
+]);
 const NO_INPUT: { readonly [T in TableName]?: ReadonlySet<keyof Rows[T]> } = {
   nodes: new Set([
     "stateSinceMs",
@@ -51,6 +60,7 @@ const NO_INPUT: { readonly [T in TableName]?: ReadonlySet<keyof Rows[T]> } = {
     "generation",
     "warnings",
     "retryAtMs",
+    "heldTries",
     "history",
     "failover",
   ]),

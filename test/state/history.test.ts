@@ -163,3 +163,13 @@ t.test("retention: bytes by setting, oldest first, nothing at 0, and the same on
   t.equal(again.historyBytes, 0);
   t.end();
 });
+
+t.test("tasks are nothing that the scheduler reads: they fill no history", (t) => {
+  const log = CommandLog.withNodes(1);
+  log.running("v", "n1");
+  log.ok({ type: "vm.desire", vmId: "v", action: "shutdown", nodeId: null });
+  const tables = new Set([...log.state.history.values()].flatMap(({ undo }) => undo.map(({ table }) => table)));
+  t.notOk(tables.has("tasks"), [...tables].join());
+  t.ok(tables.has("vms"));
+  t.end();
+});
