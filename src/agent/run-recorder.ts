@@ -32,6 +32,8 @@ export class RunRecorder {
   readonly #open = new Map<string, OpenRun>();
   /** When runs ended, bootMs, for as long as a list from before may still come in. */
   readonly #over = new Map<string, number>();
+  /** Pushed to another node: what is here stands still, whatever a list calls it, until it is resumed. */
+  readonly #moved = new Set<string>();
 
   private constructor(options: RunRecorderOptions) {
     this.#options = options;
@@ -108,6 +110,7 @@ export class RunRecorder {
   }
 
   async #begins(ref: DomainRef): Promise<void> {
+    this.#moved.delete(keyOf(ref));
     if (this.#open.has(keyOf(ref))) return;
     const record: RunRecord = { op: "begin", vmId: ref.vmId, generation: ref.generation, ...this.now() };
     this.#opened(ref, record);
@@ -116,6 +119,7 @@ export class RunRecorder {
 
   #onEvent(event: DomainEvent): void {
     if (event.kind === "resumed") {
+      this.#moved.delete(keyOf(event));
       // Not by this agent's word: migrated to here, or resumed by hand.
       if (!this.#open.has(keyOf(event))) this.#opened(event, this.#write("begin", event));
       this.#seen(event);
@@ -129,8 +133,10 @@ export class RunRecorder {
       if (domain.clusterId !== this.#options.clusterId || domain.state === "defined" || domain.state === "gone") continue;
       there.add(keyOf(domain));
       // A list tells of some moment since it was asked for: an end since then is the newer word.
-      if (domain.state !== "paused" && (this.#over.get(keyOf(domain)) ?? -1) < askedMs) this.#seen(domain, askedMs);
+      if (domain.state !== "paused" && !this.#moved.has(keyOf(domain)) && (this.#over.get(keyOf(domain)) ?? -1) < askedMs)
+        this.#seen(domain, askedMs);
     }
+    for (const key of this.#moved) if (!there.has(key)) this.#moved.delete(key);
     for (const [key, atMs] of this.#over) if (askedMs - atMs > LIST_LIMIT_MS) this.#over.delete(key);
     // What began while the list was made may not be on it.
     for (const [key, run] of this.#open)
@@ -156,6 +162,7 @@ export class RunRecorder {
 
   /** It stands still, and is about to go on elsewhere; taken back, it begins again. On record before anybody is told. */
   async #pushed(ref: DomainRef): Promise<void> {
+    this.#moved.add(keyOf(ref));
     const record = this.#close(ref, "moved on by live migration");
     if (record !== null) await this.#log.sync(record);
   }

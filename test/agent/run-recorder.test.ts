@@ -2,6 +2,7 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { Duplex } from "node:stream";
 import t from "tap";
 import { readRecords } from "../../src/agent/run-log.ts";
 import { RunRecorder } from "../../src/agent/run-recorder.ts";
@@ -134,4 +135,26 @@ await t.test("a list from before an end does not bring the run back", async (t) 
   t.same(await ops(recorder), ["agent", "begin 1", "runs 1", "end 1"]);
   const [run] = (await recorder.runs()).runs;
   t.ok(run!.sureToMs <= run!.toMs!, "it certainly ran no longer than it did");
+});
+
+await t.test("what was pushed to another node does not run here, whatever a list calls it, until it is resumed", async (t) => {
+  const { open, ops, bare } = await setUp(t);
+  const plain = bare();
+  const session = await plain.login();
+  // The simulated one would pause it; some hypervisors are late with that.
+  session.emigrate = () =>
+    Promise.resolve({ offer: new Uint8Array(), push: () => Promise.resolve(new Uint8Array()), close: () => Promise.resolve() });
+  plain.login = () => Promise.resolve(session);
+  const { recorder, driver } = await open(plain);
+  const over = await driver.login();
+  await over.define(spec(1));
+  await over.start(ref(1), { paused: false });
+  const emigration = await over.emigrate(ref(1));
+  const options = { signal: new AbortController().signal, bandwidthMibPerSecond: null, downtimeMs: 300, progress: () => {} };
+  await emigration.push(new Uint8Array(), new Duplex(), options);
+  t.match(await over.list(), [{ state: "running" }]);
+  t.match((await recorder.runs()).runs, [{ ended: "moved on by live migration" }]);
+  t.same(await ops(recorder), ["agent", "begin 1", "runs 1", "end 1"]);
+  await over.resume(ref(1));
+  t.match((await recorder.runs()).runs, [{ toMs: null }], "taken back, it runs");
 });
