@@ -83,9 +83,9 @@ function desiredVoters(input: MembershipInput): number[] {
   const alive = present.filter((node) => !dead(node));
   const missing = present.filter(dead).slice(0, Math.max(0, target - alive.length - others.length));
   const keep = [...alive, ...missing];
-  const least = choose(keep, others, target, votes);
+  const least = choose(keep, others, target, { votes, healthy });
   if (!keep.every(healthy)) return ids(least);
-  const best = choose([], [...keep, ...others], target, votes);
+  const best = choose([], [...keep, ...others], target, { votes, healthy });
   return ids(unevenness(best) < unevenness(least) ? best : least);
 }
 
@@ -94,7 +94,7 @@ function choose(
   kept: readonly Candidate[],
   others: readonly Candidate[],
   target: number,
-  votes: (node: Candidate) => boolean,
+  { votes, healthy }: Record<"votes" | "healthy", (node: Candidate) => boolean>,
 ): Candidate[] {
   const chosen: Candidate[] = [];
   const take = (from: readonly Candidate[]): void => {
@@ -102,6 +102,8 @@ function choose(
     while (chosen.length < target && left.size > 0) {
       const [next] = [...left].toSorted(
         (a, b) =>
+          // Where there are too many voters, a silent one goes first: it could not agree to the change.
+          Number(healthy(b)) - Number(healthy(a)) ||
           inZone(chosen, a) - inZone(chosen, b) ||
           Number(b.witness === true) - Number(a.witness === true) ||
           Number(votes(b)) - Number(votes(a)) ||

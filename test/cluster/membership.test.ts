@@ -162,6 +162,15 @@ const CASES: Case[] = [
   },
   { what: "a removed voter without replacement: one votes", nodes: 3, removing: [2], voters: [1, 2, 3], next: "remove 2, remove 3" },
   {
+    what: "and not the one that is silent: the change would wait for it",
+    nodes: 3,
+    self: 3,
+    removing: [2],
+    voters: [1, 2, 3],
+    silentMs: { 1: 4_000 },
+    next: "remove 1, remove 2",
+  },
+  {
     what: "a removed leader hands over first",
     nodes: 4,
     removing: [1],

@@ -1,6 +1,7 @@
 /**
  * A peer that has lost its leader asks around. What others have applied is committed, so it may know more of its own log than it
- * did; and if it was taken out of the membership meanwhile, nobody would tell it unasked. docs/design/006-who-follows.md.
+ * did; and if it was taken out of the membership meanwhile, nobody would tell it unasked. It asks as well when a node that it does not
+ * know as a peer speaks as one. docs/design/006-who-follows.md.
  */
 import type { Clock } from "../../base/clock.ts";
 import { isPeer } from "../../model/membership.ts";
@@ -32,6 +33,8 @@ export class Asking {
   #aloneSinceMs: number | null = null;
   #askedMs = -Infinity;
   #turn = 0;
+  /** Peers of a later membership than this node has, by the word of peers that it knows. */
+  #vouchedFor: ReadonlySet<number> = new Set();
 
   constructor(effects: AskingEffects) {
     this.#effects = effects;
@@ -44,14 +47,35 @@ export class Asking {
    * for ever; the next one may have taken it out, and then it says nothing to it.
    */
   look(lead: number, heardMs: number | null): void {
-    const { clock, electionMs, applying, peerId, peers, ask } = this.#effects;
+    const { clock, electionMs, peerId } = this.#effects;
     const nowMs = clock.monotonicMs();
     if (lead === peerId || (lead !== NONE && heardMs !== null && nowMs - heardMs <= electionMs)) {
       this.#aloneSinceMs = null;
       return;
     }
     this.#aloneSinceMs ??= nowMs;
-    if (nowMs - this.#aloneSinceMs < ASKS_AFTER * electionMs || nowMs - this.#askedMs < electionMs) return;
+    if (nowMs - this.#aloneSinceMs >= ASKS_AFTER * electionMs && nowMs - this.#askedMs >= electionMs) this.#ask(nowMs);
+  }
+
+  /**
+   * Whether a node's word counts in Raft's own matters. Each node has a certificate; whoever is no peer could raise everybody's term
+   * with one message. A peer that knows none of those who lead it now (they are of a later membership) learns of them by asking.
+   */
+  believes(nodeId: number): boolean {
+    const { applying, clock, electionMs } = this.#effects;
+    if (isPeer(applying.membership, nodeId) || this.#vouchedFor.has(nodeId)) return true;
+    const nowMs = clock.monotonicMs();
+    if (this.#believesAll(nowMs)) return true;
+    if (nowMs - this.#askedMs >= electionMs) this.#ask(nowMs);
+    return false;
+  }
+
+  #believesAll(nowMs: number): boolean {
+    return this.#aloneSinceMs !== null && nowMs - this.#aloneSinceMs > BELIEVES_ALL_AFTER * this.#effects.electionMs;
+  }
+
+  #ask(nowMs: number): void {
+    const { applying, peerId, peers, ask } = this.#effects;
     this.#askedMs = nowMs;
     const all = [...peers()].filter((peer) => peer.peerId !== peerId);
     const own = all.filter((peer) => isPeer(applying.membership, peer.peerId));
@@ -61,12 +85,16 @@ export class Asking {
   }
 
   onHint(from: Peer, hint: Hint): void {
-    const { clock, electionMs, applying, peerId, learnCommitted, out } = this.#effects;
-    if (this.#aloneSinceMs === null) return;
+    const { clock, applying, peerId, learnCommitted, out } = this.#effects;
     const isOne = isPeer(applying.membership, from.peerId);
+    if (isOne && hint.committed.index > applying.appliedIndex) {
+      const { voters, outgoing, learners } = hint.membership;
+      this.#vouchedFor = new Set([...voters, ...outgoing, ...learners, ...(hint.leader === null ? [] : [hint.leader.peerId])]);
+    }
+    if (this.#aloneSinceMs === null) return;
     // Anybody else might lie about what Raft rests on (SEC-3).
     if (isOne) for (const id of [hint.changedAt, hint.committed]) if (id !== null) learnCommitted(id);
-    const believed = isOne || clock.monotonicMs() - this.#aloneSinceMs > BELIEVES_ALL_AFTER * electionMs;
+    const believed = isOne || this.#believesAll(clock.monotonicMs());
     if (believed && hint.committed.index > applying.appliedIndex && hint.membership.voters.length > 0 && !isPeer(hint.membership, peerId))
       out(hint.committed.index);
   }

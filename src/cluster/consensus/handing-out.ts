@@ -54,7 +54,7 @@ export class HandingOut {
     this.#running = true;
     try {
       while (this.#queue.length > 0 && !lifetime.over) {
-        if (!this.#inHurry()) await this.#pause();
+        if (!this.#inHurry() && !this.#queue.some(({ entries }) => entries.some(isMembership))) await this.#pause();
         const messages = this.#queue.splice(0);
         const change = messages.flatMap(({ entries }) => entries).findLast(isMembership);
         // Else a peer that loses its unsynced commit index could wake up in the old membership and elect itself by it.

@@ -311,7 +311,10 @@ export class RaftPeer {
       .filter((peer) => peer.id !== this.#config.peerId && !peer.learner && peer.recentActive)
       .filter((peer) => among === null || among.includes(peer.id))
       .toSorted((a, b) => b.match - a.match)[0];
-    if (target !== undefined) this.#node.transferLeader(target.id);
+    if (target === undefined) return;
+    // It campaigns at once, by what it knows then.
+    this.#commitNews.asked();
+    this.#node.transferLeader(target.id);
   }
 
   durable(position: Position): void {
@@ -328,9 +331,11 @@ export class RaftPeer {
     if (message.type === "timeout-now" && this.#disk.stuck) return;
     const refusal = refusalOf(from, message);
     if (refusal !== null) return this.#effects.log.warn(refusal, { from: from.nodeId, claimed: message.from });
+    const isAsking = message.type === "propose" || message.type === "read-index";
+    if (!isAsking && !this.#asking.believes(from.peerId)) return;
     if (message.type === "append" || message.type === "heartbeat" || message.type === "checkpoint") this.#effects.status.leaderHeard();
     if (this.leadingTerm !== 0) this.#heardMs.set(from.peerId, this.#effects.clock.monotonicMs());
-    if (message.type === "propose" || message.type === "read-index") this.#commitNews.asked();
+    if (isAsking) this.#commitNews.asked();
     if (message.type === "checkpoint" && message.checkpoint !== null && this.#needs(message.checkpoint))
       this.#fetch(from, message, message.checkpoint);
     else this.#node.step(message);

@@ -1,6 +1,7 @@
 /** Nodes that are no Raft peers, how they become peers and how they cease to be (docs/design/006-who-follows.md). */
 import t from "tap";
 import { decodeFrame } from "../../../src/cluster/consensus/frames.ts";
+import { message } from "../../../src/raft/core/message.ts";
 import { Group, type GroupPeer, until } from "./group.ts";
 
 const VOTERS = 3;
@@ -269,6 +270,52 @@ t.test("a follower whose voters are all gone does not believe in their leader fo
   await until(() => follower.status?.leaderPeerId === 0, "no leader any more");
   group.isolate(follower, false);
   await until(() => follower.status?.leaderPeerId === leaderOf(group).peer.peerId, "it is back");
+  whole(t, group);
+});
+
+t.test("who is no peer cannot raise the term, vote or lead (SEC-3)", async (t) => {
+  const group = await groupOf(t, 1);
+  const [stranger] = group.peers.slice(VOTERS) as [GroupPeer];
+  const lead = leaderOf(group);
+  const { term } = lead.status!;
+  const types = ["append", "heartbeat", "vote", "append-reply", "heartbeat-reply", "vote-reply", "pre-vote-reply", "timeout-now"] as const;
+  for (const to of group.peers.slice(0, VOTERS)) {
+    for (const type of types) {
+      const forged = {
+        ...message(type, to.peer.peerId, stranger.peer.peerId),
+        term: term + 1_000,
+        logTerm: term + 1_000,
+        index: 1_000_000,
+      };
+      stranger.say(to, { kind: "raft", message: forged });
+    }
+  }
+  lead.propose("after all that");
+  await until(has(group.peers, "after all that"), "the group goes on");
+  t.same(
+    group.peers.map((peer) => peer.status?.term),
+    [term, term, term, term],
+  );
+  t.equal(leaderOf(group), lead);
+  whole(t, group);
+});
+
+t.test("a voter that missed how all others were replaced finds out who leads it", async (t) => {
+  const group = await groupOf(t, 2);
+  const late = followerOf(group);
+  const { peerId } = late.peer;
+  group.isolate(late, true);
+  for (const id of [4, 5]) await group.change([{ kind: "learner", peerId: id }]);
+  await group.change([4, 5].map((id) => ({ kind: "voter" as const, peerId: id })));
+  const joined = group.peers.slice(VOTERS);
+  const settled = ({ membership, peer }: GroupPeer): boolean => membership.voters.includes(peer.peerId) && membership.outgoing.length === 0;
+  await until(() => joined.every(settled), "they vote");
+  leaderOf(group).send({ kind: "transfer-leadership", among: [4, 5] });
+  await until(() => [4, 5].includes(group.leader()?.peer.peerId ?? 0), "one of the new ones leads");
+  await group.change([1, 2, 3].filter((id) => id !== peerId).map((id) => ({ kind: "remove" as const, peerId: id })));
+  group.isolate(late, false);
+  leaderOf(group).propose("by a stranger");
+  await until(has([late], "by a stranger"), "it follows the leader that it did not know");
   whole(t, group);
 });
 
