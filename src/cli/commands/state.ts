@@ -226,5 +226,7 @@ function restoreText(answer: RestoreAnswer): string {
     lines.push(
       `Nothing starts before you know of ${unknown.join(", ")}: see that each is off, then --off here or roost node fence later.\n`,
     );
+  // Nobody can hold back for a node that nobody knows of.
+  lines.push("A node that joined after the backup is not in it, and may run VMs that it knows: see that each such node is off first.\n");
   return lines.join("");
 }
