@@ -24,24 +24,28 @@ import { type Mutation, replace } from "./replace.ts";
 export const MUTATIONS: readonly Mutation<SimFaults>[] = [
   // ---- Disk ----
   { name: "skip fsync", seed: 1, faults: { skipFsync: true } },
-  { name: "skip the fsync of the tables before the log is cut", seed: 9, faults: { skipStateFsync: true } },
+  { name: "skip the fsync of the tables before the log is cut", seed: 10, faults: { skipStateFsync: true } },
   { name: "leave half of a batch in a power cut", seed: 2, faults: { tornBatches: true } },
-  { name: "take damaged records for whole ones", seed: 24, faults: { noChecksums: true } },
+  { name: "take damaged records for whole ones", seed: 32, faults: { noChecksums: true } },
   { name: "write the applied index apart from the rows", seed: 1, faults: { splitBatches: true } },
   { name: "acknowledge before the fsync", seed: 1, break: replace(LevelLog.prototype, "append", (original) => doNotWait(original)) },
-  { name: "forget the vote in a crash", seed: 110, break: initialHardState((hard) => ({ ...hard, vote: 0 })) },
+  { name: "forget the vote in a crash", seed: 230, break: initialHardState((hard) => ({ ...hard, vote: 0 })) },
   {
     name: "forget the term in a crash",
-    seed: 46,
+    seed: 64,
     break: initialHardState((hard) => ({ ...hard, term: Math.max(0, hard.term - 1), vote: 0 })),
   },
-  { name: "send votes without writing them", seed: 53, break: replace(LevelLog.prototype, "append", (original) => withoutVotes(original)) },
+  {
+    name: "send votes without writing them",
+    seed: 125,
+    break: replace(LevelLog.prototype, "append", (original) => withoutVotes(original)),
+  },
 
   // ---- Log and commit ----
-  { name: "commit an old term's entry by counting", seed: 10, break: replace(RaftLog.prototype, "maybeCommit", () => commitAnyTerm) },
-  { name: "count one acknowledgement as a quorum", seed: 3, break: replace(Tracker.prototype, "committed", () => highestMatch) },
-  { name: "take an append that does not fit", seed: 5, break: replace(RaftLog.prototype, "maybeAppend", () => appendAnyhow) },
-  { name: "keep a conflicting tail", seed: 21, break: replace(Unstable.prototype, "truncateAndAppend", () => appendOnly) },
+  { name: "commit an old term's entry by counting", seed: 28, break: replace(RaftLog.prototype, "maybeCommit", () => commitAnyTerm) },
+  { name: "count one acknowledgement as a quorum", seed: 5, break: replace(Tracker.prototype, "committed", () => highestMatch) },
+  { name: "take an append that does not fit", seed: 9, break: replace(RaftLog.prototype, "maybeAppend", () => appendAnyhow) },
+  { name: "keep a conflicting tail", seed: 22, break: replace(Unstable.prototype, "truncateAndAppend", () => appendOnly) },
   { name: "promise before it is durable", seed: 2, break: replace(Raft.prototype, "send", (original) => sendAtOnce(original)) },
   { name: "believe every acknowledgement of a write", seed: 2, break: replace(Unstable.prototype, "stableTo", () => stableAll) },
   { name: "lose the last entry of an append", seed: 2, break: replace(RaftLog.prototype, "append", (original) => loseLast(original)) },
@@ -55,11 +59,11 @@ export const MUTATIONS: readonly Mutation<SimFaults>[] = [
   { name: "skip an entry of a follower's stream", seed: 2, break: replace(Follower.prototype, "onFeed", (original) => skipFed(original)) },
 
   // ---- Elections ----
-  { name: "vote for a shorter log", seed: 5, break: replace(RaftLog.prototype, "isUpToDate", () => () => true) },
+  { name: "vote for a shorter log", seed: 14, break: replace(RaftLog.prototype, "isUpToDate", () => () => true) },
   { name: "win an election with one vote", seed: 2, break: replace(Tracker.prototype, "recordVote", () => () => "won") },
-  { name: "vote again in the same term", seed: 110, break: replace(Raft.prototype, "becomeFollower", (original) => forgetVote(original)) },
-  { name: "drop the PreVote check", seed: 20, faults: { core: (raft) => settings(raft, { preVote: false }) } },
-  { name: "lead without asking whether a quorum listens", seed: 47, faults: { core: (raft) => settings(raft, { checkQuorum: false }) } },
+  { name: "vote again in the same term", seed: 230, break: replace(Raft.prototype, "becomeFollower", (original) => forgetVote(original)) },
+  { name: "drop the PreVote check", seed: 22, faults: { core: (raft) => settings(raft, { preVote: false }) } },
+  { name: "lead without asking whether a quorum listens", seed: 55, faults: { core: (raft) => settings(raft, { checkQuorum: false }) } },
   {
     name: "hear every candidate while a leader lives",
     seed: 41,
@@ -68,7 +72,7 @@ export const MUTATIONS: readonly Mutation<SimFaults>[] = [
   { name: "never campaign", seed: 1, break: replace(Raft.prototype, "promotable", () => () => false) },
 
   // ---- Reads ----
-  { name: "answer reads without a quorum", seed: 309, break: replace(Tracker.prototype, "isSingleton", () => () => true) },
+  { name: "answer reads without a quorum", seed: 356, break: replace(Tracker.prototype, "isSingleton", () => () => true) },
   {
     name: "take an older round's answer for this one's",
     seed: 16,
