@@ -134,6 +134,7 @@ async function play(lab: OpenLab, point: Point, name: string): Promise<void> {
   await bring(lab, name, BEFORE[point.action]);
   const last = Math.max(0, ...(await tasksOf(lab, name)).map(({ number }) => number));
   await ask(lab, point.action, name);
+  await waitFor(`another ${point.action} of ${name}`, () => findTask(lab, name, last, point.action), REST_MS, { everyMs: 100 });
   await rest(lab, name);
   const again = await findTask(lab, name, last, point.action);
   if (again?.state !== "done") throw new Error(`the same request then is ${again?.state ?? "never made"}: ${again?.summary ?? ""}`);

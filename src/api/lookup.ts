@@ -61,7 +61,7 @@ export function page<T>(
 
 function parsePageToken(token: string): number {
   if (token === "") return -Infinity;
-  const match = /^1:(\d{1,15})$/.exec(Buffer.from(token, "base64url").toString("utf8"));
+  const match = /^1:(-?\d{1,15})$/.exec(Buffer.from(token, "base64url").toString("utf8"));
   if (match === null) throw invalid("page_token", "expected the next_page_token of an earlier answer");
   return Number(match[1]);
 }
