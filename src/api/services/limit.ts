@@ -8,10 +8,15 @@ import type { CallContext } from "../context.ts";
 import { toTask } from "../convert-task.ts";
 import { findTask } from "./task.ts";
 
+const KINDS: readonly PoolView["kind"][] = ["compute", "device", "backup"];
+
 export const limitService: ServiceMethods<"LimitService", CallContext> = {
   async ListLimits(request, context) {
     const { view, info } = await readState(context, request.consistency);
-    return { pools: poolsOf(view, context.nowMs()).map(toPool), read: info };
+    // By the names that people know, not by the ids in the keys.
+    const nameOf = ({ kind, connection, vdc }: PoolView): string => [KINDS.indexOf(kind), connection, vdc].join("\n");
+    const pools = poolsOf(view, context.nowMs()).toSorted((a, b) => (nameOf(a) < nameOf(b) ? -1 : 1));
+    return { pools: pools.map(toPool), read: info };
   },
 
   async ExplainLimits(request, context) {
