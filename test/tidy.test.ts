@@ -141,6 +141,7 @@ t.test("words that may not be here", (t) => {
   t.equal(found("test/a.test.ts", 'if (!root) return { skip: "not root" };'), false);
   t.equal(found("scripts/a.ts", "`/proc/${pid}/root/run/x`"), false, "another process's root folder");
   t.equal(found("test/a.test.ts", "t.test('x', { skip: root ? false : 'why' })"), false, "a condition is allowed");
+  t.equal(found("src/state/appliers/a.ts", "const row = { ...vm, claim: null };"), true, "a claim ends by model/claim.ts only");
   t.same(wordFindings(FILES), []);
   t.end();
 });

@@ -201,6 +201,7 @@ const FORBIDDEN: readonly { pattern: RegExp; what: string; only?: RegExp }[] = [
     what: "a test that never runs",
     only: /^test\//,
   },
+  { pattern: /\bclaim: null\b/, what: "a claim that ends without a proof (src/model/claim.ts)", only: /^src\/state\// },
 ];
 
 /** Words that may not be in the repository. */

@@ -1,6 +1,8 @@
 /** Moves of a VM that more than one command makes: losing sight of it, and what follows when its claim ends. */
 import { formatGeneration } from "../../base/units.ts";
+import { assert } from "../../base/assert.ts";
 import { RoostError } from "../../base/errors.ts";
+import { endClaim, releaseOf, type Unclaimed } from "../../model/claim.ts";
 import type { Node } from "../../model/node.ts";
 import { poolsOf } from "../../model/placement.ts";
 import type { Proof } from "../../model/proof.ts";
@@ -34,6 +36,7 @@ export function withoutMigration(vm: Vm): Vm {
   return rest;
 }
 
+/** All but `recover` follow the holder's own report: that is the proof then. */
 export type Afterwards =
   /** Run it again elsewhere: its node is gone, with proof. */
   | { to: "recover"; proof: Proof; lastHeartbeatMs: number; leaderChanged: boolean; suspectMs: number }
@@ -63,7 +66,11 @@ export function afterRelease(tx: Transaction, vm: Vm, afterwards: Afterwards): V
 }
 
 function released(tx: Transaction, vm: Vm, afterwards: Afterwards): Vm {
-  const released: Vm = { ...giveUpMigration(tx, vm, "the VM ended at its source"), claim: null };
+  assert(vm.claim !== null, `vm ${vm.id}: no claim ends`);
+  const released = endClaim(
+    giveUpMigration(tx, vm, "the VM ended at its source"),
+    afterwards.to === "recover" ? afterwards.proof : releaseOf(vm.claim),
+  );
   if (vm.desired.deleted) return tx.moved(released, "epilog", "to be deleted");
   if (vm.desired.power === "off")
     return tx.moved({ ...released, failures: 0, retryAtMs: 0 }, "stopped", afterwards.to === "recover" ? "its node is gone" : "shut down");
@@ -127,13 +134,13 @@ export function localPools(tx: Transaction, vm: Pick<Vm, "definition">): string[
  * Deletes a VM that no node holds: at once if it never had volumes, else by the agent of the node that can reach
  * them (`epilog` on `homeNodeId`). Returns null when the row is to go now.
  */
-export function beginCleaning(tx: Transaction, vm: Vm): Vm | null {
+export function beginCleaning(tx: Transaction, vm: Unclaimed): Vm | null {
   if (vm.homeNodeId === null) return null;
   const home = tx.get("nodes", vm.homeNodeId);
   // Its disks went with the node that had them.
   if (home?.state === "removed" && otherHome(tx, vm) === vm.homeNodeId) return null;
   const homeNodeId = home !== undefined && !isAway(home) ? vm.homeNodeId : otherHome(tx, vm);
-  return tx.moved({ ...vm, homeNodeId, claim: null }, "epilog", "to be deleted", homeNodeId === vm.homeNodeId ? null : vm.reason);
+  return tx.moved({ ...vm, homeNodeId }, "epilog", "to be deleted", homeNodeId === vm.homeNodeId ? null : vm.reason);
 }
 
 function isAway(node: Node): boolean {

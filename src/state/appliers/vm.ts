@@ -2,6 +2,7 @@
 import { formatGeneration } from "../../base/units.ts";
 import { invalid, RoostError } from "../../base/errors.ts";
 import { legalActions } from "../../model/lifecycle.ts";
+import { giveClaim, isUnclaimed } from "../../model/claim.ts";
 import { GENERATIONS_PER_CLUSTER_GENERATION } from "../../model/cluster.ts";
 import { newVm } from "../../model/new-vm.ts";
 import { leftOutNodes } from "../../model/node.ts";
@@ -98,7 +99,7 @@ function asked(tx: Transaction, vm: Vm, { action, nodeId }: VmDesire): Task {
       tx.putVm(row);
       const task = enqueue(tx, { action, vm: row, cause: "asked" });
       cancelAll(tx, vm.id, `${task.id} (${action} by ${who})`, task);
-      if (vm.claim !== null) return task;
+      if (!isUnclaimed(row)) return task;
       const cleaning = beginCleaning(tx, row);
       if (cleaning === null) {
         remove(tx, row);
@@ -140,7 +141,7 @@ export function place(tx: Transaction, command: VmPlace): CommandResult {
       vm.claim === null &&
       vm.migration === undefined &&
       vm.desired.power === "on";
-    if (!waits || vm.generation !== generation) {
+    if (!waits || vm.generation !== generation || !isUnclaimed(vm)) {
       refused.push({ vmId, code: "not-waiting", detail: "the VM changed since the plan was made" });
       continue;
     }
@@ -175,7 +176,7 @@ export function place(tx: Transaction, command: VmPlace): CommandResult {
       vm.state === "recovering" && vm.failover !== null ? { ...vm.failover, toNodeId: nodeId, plannedMs: tx.atMs } : vm.failover;
     // A node asked for by name is asked for once: later the VM must be free to be recovered elsewhere.
     const desired = { ...vm.desired, nodeId: null };
-    const row: Vm = { ...vm, ...decided(vm), desired, claim, generation: next, homeNodeId: nodeId, pendingReasons: [], failover };
+    const row = giveClaim({ ...vm, ...decided(vm), desired, homeNodeId: nodeId, pendingReasons: [], failover }, claim);
     if (vm.state === "recovering")
       tx.emit("failover.planned", vm.id, vm.definition.name, `to ${node.name}, generation ${formatGeneration(next)}`, nodeId);
     tx.emit("vm.placed", vm.id, vm.definition.name, `on ${node.name}, generation ${formatGeneration(next)}`, nodeId);
