@@ -6,7 +6,7 @@ import { MemoryStore } from "../support/memory-store.ts";
 import type { NodeBeat } from "../../src/ha/detector.ts";
 import { failoverBudgetMs } from "../../src/ha/budget.ts";
 import { Supervisor } from "../../src/ha/supervisor.ts";
-import { defaultSettings } from "../../src/model/settings.ts";
+import { defaultSettings, SETTING_PROFILES } from "../../src/model/settings.ts";
 import { nodeInfo } from "../sim/ha-node.ts";
 import { testVm } from "../support/world.ts";
 
@@ -140,6 +140,29 @@ t.test("longer claims are forgotten only once the thread has granted the shorter
   t.equal(longest(), 4_000);
   await run(23_200);
   t.equal(longest(), 1_000);
+  supervisor.stop();
+});
+
+t.test("profile aggressive: a silent node's claims are over 2.1 s after its last acknowledgement", async (t) => {
+  const { store, supervisor, beats, granting, run } = await setUp();
+  const { values } = SETTING_PROFILES["aggressive"]!;
+  await store.propose({ type: "settings.profile", profile: "aggressive", values }, { actor: "test" });
+  granting.ms = 2_000;
+  supervisor.start();
+  const heard = (ms: number): void => {
+    beats[1] = { nodeId: "n2", lastBeatMs: ms, lastAckMs: ms, grantedMs: 2_000 };
+  };
+  // Longer claims are in force for 4000 and a margin of 125 / 2000 of that; only then the shorter ones are all there are.
+  for (let ms = 10_000; ms <= 20_000; ms += 500) {
+    heard(ms);
+    await run(ms);
+  }
+  t.equal(store.view().cluster?.longestClaimMs, 2_000);
+  await run(22_100);
+  t.match(store.view().vms.get("vm")?.claim, { nodeId: "n2" }, "20000 + 2000 + 125 is not past");
+  await run(22_400); // one look to stop acknowledging, one to propose
+  t.match(store.view().vms.get("vm"), { claim: null, failover: { proof: { kind: "expiry", grantedMs: 2_000, marginMs: 125 } } });
+  t.equal(failoverBudgetMs({ ...defaultSettings(), ...values }, false), 2_625); // 2000 + 125 + 500
   supervisor.stop();
 });
 
