@@ -108,6 +108,9 @@ export function toNode(view: View, node: Node, usage: Usage, leaderId: string | 
     stateWhy: node.stateWhy,
     role: node.witness === true && node.role === "voter" ? "witness" : node.role,
     witness: node.witness === true,
+    ...(node.drain === undefined
+      ? {}
+      : { drain: { ...node.drain, blocked: node.drain.blocked.map(({ name, reasons }) => ({ vm: name, reasons })) } }),
     removing: node.removing !== undefined && node.state !== "removed",
     leader: node.id === leaderId,
     zone: node.zone,

@@ -59,9 +59,24 @@ export function historyRow(entry: Vm__Output["history"][number]): object {
 }
 
 export function nodeRow(node: Node__Output): object {
-  const { hypervisor, driver, arch, cpuModel, version, zone, partition, stateWhy, guardian, freeMemoryMib, cpuUsedPercent, ...rest } = node;
+  const {
+    hypervisor,
+    driver,
+    arch,
+    cpuModel,
+    version,
+    zone,
+    partition,
+    stateWhy,
+    guardian,
+    freeMemoryMib,
+    cpuUsedPercent,
+    drain,
+    ...rest
+  } = node;
   return {
     ...rest,
+    drain: drain ?? null,
     partition: orNull(partition),
     freeMemoryMib: freeMemoryMib ?? null,
     cpuUsedPercent: cpuUsedPercent ?? null,

@@ -38,6 +38,7 @@ import { fencerService } from "../ha/fencer.ts";
 import { Supervisor } from "../ha/supervisor.ts";
 import { firstMembership } from "../model/membership.ts";
 import { readCheckpointFile } from "../raft/transport/checkpoint-file.ts";
+import { drainService } from "../placing/drain.ts";
 import { tasksService } from "../tasks/loop.ts";
 import { placingService } from "../placing/loop.ts";
 import { chooseDriver } from "./drivers.ts";
@@ -268,6 +269,7 @@ export async function startDaemon(config: NodeConfig, identity: Identity, effect
       joiningService(replica, clock),
       upkeepService(replica, clock),
       placingService(replica, { clock, newId }),
+      drainService(replica, { clock, nodeId }),
       tasksService(replica, { clock }),
       fencerService({ nodeId, store: replica, source: replica, clock, log }),
     ],

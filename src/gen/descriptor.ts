@@ -1313,6 +1313,14 @@ const json: unknown = {
          "requestType": "GetNodeRequest",
          "responseType": "GetNodeResponse"
         },
+        "DrainNode": {
+         "requestType": "DrainNodeRequest",
+         "responseType": "DrainNodeResponse"
+        },
+        "UndrainNode": {
+         "requestType": "UndrainNodeRequest",
+         "responseType": "UndrainNodeResponse"
+        },
         "DisableNode": {
          "requestType": "DisableNodeRequest",
          "responseType": "DisableNodeResponse"
@@ -1546,6 +1554,138 @@ const json: unknown = {
         "removing": {
          "type": "bool",
          "id": 39
+        },
+        "drain": {
+         "type": "Drain",
+         "id": 40
+        }
+       }
+      },
+      "Drain": {
+       "fields": {
+        "actor": {
+         "type": "string",
+         "id": 1
+        },
+        "beganMs": {
+         "type": "int64",
+         "id": 2
+        },
+        "limitMs": {
+         "type": "int64",
+         "id": 3
+        },
+        "allowRestart": {
+         "type": "bool",
+         "id": 4
+        },
+        "parallel": {
+         "type": "int32",
+         "id": 5
+        },
+        "done": {
+         "type": "bool",
+         "id": 6
+        },
+        "blocked": {
+         "rule": "repeated",
+         "type": "DrainBlock",
+         "id": 7
+        }
+       }
+      },
+      "DrainBlock": {
+       "fields": {
+        "vm": {
+         "type": "string",
+         "id": 1
+        },
+        "reasons": {
+         "rule": "repeated",
+         "type": "string",
+         "id": 2
+        }
+       }
+      },
+      "DrainStep": {
+       "fields": {
+        "vm": {
+         "type": "string",
+         "id": 1
+        },
+        "action": {
+         "type": "string",
+         "id": 2
+        },
+        "to": {
+         "type": "string",
+         "id": 3
+        },
+        "reasons": {
+         "rule": "repeated",
+         "type": "string",
+         "id": 4
+        }
+       }
+      },
+      "DrainNodeRequest": {
+       "fields": {
+        "node": {
+         "type": "string",
+         "id": 1
+        },
+        "preview": {
+         "type": "bool",
+         "id": 2
+        },
+        "limitMs": {
+         "type": "int64",
+         "id": 3
+        },
+        "allowRestart": {
+         "type": "bool",
+         "id": 4
+        },
+        "parallel": {
+         "type": "int32",
+         "id": 5
+        },
+        "requestId": {
+         "type": "string",
+         "id": 6
+        }
+       }
+      },
+      "DrainNodeResponse": {
+       "fields": {
+        "node": {
+         "type": "Node",
+         "id": 1
+        },
+        "steps": {
+         "rule": "repeated",
+         "type": "DrainStep",
+         "id": 2
+        }
+       }
+      },
+      "UndrainNodeRequest": {
+       "fields": {
+        "node": {
+         "type": "string",
+         "id": 1
+        },
+        "requestId": {
+         "type": "string",
+         "id": 2
+        }
+       }
+      },
+      "UndrainNodeResponse": {
+       "fields": {
+        "node": {
+         "type": "Node",
+         "id": 1
         }
        }
       },

@@ -4,6 +4,7 @@
  */
 import { claimOn } from "../model/claims.ts";
 import { type FenceAttempt, type Fencing, openAttempt } from "../model/fencing.ts";
+import { isAnswering } from "../model/node.ts";
 import type { Node } from "../model/node.ts";
 import type { Settings } from "../model/settings.ts";
 import type { View } from "../model/view.ts";
@@ -123,7 +124,7 @@ function planNext(
 
 /** The leader first: it needs nobody's help. A node that is to be switched off is not asked to do it. */
 function executors(target: Node, { view, leaderId }: FencePlanInput): string[] {
-  const answers = (node: Node): boolean => node.id === leaderId || node.state === "ready" || node.state === "disabled";
+  const answers = (node: Node): boolean => node.id === leaderId || isAnswering(node);
   return [...view.nodes.values()]
     .filter((node) => node.id !== target.id && answers(node))
     .toSorted((a, b) => Number(b.id === leaderId) - Number(a.id === leaderId) || a.peerId - b.peerId)

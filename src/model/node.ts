@@ -18,6 +18,10 @@ export interface Node {
   stateWhy: string;
   /** An operator said that nothing new lands here; outlasts silence, expiry and restarts, until enabled again. */
   disabled?: boolean;
+  /** Its VMs are to leave, or have left; absent: not. */
+  drain?: Drain;
+  /** VMs that a drain shut down and that are still to be started again; absent: none. */
+  restarting?: string[];
   role: PeerRole;
   /** It votes and runs no VMs: no hypervisor is asked for. */
   witness?: boolean;
@@ -48,6 +52,36 @@ export interface Node {
   claimRevision: number;
   /** Raft index of the last change of this row. */
   revision: number;
+}
+
+/** What stands between a node and an empty one, and what to do about it (HA-15). On its row, so that every leader goes on with it. */
+export interface Drain {
+  actor: string;
+  /** Wall clock, ms. */
+  beganMs: number;
+  /** After so long it is given up and the node is as it was; 0: never. */
+  limitMs: number;
+  /** A VM that cannot move while it runs is shut down and started elsewhere, if its disks are there. */
+  allowRestart: boolean;
+  /** VMs that leave at once. */
+  parallel: number;
+  /** Nothing runs there any more. */
+  done: boolean;
+  /** VMs that cannot leave now, with why, by name; the leader looks again and again. */
+  blocked: DrainBlock[];
+  /** VMs that the drain has asked to shut down, to be started elsewhere. */
+  restarting: string[];
+}
+
+export interface DrainBlock {
+  vmId: string;
+  name: string;
+  reasons: string[];
+}
+
+/** States of a node that is heard of and may be asked. */
+export function isAnswering(node: Pick<Node, "state">): boolean {
+  return node.state === "ready" || node.state === "disabled" || node.state === "draining" || node.state === "maintenance";
 }
 
 /** Nodes of which nobody knows what they run: nothing may be placed. */

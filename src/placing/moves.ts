@@ -43,7 +43,12 @@ export function planMoves(
   if (movable.length === 0) return { moves: [], blocked };
   const request = { vms: movable, mode: "batch", kind: "migrate", live: true, scoring: null, manual: true } as const;
   const made = plan({ ...view, vms }, request, options.seed, view.usage ?? usageOf(view));
-  for (const { vmId, reasons } of made.rejections) blocked.push({ vmId, reasons: reasons.map(({ detail }) => detail) });
+  for (const { vmId, reasons } of made.rejections) {
+    // That it cannot stay where it is goes without saying.
+    const source = view.nodes.get(view.vms.get(vmId)?.claim?.nodeId ?? "")?.name ?? "";
+    const details = reasons.map(({ detail }) => detail).filter((detail) => !detail.startsWith(`${source}: `));
+    blocked.push({ vmId, reasons: details.length === 0 ? ["there is no other node"] : details });
+  }
   const moves = made.placements.flatMap(({ vmId, nodeId, cpus }): Move[] => {
     const generation = view.vms.get(vmId)?.claim?.generation;
     return generation === undefined ? [] : [{ vmId, nodeId, generation, ...(cpus === undefined ? {} : { cpus: [...cpus] }) }];

@@ -6,6 +6,7 @@ import { defaultSettings } from "../model/settings.ts";
 import * as cluster from "./appliers/cluster.ts";
 import * as fencing from "./appliers/fencing.ts";
 import * as digest from "./appliers/digest.ts";
+import * as drain from "./appliers/drain.ts";
 import * as node from "./appliers/node.ts";
 import * as removal from "./appliers/removal.ts";
 import * as policy from "./appliers/policy.ts";
@@ -48,6 +49,9 @@ const APPLIERS: { [T in CommandType]: Applier<T> } = {
   "node.expire": node.expire,
   "node.park": node.park,
   "node.enable": node.enable,
+  "node.drain": drain.drain,
+  "node.undrain": drain.undrain,
+  "node.drain-report": drain.report,
   "node.fence": node.fence,
   "fencing.set": fencing.set,
   "fencing.unset": fencing.unset,

@@ -4,7 +4,7 @@
  */
 import type { Certificate } from "../model/certificate.ts";
 import type { FenceDevice } from "../model/fencing.ts";
-import type { NodeInfo } from "../model/node.ts";
+import type { DrainBlock, NodeInfo } from "../model/node.ts";
 import type { TableDigest } from "../model/digest.ts";
 import type { VmAction } from "../model/lifecycle.ts";
 import type { Policy, ZoneRole } from "../model/policy.ts";
@@ -26,6 +26,9 @@ export type Command =
   | NodeExpire
   | NodePark
   | NodeEnable
+  | NodeDrain
+  | NodeUndrain
+  | DrainReport
   | NodeFence
   | FencingSet
   | FencingUnset
@@ -192,6 +195,31 @@ export interface NodePark {
   type: "node.park";
   nodeId: string;
   durationMs: number;
+}
+
+/** Its VMs are to leave; asked again it takes the new wishes. */
+export interface NodeDrain {
+  type: "node.drain";
+  nodeId: string;
+  limitMs: number;
+  allowRestart: boolean;
+  parallel: number;
+}
+
+/** The node is as it was before; what was on its way goes no further. */
+export interface NodeUndrain {
+  type: "node.undrain";
+  nodeId: string;
+  why: string;
+}
+
+/** How far the leader has come with a drain. */
+export interface DrainReport {
+  type: "node.drain-report";
+  nodeId: string;
+  done: boolean;
+  blocked: DrainBlock[];
+  restarting: string[];
 }
 
 export interface NodeEnable {
@@ -516,6 +544,7 @@ export const LEADERS_COMMANDS: ReadonlySet<CommandType> = new Set<CommandType>([
   "node.expire",
   "node.removed",
   "claims.shorten",
+  "node.drain-report",
   "fence.try",
   "fence.end",
   "cluster.recover",

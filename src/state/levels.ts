@@ -16,6 +16,9 @@ export const PROGRAM_LEVEL: number = typeof __ROOST_LEVEL__ === "undefined" ? 2 
 const LEVELS: Partial<Record<CommandType, number>> = {
   "digest.ask": 2,
   "digest.report": 2,
+  "node.drain": 2,
+  "node.undrain": 2,
+  "node.drain-report": 2,
   "vm.migrate": 2,
   "vm.migrate-abort": 2,
 };

@@ -42,6 +42,7 @@ export type EventKind =
   | "cluster.diverged"
   | "node.state"
   | "node.role"
+  | "node.drain"
   | "token.created"
   | "token.revoked"
   | "pool.created"

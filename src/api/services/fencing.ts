@@ -3,7 +3,7 @@ import { asRoostError, RoostError } from "../../base/errors.ts";
 import type { ServiceMethods } from "../../base/rpc.ts";
 import { within } from "../../base/time-limit.ts";
 import { deviceFaults, type FenceDevice, FENCING_LIMITS, type Fencing } from "../../model/fencing.ts";
-import type { Node } from "../../model/node.ts";
+import { isAnswering, type Node } from "../../model/node.ts";
 import type { View } from "../../model/view.ts";
 import type { NodeFencing as NodeFencingMessage } from "../../gen/types/roost/v1/NodeFencing.ts";
 import type { FenceDevice__Output } from "../../gen/types/roost/v1/FenceDevice.ts";
@@ -108,7 +108,7 @@ async function check(context: CallContext, node: Node, device: FenceDevice): Pro
 
 /** A proof by the wrong machine's power would let VMs run twice. */
 function wrongMachine(node: Node, power: "on" | "off"): string | null {
-  if (power === "on" || (node.state !== "ready" && node.state !== "disabled")) return null;
+  if (power === "on" || !isAnswering(node)) return null;
   return `the device says off, but node ${node.name} answers: it is another machine's`;
 }
 

@@ -11,8 +11,10 @@ import { propose, readState } from "../context.ts";
 import type { CallContext } from "../context.ts";
 import { toNode } from "../convert.ts";
 import { findNode, page } from "../lookup.ts";
+import { planDrain } from "../../placing/drain.ts";
 import { fencingMethods } from "./fencing.ts";
 
+const DEFAULT_DRAIN_PARALLEL = 2;
 const DEFAULT_PARK_MS = 10 * 60_000;
 /** Raft's part takes a second where another must become a voter first. */
 const REMOVAL_WAIT_MS = 8_000;
@@ -78,6 +80,34 @@ export const nodeService: ServiceMethods<"NodeService", CallContext> = {
       throw invalid("set_labels", "expected a label, a zone or a partition to change");
     return change(context, request.node, request.requestId, (nodeId) => ({ type: "node.edit", nodeId, labels, zone, partition }));
   },
+
+  async DrainNode(request, context) {
+    const { view } = await readState(context, "CONSISTENCY_LINEARIZABLE");
+    const node = findNode(view, request.node);
+    const { limitMs, allowRestart } = request;
+    const steps = planDrain(view, node, { allowRestart }).map(({ vm, action, move, reasons }) => ({
+      vm: vm.definition.name,
+      action,
+      to: move === null ? "" : (view.nodes.get(move.nodeId)?.name ?? move.nodeId),
+      reasons,
+    }));
+    if (request.preview) return { node: toNode(view, node, usageOf(view), context.store.leadership().leaderNodeId), steps };
+    const parallel = request.parallel === 0 ? DEFAULT_DRAIN_PARALLEL : request.parallel;
+    const answer = await change(context, request.node, request.requestId, (nodeId) => ({
+      type: "node.drain",
+      nodeId,
+      limitMs,
+      allowRestart,
+      parallel,
+    }));
+    return { ...answer, steps };
+  },
+  UndrainNode: (request, context) =>
+    change(context, request.node, request.requestId, (nodeId) => ({
+      type: "node.undrain",
+      nodeId,
+      why: `ended by ${actorOf(context.identity)}`,
+    })),
 
   async FenceNode(request, context) {
     const user = actorOf(context.identity);

@@ -11,6 +11,7 @@ import { nodeRow } from "../rows.ts";
 import { eachItem, withSession } from "../session.ts";
 import type { Session } from "../session.ts";
 import { facts } from "../table.ts";
+import { addDrainCommands, drainText } from "./drain.ts";
 import { addFencingCommands } from "./fencing.ts";
 
 const COLOURS: Record<string, Colour> = {
@@ -119,6 +120,7 @@ function show(io: Io, node: Node__Output): void {
           : `${formatMib(node.memoryMib)}, ${formatMib(node.reserveMib)} kept for the node, ${formatMib(node.memoryUsedMib)} promised to VMs`,
       ],
       ["VMs", String(node.vms)],
+      ["Drain", node.drain === null ? "" : drainText(node.drain, io.nowMs())],
       [
         "Guardian",
         node.guardian === "" ? "none: expiry is no proof for this node, recovery waits for release, fence or operator" : node.guardian,
@@ -217,6 +219,7 @@ export function addNodeCommands(program: Command, io: Io): void {
         ),
       ),
     );
+  addDrainCommands(node, io, change);
   interface Edit {
     setLabels?: Record<string, string>;
     removeLabels?: string[];

@@ -54,6 +54,11 @@ import type { DisablePolicyRequest as _roost_v1_DisablePolicyRequest, DisablePol
 import type { DisablePolicyResponse as _roost_v1_DisablePolicyResponse, DisablePolicyResponse__Output as _roost_v1_DisablePolicyResponse__Output } from './roost/v1/DisablePolicyResponse.ts';
 import type { Disk as _roost_v1_Disk, Disk__Output as _roost_v1_Disk__Output } from './roost/v1/Disk.ts';
 import type { DoctorServiceClient as _roost_v1_DoctorServiceClient, DoctorServiceDefinition as _roost_v1_DoctorServiceDefinition } from './roost/v1/DoctorService.ts';
+import type { Drain as _roost_v1_Drain, Drain__Output as _roost_v1_Drain__Output } from './roost/v1/Drain.ts';
+import type { DrainBlock as _roost_v1_DrainBlock, DrainBlock__Output as _roost_v1_DrainBlock__Output } from './roost/v1/DrainBlock.ts';
+import type { DrainNodeRequest as _roost_v1_DrainNodeRequest, DrainNodeRequest__Output as _roost_v1_DrainNodeRequest__Output } from './roost/v1/DrainNodeRequest.ts';
+import type { DrainNodeResponse as _roost_v1_DrainNodeResponse, DrainNodeResponse__Output as _roost_v1_DrainNodeResponse__Output } from './roost/v1/DrainNodeResponse.ts';
+import type { DrainStep as _roost_v1_DrainStep, DrainStep__Output as _roost_v1_DrainStep__Output } from './roost/v1/DrainStep.ts';
 import type { EditNodeRequest as _roost_v1_EditNodeRequest, EditNodeRequest__Output as _roost_v1_EditNodeRequest__Output } from './roost/v1/EditNodeRequest.ts';
 import type { EditNodeResponse as _roost_v1_EditNodeResponse, EditNodeResponse__Output as _roost_v1_EditNodeResponse__Output } from './roost/v1/EditNodeResponse.ts';
 import type { EnableNodeRequest as _roost_v1_EnableNodeRequest, EnableNodeRequest__Output as _roost_v1_EnableNodeRequest__Output } from './roost/v1/EnableNodeRequest.ts';
@@ -199,6 +204,8 @@ import type { TestFencingResponse as _roost_v1_TestFencingResponse, TestFencingR
 import type { TestedFenceDevice as _roost_v1_TestedFenceDevice, TestedFenceDevice__Output as _roost_v1_TestedFenceDevice__Output } from './roost/v1/TestedFenceDevice.ts';
 import type { Token as _roost_v1_Token, Token__Output as _roost_v1_Token__Output } from './roost/v1/Token.ts';
 import type { UnaskedNode as _roost_v1_UnaskedNode, UnaskedNode__Output as _roost_v1_UnaskedNode__Output } from './roost/v1/UnaskedNode.ts';
+import type { UndrainNodeRequest as _roost_v1_UndrainNodeRequest, UndrainNodeRequest__Output as _roost_v1_UndrainNodeRequest__Output } from './roost/v1/UndrainNodeRequest.ts';
+import type { UndrainNodeResponse as _roost_v1_UndrainNodeResponse, UndrainNodeResponse__Output as _roost_v1_UndrainNodeResponse__Output } from './roost/v1/UndrainNodeResponse.ts';
 import type { UnpauseVmRequest as _roost_v1_UnpauseVmRequest, UnpauseVmRequest__Output as _roost_v1_UnpauseVmRequest__Output } from './roost/v1/UnpauseVmRequest.ts';
 import type { UnpauseVmResponse as _roost_v1_UnpauseVmResponse, UnpauseVmResponse__Output as _roost_v1_UnpauseVmResponse__Output } from './roost/v1/UnpauseVmResponse.ts';
 import type { UnsetFencingRequest as _roost_v1_UnsetFencingRequest, UnsetFencingRequest__Output as _roost_v1_UnsetFencingRequest__Output } from './roost/v1/UnsetFencingRequest.ts';
@@ -296,6 +303,11 @@ export interface ProtoGrpcType {
       DisablePolicyResponse: MessageTypeDefinition<_roost_v1_DisablePolicyResponse, _roost_v1_DisablePolicyResponse__Output>
       Disk: MessageTypeDefinition<_roost_v1_Disk, _roost_v1_Disk__Output>
       DoctorService: SubtypeConstructor<typeof grpc.Client, _roost_v1_DoctorServiceClient> & { service: _roost_v1_DoctorServiceDefinition }
+      Drain: MessageTypeDefinition<_roost_v1_Drain, _roost_v1_Drain__Output>
+      DrainBlock: MessageTypeDefinition<_roost_v1_DrainBlock, _roost_v1_DrainBlock__Output>
+      DrainNodeRequest: MessageTypeDefinition<_roost_v1_DrainNodeRequest, _roost_v1_DrainNodeRequest__Output>
+      DrainNodeResponse: MessageTypeDefinition<_roost_v1_DrainNodeResponse, _roost_v1_DrainNodeResponse__Output>
+      DrainStep: MessageTypeDefinition<_roost_v1_DrainStep, _roost_v1_DrainStep__Output>
       EditNodeRequest: MessageTypeDefinition<_roost_v1_EditNodeRequest, _roost_v1_EditNodeRequest__Output>
       EditNodeResponse: MessageTypeDefinition<_roost_v1_EditNodeResponse, _roost_v1_EditNodeResponse__Output>
       EnableNodeRequest: MessageTypeDefinition<_roost_v1_EnableNodeRequest, _roost_v1_EnableNodeRequest__Output>
@@ -444,6 +456,8 @@ export interface ProtoGrpcType {
       TestedFenceDevice: MessageTypeDefinition<_roost_v1_TestedFenceDevice, _roost_v1_TestedFenceDevice__Output>
       Token: MessageTypeDefinition<_roost_v1_Token, _roost_v1_Token__Output>
       UnaskedNode: MessageTypeDefinition<_roost_v1_UnaskedNode, _roost_v1_UnaskedNode__Output>
+      UndrainNodeRequest: MessageTypeDefinition<_roost_v1_UndrainNodeRequest, _roost_v1_UndrainNodeRequest__Output>
+      UndrainNodeResponse: MessageTypeDefinition<_roost_v1_UndrainNodeResponse, _roost_v1_UndrainNodeResponse__Output>
       UnpauseVmRequest: MessageTypeDefinition<_roost_v1_UnpauseVmRequest, _roost_v1_UnpauseVmRequest__Output>
       UnpauseVmResponse: MessageTypeDefinition<_roost_v1_UnpauseVmResponse, _roost_v1_UnpauseVmResponse__Output>
       UnsetFencingRequest: MessageTypeDefinition<_roost_v1_UnsetFencingRequest, _roost_v1_UnsetFencingRequest__Output>

@@ -2,7 +2,7 @@
 import { invalid, RoostError } from "../../base/errors.ts";
 import { isName, labelFaults, NAME_RULE } from "../../model/definition.ts";
 import type { Membership } from "../../model/membership.ts";
-import { type Node, type NodeState, PARK_MAX_MS } from "../../model/node.ts";
+import { isAnswering, type Node, type NodeState, PARK_MAX_MS } from "../../model/node.ts";
 import type {
   JoiningNode,
   NodeAlive,
@@ -142,7 +142,7 @@ export function report(tx: Transaction, command: NodeInfoReport): CommandResult 
 
 export function suspect(tx: Transaction, command: NodeSuspect): CommandResult {
   const node = tx.needNode(command.nodeId);
-  if (node.state !== "ready" && node.state !== "disabled") return { ids: [] };
+  if (!isAnswering(node)) return { ids: [] };
   tx.putNode(moved(tx, node, "unreachable", `no heartbeat for ${command.silentMs} ms`));
   for (const vm of tx.vmsOn(node.id)) if (vm.claim?.nodeId === node.id) tx.putVm(loseSight(tx, vm, node));
   rehomeCleaning(tx);
@@ -224,7 +224,7 @@ export function enable(tx: Transaction, command: NodeEnable): CommandResult {
   if (node.state !== from) {
     throw new RoostError(
       { kind: "precondition", reason: `node ${node.name} is ${node.state}`, legal: [] },
-      `only a ${from} node can become ${to}`,
+      node.drain === undefined ? `only a ${from} node can become ${to}` : `roost node undrain ${node.name} takes it back into use`,
     );
   }
   tx.putNode({ ...moved(tx, node, to, tx.envelope.actor), disabled: !command.enabled });
@@ -281,7 +281,8 @@ export function mirrorMembership(tx: Transaction, membership: Membership): void 
 }
 
 /** What a node is when it answers. */
-function servingState(node: Node): NodeState {
+export function servingState(node: Node): NodeState {
+  if (node.drain !== undefined) return node.drain.done ? "maintenance" : "draining";
   return node.disabled === true ? "disabled" : "ready";
 }
 

@@ -3,7 +3,7 @@
  * `removed` and stays: id and peer id are never given again, and its certificate opens no door.
  */
 import { RoostError } from "../../base/errors.ts";
-import type { Node } from "../../model/node.ts";
+import { isAnswering, type Node } from "../../model/node.ts";
 import type { Vm } from "../../model/vm.ts";
 import type { NodeRemove, NodeRemoved } from "../commands.ts";
 import type { CommandResult } from "../outcome.ts";
@@ -42,7 +42,7 @@ export function remove(tx: Transaction, command: NodeRemove): CommandResult {
   const { actor } = tx.envelope;
   const row = tx.needNode(node.id);
   const why = `being removed by ${actor}`;
-  const state = row.state === "ready" ? "disabled" : row.state;
+  const state = isAnswering(row) ? "disabled" : row.state;
   tx.putNode({ ...row, state, stateWhy: why, disabled: true, removing: { atMs: tx.atMs, actor } });
   tx.emit("node.state", node.id, node.name, why);
   return { ids: [node.id] };

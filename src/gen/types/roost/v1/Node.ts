@@ -2,6 +2,7 @@
 
 import type { PoolStatus as _roost_v1_PoolStatus, PoolStatus__Output as _roost_v1_PoolStatus__Output } from '../../roost/v1/PoolStatus.ts';
 import type { CpuTopology as _roost_v1_CpuTopology, CpuTopology__Output as _roost_v1_CpuTopology__Output } from '../../roost/v1/CpuTopology.ts';
+import type { Drain as _roost_v1_Drain, Drain__Output as _roost_v1_Drain__Output } from '../../roost/v1/Drain.ts';
 
 export interface Node {
   'id'?: (string) | undefined;
@@ -73,6 +74,10 @@ export interface Node {
    * Somebody has said that it goes for good, and it is not gone yet.
    */
   'removing'?: (boolean) | undefined;
+  /**
+   * Its VMs are to leave, or have left.
+   */
+  'drain'?: (_roost_v1_Drain | null) | undefined;
   /**
    * What is wrong with the node itself, in a few words each.
    */
@@ -151,6 +156,10 @@ export interface Node__Output {
    * Somebody has said that it goes for good, and it is not gone yet.
    */
   'removing': (boolean);
+  /**
+   * Its VMs are to leave, or have left.
+   */
+  'drain': (_roost_v1_Drain__Output | null);
   /**
    * What is wrong with the node itself, in a few words each.
    */

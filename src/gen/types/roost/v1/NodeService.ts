@@ -4,6 +4,8 @@ import type * as grpc from '@grpc/grpc-js'
 import type { MethodDefinition } from '@grpc/proto-loader'
 import type { DisableNodeRequest as _roost_v1_DisableNodeRequest, DisableNodeRequest__Output as _roost_v1_DisableNodeRequest__Output } from '../../roost/v1/DisableNodeRequest.ts';
 import type { DisableNodeResponse as _roost_v1_DisableNodeResponse, DisableNodeResponse__Output as _roost_v1_DisableNodeResponse__Output } from '../../roost/v1/DisableNodeResponse.ts';
+import type { DrainNodeRequest as _roost_v1_DrainNodeRequest, DrainNodeRequest__Output as _roost_v1_DrainNodeRequest__Output } from '../../roost/v1/DrainNodeRequest.ts';
+import type { DrainNodeResponse as _roost_v1_DrainNodeResponse, DrainNodeResponse__Output as _roost_v1_DrainNodeResponse__Output } from '../../roost/v1/DrainNodeResponse.ts';
 import type { EditNodeRequest as _roost_v1_EditNodeRequest, EditNodeRequest__Output as _roost_v1_EditNodeRequest__Output } from '../../roost/v1/EditNodeRequest.ts';
 import type { EditNodeResponse as _roost_v1_EditNodeResponse, EditNodeResponse__Output as _roost_v1_EditNodeResponse__Output } from '../../roost/v1/EditNodeResponse.ts';
 import type { EnableNodeRequest as _roost_v1_EnableNodeRequest, EnableNodeRequest__Output as _roost_v1_EnableNodeRequest__Output } from '../../roost/v1/EnableNodeRequest.ts';
@@ -26,6 +28,8 @@ import type { StopAgentRequest as _roost_v1_StopAgentRequest, StopAgentRequest__
 import type { StopAgentResponse as _roost_v1_StopAgentResponse, StopAgentResponse__Output as _roost_v1_StopAgentResponse__Output } from '../../roost/v1/StopAgentResponse.ts';
 import type { TestFencingRequest as _roost_v1_TestFencingRequest, TestFencingRequest__Output as _roost_v1_TestFencingRequest__Output } from '../../roost/v1/TestFencingRequest.ts';
 import type { TestFencingResponse as _roost_v1_TestFencingResponse, TestFencingResponse__Output as _roost_v1_TestFencingResponse__Output } from '../../roost/v1/TestFencingResponse.ts';
+import type { UndrainNodeRequest as _roost_v1_UndrainNodeRequest, UndrainNodeRequest__Output as _roost_v1_UndrainNodeRequest__Output } from '../../roost/v1/UndrainNodeRequest.ts';
+import type { UndrainNodeResponse as _roost_v1_UndrainNodeResponse, UndrainNodeResponse__Output as _roost_v1_UndrainNodeResponse__Output } from '../../roost/v1/UndrainNodeResponse.ts';
 import type { UnsetFencingRequest as _roost_v1_UnsetFencingRequest, UnsetFencingRequest__Output as _roost_v1_UnsetFencingRequest__Output } from '../../roost/v1/UnsetFencingRequest.ts';
 import type { UnsetFencingResponse as _roost_v1_UnsetFencingResponse, UnsetFencingResponse__Output as _roost_v1_UnsetFencingResponse__Output } from '../../roost/v1/UnsetFencingResponse.ts';
 
@@ -44,6 +48,23 @@ export interface NodeServiceClient extends grpc.Client {
   disableNode(argument: _roost_v1_DisableNodeRequest, metadata: grpc.Metadata, callback: grpc.requestCallback<_roost_v1_DisableNodeResponse__Output>): grpc.ClientUnaryCall;
   disableNode(argument: _roost_v1_DisableNodeRequest, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_DisableNodeResponse__Output>): grpc.ClientUnaryCall;
   disableNode(argument: _roost_v1_DisableNodeRequest, callback: grpc.requestCallback<_roost_v1_DisableNodeResponse__Output>): grpc.ClientUnaryCall;
+  
+  /**
+   * Everything leaves the node, live or, if allowed, by a restart elsewhere; nothing new lands on it until UndrainNode. With preview only
+   * what would happen is answered.
+   */
+  DrainNode(argument: _roost_v1_DrainNodeRequest, metadata: grpc.Metadata, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_DrainNodeResponse__Output>): grpc.ClientUnaryCall;
+  DrainNode(argument: _roost_v1_DrainNodeRequest, metadata: grpc.Metadata, callback: grpc.requestCallback<_roost_v1_DrainNodeResponse__Output>): grpc.ClientUnaryCall;
+  DrainNode(argument: _roost_v1_DrainNodeRequest, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_DrainNodeResponse__Output>): grpc.ClientUnaryCall;
+  DrainNode(argument: _roost_v1_DrainNodeRequest, callback: grpc.requestCallback<_roost_v1_DrainNodeResponse__Output>): grpc.ClientUnaryCall;
+  /**
+   * Everything leaves the node, live or, if allowed, by a restart elsewhere; nothing new lands on it until UndrainNode. With preview only
+   * what would happen is answered.
+   */
+  drainNode(argument: _roost_v1_DrainNodeRequest, metadata: grpc.Metadata, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_DrainNodeResponse__Output>): grpc.ClientUnaryCall;
+  drainNode(argument: _roost_v1_DrainNodeRequest, metadata: grpc.Metadata, callback: grpc.requestCallback<_roost_v1_DrainNodeResponse__Output>): grpc.ClientUnaryCall;
+  drainNode(argument: _roost_v1_DrainNodeRequest, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_DrainNodeResponse__Output>): grpc.ClientUnaryCall;
+  drainNode(argument: _roost_v1_DrainNodeRequest, callback: grpc.requestCallback<_roost_v1_DrainNodeResponse__Output>): grpc.ClientUnaryCall;
   
   /**
    * Labels, zone, partition: from the next placement on.
@@ -194,6 +215,21 @@ export interface NodeServiceClient extends grpc.Client {
   testFencing(argument: _roost_v1_TestFencingRequest, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_TestFencingResponse__Output>): grpc.ClientUnaryCall;
   testFencing(argument: _roost_v1_TestFencingRequest, callback: grpc.requestCallback<_roost_v1_TestFencingResponse__Output>): grpc.ClientUnaryCall;
   
+  /**
+   * Ends a drain, done or not: the node is as it was found.
+   */
+  UndrainNode(argument: _roost_v1_UndrainNodeRequest, metadata: grpc.Metadata, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_UndrainNodeResponse__Output>): grpc.ClientUnaryCall;
+  UndrainNode(argument: _roost_v1_UndrainNodeRequest, metadata: grpc.Metadata, callback: grpc.requestCallback<_roost_v1_UndrainNodeResponse__Output>): grpc.ClientUnaryCall;
+  UndrainNode(argument: _roost_v1_UndrainNodeRequest, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_UndrainNodeResponse__Output>): grpc.ClientUnaryCall;
+  UndrainNode(argument: _roost_v1_UndrainNodeRequest, callback: grpc.requestCallback<_roost_v1_UndrainNodeResponse__Output>): grpc.ClientUnaryCall;
+  /**
+   * Ends a drain, done or not: the node is as it was found.
+   */
+  undrainNode(argument: _roost_v1_UndrainNodeRequest, metadata: grpc.Metadata, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_UndrainNodeResponse__Output>): grpc.ClientUnaryCall;
+  undrainNode(argument: _roost_v1_UndrainNodeRequest, metadata: grpc.Metadata, callback: grpc.requestCallback<_roost_v1_UndrainNodeResponse__Output>): grpc.ClientUnaryCall;
+  undrainNode(argument: _roost_v1_UndrainNodeRequest, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_UndrainNodeResponse__Output>): grpc.ClientUnaryCall;
+  undrainNode(argument: _roost_v1_UndrainNodeRequest, callback: grpc.requestCallback<_roost_v1_UndrainNodeResponse__Output>): grpc.ClientUnaryCall;
+  
   UnsetFencing(argument: _roost_v1_UnsetFencingRequest, metadata: grpc.Metadata, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_UnsetFencingResponse__Output>): grpc.ClientUnaryCall;
   UnsetFencing(argument: _roost_v1_UnsetFencingRequest, metadata: grpc.Metadata, callback: grpc.requestCallback<_roost_v1_UnsetFencingResponse__Output>): grpc.ClientUnaryCall;
   UnsetFencing(argument: _roost_v1_UnsetFencingRequest, options: grpc.CallOptions, callback: grpc.requestCallback<_roost_v1_UnsetFencingResponse__Output>): grpc.ClientUnaryCall;
@@ -210,6 +246,12 @@ export interface NodeServiceHandlers extends grpc.UntypedServiceImplementation {
    * Nothing new lands on a disabled node; what runs there goes on.
    */
   DisableNode: grpc.handleUnaryCall<_roost_v1_DisableNodeRequest__Output, _roost_v1_DisableNodeResponse>;
+  
+  /**
+   * Everything leaves the node, live or, if allowed, by a restart elsewhere; nothing new lands on it until UndrainNode. With preview only
+   * what would happen is answered.
+   */
+  DrainNode: grpc.handleUnaryCall<_roost_v1_DrainNodeRequest__Output, _roost_v1_DrainNodeResponse>;
   
   /**
    * Labels, zone, partition: from the next placement on.
@@ -258,12 +300,18 @@ export interface NodeServiceHandlers extends grpc.UntypedServiceImplementation {
    */
   TestFencing: grpc.handleUnaryCall<_roost_v1_TestFencingRequest__Output, _roost_v1_TestFencingResponse>;
   
+  /**
+   * Ends a drain, done or not: the node is as it was found.
+   */
+  UndrainNode: grpc.handleUnaryCall<_roost_v1_UndrainNodeRequest__Output, _roost_v1_UndrainNodeResponse>;
+  
   UnsetFencing: grpc.handleUnaryCall<_roost_v1_UnsetFencingRequest__Output, _roost_v1_UnsetFencingResponse>;
   
 }
 
 export interface NodeServiceDefinition extends grpc.ServiceDefinition {
   DisableNode: MethodDefinition<_roost_v1_DisableNodeRequest, _roost_v1_DisableNodeResponse, _roost_v1_DisableNodeRequest__Output, _roost_v1_DisableNodeResponse__Output>
+  DrainNode: MethodDefinition<_roost_v1_DrainNodeRequest, _roost_v1_DrainNodeResponse, _roost_v1_DrainNodeRequest__Output, _roost_v1_DrainNodeResponse__Output>
   EditNode: MethodDefinition<_roost_v1_EditNodeRequest, _roost_v1_EditNodeResponse, _roost_v1_EditNodeRequest__Output, _roost_v1_EditNodeResponse__Output>
   EnableNode: MethodDefinition<_roost_v1_EnableNodeRequest, _roost_v1_EnableNodeResponse, _roost_v1_EnableNodeRequest__Output, _roost_v1_EnableNodeResponse__Output>
   FenceNode: MethodDefinition<_roost_v1_FenceNodeRequest, _roost_v1_FenceNodeResponse, _roost_v1_FenceNodeRequest__Output, _roost_v1_FenceNodeResponse__Output>
@@ -275,5 +323,6 @@ export interface NodeServiceDefinition extends grpc.ServiceDefinition {
   SetFencing: MethodDefinition<_roost_v1_SetFencingRequest, _roost_v1_SetFencingResponse, _roost_v1_SetFencingRequest__Output, _roost_v1_SetFencingResponse__Output>
   StopAgent: MethodDefinition<_roost_v1_StopAgentRequest, _roost_v1_StopAgentResponse, _roost_v1_StopAgentRequest__Output, _roost_v1_StopAgentResponse__Output>
   TestFencing: MethodDefinition<_roost_v1_TestFencingRequest, _roost_v1_TestFencingResponse, _roost_v1_TestFencingRequest__Output, _roost_v1_TestFencingResponse__Output>
+  UndrainNode: MethodDefinition<_roost_v1_UndrainNodeRequest, _roost_v1_UndrainNodeResponse, _roost_v1_UndrainNodeRequest__Output, _roost_v1_UndrainNodeResponse__Output>
   UnsetFencing: MethodDefinition<_roost_v1_UnsetFencingRequest, _roost_v1_UnsetFencingResponse, _roost_v1_UnsetFencingRequest__Output, _roost_v1_UnsetFencingResponse__Output>
 }
