@@ -10,6 +10,7 @@ import { parseArgs } from "node:util";
 import { DrillCluster } from "../test/support/drill/cluster.ts";
 import { type DrillResult, percentile, runDrill, runSoak } from "../test/support/drill/drill.ts";
 import { KINDS } from "../test/support/drill/faults.ts";
+import { Lab } from "./lab/lab.ts";
 import { namespacesRefused } from "./lab/namespaces.ts";
 
 const { values } = parseArgs({
@@ -52,9 +53,15 @@ async function main(): Promise<number> {
     settings: values.set,
     say,
   };
-  const cluster = await DrillCluster.up(options);
-  // Whoever breaks it off gets the lab taken down all the same.
-  process.once("SIGINT", () => void cluster.down().finally(() => process.exit(130)));
+  // Whoever breaks it off, also while it is being made, gets the lab taken down all the same.
+  let cluster: DrillCluster | null = null;
+  const breakOff = async (): Promise<void> => {
+    await (cluster === null ? Lab.downAt(base) : cluster.down());
+    process.exit(130);
+  };
+  process.once("SIGINT", () => void breakOff());
+  process.once("SIGTERM", () => void breakOff());
+  cluster = await DrillCluster.up(options);
   const burners =
     kind === undefined ? Array.from({ length: availableParallelism() }, () => spawn("sh", ["-c", "while :; do :; done"])) : [];
   try {
