@@ -21,7 +21,7 @@ export const HA_MUTATIONS = [
   { name: "resume-unconfirmed", takes: "asking the keeper again before a started VM runs", seed: 169 },
   { name: "ignore-the-lock", takes: "the lock that a stopped host's guests still hold on their disks", seed: 2 },
   { name: "resume-before-release", takes: "that a migration's target waits for the source's release", seed: 12 },
-  { name: "take-back-unasked", takes: "that the source resumes only what the cluster says was given up", seed: 12 },
+  { name: "take-back-unasked", takes: "that the source resumes only what the cluster says was given up", seed: 6 },
   { name: "remove-is-proof", takes: "that removing a dead node ends no claim by itself", seed: 17 },
 ] as const;
 
