@@ -7,11 +7,12 @@ import type { Job, Task } from "./task.ts";
 import { JOBS, type PoolKind } from "./task-definitions.ts";
 import { limitSetting } from "./limit-settings.ts";
 import type { Node } from "./node.ts";
+import { defaultSettings } from "./settings.ts";
 import type { Cluster } from "./cluster.ts";
 
 /** What a job needs to be sent. */
 export interface Slot {
-  /** `compute/NODE`, `device/NAME`, `backup/NAME`, with `/vdc/VDC` where the limit holds for each vdc. */
+  /** `compute/NODE`, `device/NAME`, `backup/NAME`, with `/vdc/VDC` where the limit holds for each vdc, `/recovery` for recoveries. */
   key: string;
   /** Slots of the pool; null: none is waited for, it is only counted. */
   size: number | null;
@@ -29,12 +30,14 @@ export interface Connection {
   sessions: number | null;
   /** Its driver knows vdcs, so that a limit can hold for each of them (LIM-3). */
   vdcs: boolean;
+  /** A recovery is to use it: those have slots of their own, because their budget is in seconds. */
+  recovery?: true;
 }
 
 /** The connection that a job on that node needs, or null where the node has none of that name. */
 export function connectionOf(task: Task, job: Job, node: Node): Connection | null {
   const { pool } = JOBS[job.name];
-  if (pool === "compute") return computeOf(node);
+  if (pool === "compute") return task.action === "recover" ? { ...computeOf(node), vdcs: false, recovery: true } : computeOf(node);
   const found = node.info?.connections?.find((one) => one.pool === pool && one.name === task.connection);
   if (found === undefined) return null;
   // LIM-6: one endpoint, one pool.
@@ -66,11 +69,12 @@ export function poolOf(
   connection: Connection,
   vdc: string,
 ): { key: string; size: number; byVdc: boolean; fast: boolean } {
-  const { pool, id, driver, sessions } = connection;
+  const { pool, id, driver, sessions, recovery } = connection;
   const byVdc = connection.vdcs && limitSetting(cluster, pool, driver, "byvdc") === "true";
-  const wished = Number(limitSetting(cluster, pool, driver, "size"));
+  const wished =
+    recovery === true ? (cluster?.settings ?? defaultSettings())["ha.openSession"] : Number(limitSetting(cluster, pool, driver, "size"));
   return {
-    key: byVdc ? `${pool}/${id}/vdc/${vdc}` : `${pool}/${id}`,
+    key: recovery === true ? `${pool}/${id}/recovery` : byVdc ? `${pool}/${id}/vdc/${vdc}` : `${pool}/${id}`,
     size: Math.max(1, Math.min(wished, sessions ?? wished)),
     byVdc,
     fast: pool === "compute" && limitSetting(cluster, pool, driver, "faststatechanges") === "true",

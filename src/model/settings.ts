@@ -41,6 +41,7 @@ export interface Settings {
   "vm.operationTimeoutMs": number;
   "tasks.kept": number;
   openSession: number;
+  "ha.openSession": number;
   "openSession.byvdc": "true" | "false";
   "openSession.faststatechanges": "true" | "false";
   "device.openSession": number;
@@ -280,6 +281,13 @@ export const SETTING_RULES: Record<SettingKey, SettingRule> = {
     about: "Time limit of what a hypervisor should do quickly: power off, pause, unpause, reset, ask the guest, ms.",
   },
   "tasks.kept": { kind: "number", initial: 10_000, min: 10, max: 1_000_000, about: "Finished tasks that are kept; the oldest go first." },
+  "ha.openSession": {
+    kind: "number",
+    initial: 16,
+    min: 1,
+    max: 1_000,
+    about: "Recoveries at the same time on one node's hypervisor, beside openSession, never more than its CPUs.",
+  },
   openSession: {
     kind: "number",
     initial: 2,

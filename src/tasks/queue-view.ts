@@ -131,16 +131,16 @@ export function explainLimits(view: View, task: Task, atMs: number): JobLimit[] 
 
 function poolView(view: View, connection: Connection, vdc: string): PoolView {
   const { key, size, byVdc } = poolOf(view.cluster, connection, vdc);
-  const { pool, id, driver, sessions } = connection;
-  const base = pool === "compute" ? "openSession" : `${pool}.openSession`;
+  const { pool, id, driver, sessions, recovery } = connection;
+  const base = recovery === true ? "ha.openSession" : pool === "compute" ? "openSession" : `${pool}.openSession`;
   const own = `${driver}.${base}`;
-  const setting = view.cluster?.limits?.[own] !== undefined && limitKey(own) !== null ? own : base;
+  const setting = recovery !== true && view.cluster?.limits?.[own] !== undefined && limitKey(own) !== null ? own : base;
   const wished = Number(view.cluster?.limits?.[own] ?? view.cluster?.settings[base as "openSession"] ?? size);
   const capped = sessions !== null && sessions < wished;
   const name = pool === "compute" ? (view.nodes.get(id)?.name ?? id) : id;
   const why = capped
     ? `the driver ${driver} allows for ${sessions} (${setting} is ${wished})`
-    : `${setting}${byVdc ? ", for each vdc" : ""}`;
+    : `${setting}${byVdc ? ", for each vdc" : recovery === true ? ", for recoveries" : ""}`;
   return { key, kind: pool, connection: name, vdc: byVdc ? vdc : "", limit: size, why, holders: [], waiting: [] };
 }
 

@@ -269,6 +269,35 @@ t.test("LIM-8: under a flood by one vdc none waits longer than one operation of 
   t.equal(worst, 1, "and it did wait for others");
 });
 
+t.test("recoveries have slots of their own: a busy node takes a dead one's VMs at once, and goes on with its own", async (t) => {
+  const factory = new Factory({ nodes: { n0: KVM, n1: KVM, n2: KVM }, settings: { "ha.openSession": 5 } });
+  const lost = factory.deploy("n1", "red", 20, "lost");
+  await factory.run();
+  factory.deploy("n2", "blue", 8);
+  factory.do({ type: "node.suspect", nodeId: "n1", silentMs: 9_999 });
+  factory.do({ type: "node.fence", nodeId: "n1", proof: { kind: "operator", nodeId: "n1", user: "test" } });
+  const { state } = factory.store;
+  const placements = lost.map((vmId) => ({ vmId, nodeId: "n2", generation: state.vms.get(vmId)?.generation ?? 0 }));
+  factory.do({ type: "vm.place", placements, rejections: [] });
+  const before = factory.spans.length;
+  await factory.run(factory.nowMs + 50);
+  t.match(
+    poolsOf(state, factory.store.nowMs)
+      .filter(({ connection }) => connection === "n2")
+      .map(({ key, limit, why, holders }) => [key, limit, why, holders.length]),
+    [
+      ["compute/n2", 2, "openSession", 2],
+      ["compute/n2/recovery", 5, "ha.openSession, for recoveries", 5],
+    ],
+  );
+  await factory.run();
+  const spans = factory.spans.slice(before);
+  const recovered = (span: Span): boolean => span.vm.startsWith("lost");
+  t.equal(spans.filter(recovered).length, 40, "each configured and powered on");
+  t.equal(peak(spans, recovered), 5, trace(spans));
+  t.equal(peak(spans, ofVdc("blue")), 2);
+});
+
 t.test("LIM-8: who holds, who waits at which place, and for about how long", async (t) => {
   const factory = new Factory({ nodes: { n1: KVM, n2: VCD }, settings: { "kvm.openSession": 1, "vcd.openSession.byvdc": "true" } });
   factory.deploy("n1", "red", 1, "old");
