@@ -74,6 +74,10 @@ t.test("live migration", { skip: await labRefused() }, async (t) => {
     t.equal(await states(), "maintenance");
     await cluster.must(["node", "undrain", victim]);
     t.equal(await states(), "ready");
+    await cluster.must(["cluster", "rebalance", "--execute", "--max-steps", "1"]);
+    const evened = await cluster.vms();
+    t.ok(evened.every((row) => row.state === "running"));
+    t.equal(evened.filter((row) => row.node === victim).length, 1, "the one step that evens it out most fills the empty node");
     await cluster.must(["vm", "delete", ...names, "--wait"]);
   });
 

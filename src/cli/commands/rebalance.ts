@@ -1,11 +1,13 @@
 /** roost cluster rebalance, and the limits that it shares with `roost scheduler rebalance`. */
 import type { Command } from "commander";
-import { invalid, RoostError } from "../../base/errors.ts";
+import { invalid } from "../../base/errors.ts";
 import type { PlanRebalanceResponse__Output } from "../../gen/types/roost/v1/PlanRebalanceResponse.ts";
 import type { RebalanceStep__Output } from "../../gen/types/roost/v1/RebalanceStep.ts";
+import { EXIT, Exit } from "../exit.ts";
+import { followMigration } from "../follow-migration.ts";
 import type { Io } from "../io.ts";
 import { parseFormat, printValue } from "../output.ts";
-import type { GlobalOptions } from "../session.ts";
+import type { GlobalOptions, Session } from "../session.ts";
 import { withSession } from "../session.ts";
 import { facts, table } from "../table.ts";
 
@@ -42,23 +44,22 @@ export function addRebalance(cluster: Command, io: Io): void {
     cluster
       .command("rebalance")
       .description("live migrations that would even out the cluster, each proven to fit")
-      .option("--plan", "show them; nothing is moved"),
+      .option("--plan", "show them; nothing is moved")
+      .option("--execute", "move the VMs, one after the other; stops at the first that does not move"),
   )
     .option("--explain", "each step with its proof in full")
     .addHelpText(
       "after",
-      "\nExamples:\n  roost cluster rebalance --plan\n  roost cluster rebalance --plan --max-mib 65536 --max-steps 10\n  roost cluster rebalance --plan --explain -o json\n",
+      "\nExamples:\n  roost cluster rebalance --plan\n  roost cluster rebalance --execute --max-steps 10\n  roost cluster rebalance --plan --max-mib 65536 --max-steps 10\n  roost cluster rebalance --plan --explain -o json\n",
     )
-    .action(async (flags: RebalanceFlags & { plan?: boolean; explain?: boolean }, command: Command) => {
+    .action(async (flags: RebalanceFlags & { plan?: boolean; execute?: boolean; explain?: boolean }, command: Command) => {
       const limits = rebalanceLimits(flags);
-      if (flags.plan !== true)
-        throw new RoostError(
-          { kind: "unsupported", what: "moving running VMs (live migration)" },
-          "see what would move with --plan; then `roost vm shutdown VM`, `roost vm migrate VM --node NODE` and `roost vm start VM`, one by one",
-        );
+      if ((flags.plan === true) === (flags.execute === true))
+        throw invalid("--plan", "expected --plan or --execute", "see first what would move: roost cluster rebalance --plan");
       await withSession(io, command, async (session) => {
         const request = { ...limits, consistency: session.consistency };
         const answer = await session.client.call("SchedulerService", "PlanRebalance", request, session.limits);
+        if (flags.execute === true) await execute(session, answer.steps);
         const form = parseFormat(command.optsWithGlobals<GlobalOptions>().output);
         if (form === "json" || form === "yaml") return printValue(io, form, rebalanceRow(answer));
         io.out(
@@ -66,6 +67,23 @@ export function addRebalance(cluster: Command, io: Io): void {
         );
       });
     });
+}
+
+/** One at a time, in the plan's order: each step is proven with those before it done, and checked again when it begins. */
+async function execute(session: Session, steps: readonly RebalanceStep__Output[]): Promise<void> {
+  const { io, client } = session;
+  for (const [i, step] of steps.entries()) {
+    io.err(`step ${i + 1} of ${steps.length}: ${step.vm}, ${step.from} → ${step.to}\n`);
+    // The plan has seen that no preference is worse there.
+    const wish = { vm: step.vm, node: step.to, mode: "live", force: true, requestId: io.newId() };
+    const { vm } = await client.call("VmService", "MigrateVm", wish, session.limits);
+    if (vm === null) continue;
+    await followMigration(session, vm);
+    const after = (await client.call("VmService", "GetVm", { vm: vm.id, consistency: session.consistency }, session.limits)).vm;
+    if (after?.node === step.to) continue;
+    io.err(`${step.vm} is still on ${after?.node ?? "no node"}: ${after?.reason ?? ""}; nothing more is moved\n`);
+    throw new Exit(EXIT.goal);
+  }
 }
 
 function summary({ steps, scoreBefore, scoreAfter, movedMib, stopped }: PlanRebalanceResponse__Output): string {
