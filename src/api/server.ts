@@ -15,6 +15,7 @@ import { benchService } from "./services/bench.ts";
 import { clusterService } from "./services/cluster.ts";
 import { doctorService } from "./services/doctor.ts";
 import { limitService } from "./services/limit.ts";
+import { haService } from "./services/ha.ts";
 import { nodeService } from "./services/node.ts";
 import { policyService } from "./services/policy.ts";
 import { poolService } from "./services/pool.ts";
@@ -51,6 +52,7 @@ const SERVICES = [
   [services.v1.TaskService.service, taskService],
   [services.v1.LimitService.service, limitService],
   [services.v1.DoctorService.service, doctorService],
+  [services.v1.HaService.service, haService],
   [services.v1.AuditService.service, auditService],
   [services.v1.Bench.service, benchService],
 ] as const;

@@ -34,6 +34,7 @@ export type ServiceName =
   | "TaskService"
   | "LimitService"
   | "DoctorService"
+  | "HaService"
   | "AuditService"
   | "Bench";
 

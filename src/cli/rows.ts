@@ -3,6 +3,8 @@ import { writeDefinition } from "../base/definition.ts";
 import type { AuditedRun__Output } from "../gen/types/roost/v1/AuditedRun.ts";
 import type { AuditRunsResponse__Output } from "../gen/types/roost/v1/AuditRunsResponse.ts";
 import type { Event__Output } from "../gen/types/roost/v1/Event.ts";
+import type { GetHaResponse__Output } from "../gen/types/roost/v1/GetHaResponse.ts";
+import type { HaForecast__Output } from "../gen/types/roost/v1/HaForecast.ts";
 import type { Failover__Output } from "../gen/types/roost/v1/Failover.ts";
 import type { NodeFencing__Output } from "../gen/types/roost/v1/NodeFencing.ts";
 import type { Node__Output } from "../gen/types/roost/v1/Node.ts";
@@ -51,7 +53,12 @@ export function vmRow(vm: Vm__Output): object {
 }
 
 export function vmDetailRow(vm: Vm__Output): object {
-  return { ...vmRow(vm), definition: vm.definition === null ? null : writeDefinition(vm.definition), history: vm.history.map(historyRow) };
+  return {
+    ...vmRow(vm),
+    waits: orNull(vm.waits),
+    definition: vm.definition === null ? null : writeDefinition(vm.definition),
+    history: vm.history.map(historyRow),
+  };
 }
 
 export function historyRow(entry: Vm__Output["history"][number]): object {
@@ -68,6 +75,7 @@ export function nodeRow(node: Node__Output): object {
     zone,
     partition,
     stateWhy,
+    waits,
     guardian,
     freeMemoryMib,
     cpuUsedPercent,
@@ -82,6 +90,7 @@ export function nodeRow(node: Node__Output): object {
     cpuUsedPercent: cpuUsedPercent ?? null,
     zone: orNull(zone),
     stateWhy: orNull(stateWhy),
+    waits: orNull(waits),
     version: orNull(version),
     driver: orNull(driver),
     hypervisor: orNull(hypervisor),
@@ -109,6 +118,16 @@ export function fencingRow({ node, nodeId, devices, attempt }: NodeFencing__Outp
         ? null
         : { ...attempt, executor: orNull(attempt.executor), steps: attempt.steps.map((step) => ({ ...step, node: orNull(step.node) })) },
   };
+}
+
+export function haRow(answer: GetHaResponse__Output): object {
+  const { failovers: _failovers, read: _read, impossible, ...rest } = answer;
+  return { ...rest, impossible: impossible.map((one) => ({ ...one, zone: orNull(one.zone), resource: orNull(one.resource) })) };
+}
+
+export function forecastRow(forecast: HaForecast__Output): object {
+  const vms = forecast.vms.map((fate) => ({ ...fate, to: orNull(fate.to), why: orNull(fate.why) }));
+  return { ...forecast, zone: orNull(forecast.zone), vms, expectedMs: forecast.expectedMs || null, bootMs: forecast.bootMs || null };
 }
 
 export function policyRow(policy: Policy__Output): object {

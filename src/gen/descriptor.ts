@@ -1303,6 +1303,1123 @@ const json: unknown = {
         }
        }
       },
+      "HaService": {
+       "methods": {
+        "GetHa": {
+         "requestType": "GetHaRequest",
+         "responseType": "GetHaResponse"
+        },
+        "ForecastHa": {
+         "requestType": "ForecastHaRequest",
+         "responseType": "ForecastHaResponse"
+        }
+       }
+      },
+      "GetHaRequest": {
+       "oneofs": {
+        "_nodes": {
+         "oneof": [
+          "nodes"
+         ]
+        },
+        "_zones": {
+         "oneof": [
+          "zones"
+         ]
+        }
+       },
+       "fields": {
+        "nodes": {
+         "type": "int32",
+         "id": 1,
+         "options": {
+          "proto3_optional": true
+         }
+        },
+        "zones": {
+         "type": "bool",
+         "id": 2,
+         "options": {
+          "proto3_optional": true
+         }
+        },
+        "disabled": {
+         "rule": "repeated",
+         "type": "string",
+         "id": 3
+        },
+        "consistency": {
+         "type": "Consistency",
+         "id": 4
+        }
+       }
+      },
+      "GetHaResponse": {
+       "fields": {
+        "verdict": {
+         "type": "string",
+         "id": 1
+        },
+        "nodes": {
+         "type": "int32",
+         "id": 2
+        },
+        "zones": {
+         "type": "bool",
+         "id": 3
+        },
+        "tolerate": {
+         "type": "int32",
+         "id": 4
+        },
+        "tolerateZones": {
+         "type": "bool",
+         "id": 5
+        },
+        "impossible": {
+         "rule": "repeated",
+         "type": "HaImpossible",
+         "id": 6
+        },
+        "open": {
+         "rule": "repeated",
+         "type": "string",
+         "id": 7
+        },
+        "openCount": {
+         "type": "int32",
+         "id": 8
+        },
+        "byArithmetic": {
+         "type": "int32",
+         "id": 9
+        },
+        "byPlaces": {
+         "type": "int32",
+         "id": 10
+        },
+        "checked": {
+         "type": "bool",
+         "id": 11
+        },
+        "vmsUnderHa": {
+         "type": "int32",
+         "id": 12
+        },
+        "unrecoverable": {
+         "rule": "repeated",
+         "type": "HaVm",
+         "id": 13
+        },
+        "withoutExpiry": {
+         "rule": "repeated",
+         "type": "HaNode",
+         "id": 14
+        },
+        "voters": {
+         "type": "int32",
+         "id": 15
+        },
+        "votersSilent": {
+         "type": "int32",
+         "id": 16
+        },
+        "votersMayFail": {
+         "type": "int32",
+         "id": 17
+        },
+        "witnesses": {
+         "rule": "repeated",
+         "type": "string",
+         "id": 18
+        },
+        "waits": {
+         "rule": "repeated",
+         "type": "HaWait",
+         "id": 19
+        },
+        "failovers": {
+         "rule": "repeated",
+         "type": "Failover",
+         "id": 20
+        },
+        "read": {
+         "type": "ReadInfo",
+         "id": 21
+        }
+       }
+      },
+      "HaImpossible": {
+       "fields": {
+        "lost": {
+         "rule": "repeated",
+         "type": "string",
+         "id": 1
+        },
+        "zone": {
+         "type": "string",
+         "id": 2
+        },
+        "kind": {
+         "type": "string",
+         "id": 3
+        },
+        "vms": {
+         "rule": "repeated",
+         "type": "string",
+         "id": 4
+        },
+        "resource": {
+         "type": "string",
+         "id": 5
+        },
+        "needed": {
+         "type": "int64",
+         "id": 6
+        },
+        "available": {
+         "type": "int64",
+         "id": 7
+        },
+        "size": {
+         "type": "int64",
+         "id": 8
+        },
+        "text": {
+         "type": "string",
+         "id": 9
+        }
+       }
+      },
+      "HaVm": {
+       "fields": {
+        "vm": {
+         "type": "string",
+         "id": 1
+        },
+        "node": {
+         "type": "string",
+         "id": 2
+        },
+        "why": {
+         "type": "string",
+         "id": 3
+        }
+       }
+      },
+      "HaNode": {
+       "fields": {
+        "node": {
+         "type": "string",
+         "id": 1
+        },
+        "why": {
+         "type": "string",
+         "id": 2
+        }
+       }
+      },
+      "HaWait": {
+       "fields": {
+        "kind": {
+         "type": "string",
+         "id": 1
+        },
+        "name": {
+         "type": "string",
+         "id": 2
+        },
+        "text": {
+         "type": "string",
+         "id": 3
+        }
+       }
+      },
+      "ForecastHaRequest": {
+       "fields": {
+        "nodes": {
+         "rule": "repeated",
+         "type": "string",
+         "id": 1
+        },
+        "together": {
+         "type": "bool",
+         "id": 2
+        },
+        "zone": {
+         "type": "string",
+         "id": 3
+        },
+        "consistency": {
+         "type": "Consistency",
+         "id": 4
+        }
+       }
+      },
+      "ForecastHaResponse": {
+       "fields": {
+        "forecasts": {
+         "rule": "repeated",
+         "type": "HaForecast",
+         "id": 1
+        },
+        "read": {
+         "type": "ReadInfo",
+         "id": 2
+        }
+       }
+      },
+      "HaForecast": {
+       "fields": {
+        "lost": {
+         "rule": "repeated",
+         "type": "string",
+         "id": 1
+        },
+        "zone": {
+         "type": "string",
+         "id": 2
+        },
+        "leader": {
+         "type": "bool",
+         "id": 3
+        },
+        "quorum": {
+         "type": "bool",
+         "id": 4
+        },
+        "vms": {
+         "rule": "repeated",
+         "type": "HaFate",
+         "id": 5
+        },
+        "recovers": {
+         "type": "int32",
+         "id": 6
+        },
+        "waits": {
+         "type": "int32",
+         "id": 7
+        },
+        "staysDown": {
+         "type": "int32",
+         "id": 8
+        },
+        "proofMs": {
+         "type": "int64",
+         "id": 9
+        },
+        "budgetMs": {
+         "type": "int64",
+         "id": 10
+        },
+        "expectedMs": {
+         "type": "int64",
+         "id": 11
+        },
+        "measured": {
+         "type": "int32",
+         "id": 12
+        },
+        "bootMs": {
+         "type": "int64",
+         "id": 13
+        }
+       }
+      },
+      "HaFate": {
+       "fields": {
+        "vm": {
+         "type": "string",
+         "id": 1
+        },
+        "from": {
+         "type": "string",
+         "id": 2
+        },
+        "fate": {
+         "type": "string",
+         "id": 3
+        },
+        "to": {
+         "type": "string",
+         "id": 4
+        },
+        "why": {
+         "type": "string",
+         "id": 5
+        },
+        "reasons": {
+         "rule": "repeated",
+         "type": "PendingReason",
+         "id": 6
+        }
+       }
+      },
+      "VmService": {
+       "methods": {
+        "CreateVm": {
+         "requestType": "CreateVmRequest",
+         "responseType": "CreateVmResponse"
+        },
+        "ListVms": {
+         "requestType": "ListVmsRequest",
+         "responseType": "ListVmsResponse"
+        },
+        "GetVm": {
+         "requestType": "GetVmRequest",
+         "responseType": "GetVmResponse"
+        },
+        "StartVm": {
+         "requestType": "StartVmRequest",
+         "responseType": "StartVmResponse"
+        },
+        "MigrateVm": {
+         "requestType": "MigrateVmRequest",
+         "responseType": "MigrateVmResponse"
+        },
+        "AbortMigration": {
+         "requestType": "AbortMigrationRequest",
+         "responseType": "AbortMigrationResponse"
+        },
+        "ShutdownVm": {
+         "requestType": "ShutdownVmRequest",
+         "responseType": "ShutdownVmResponse"
+        },
+        "DeleteVm": {
+         "requestType": "DeleteVmRequest",
+         "responseType": "DeleteVmResponse"
+        },
+        "PauseVm": {
+         "requestType": "PauseVmRequest",
+         "responseType": "PauseVmResponse"
+        },
+        "UnpauseVm": {
+         "requestType": "UnpauseVmRequest",
+         "responseType": "UnpauseVmResponse"
+        },
+        "RestartVm": {
+         "requestType": "RestartVmRequest",
+         "responseType": "RestartVmResponse"
+        },
+        "WatchVm": {
+         "requestType": "WatchVmRequest",
+         "responseType": "WatchVmResponse",
+         "responseStream": true
+        }
+       }
+      },
+      "VmDefinition": {
+       "fields": {
+        "name": {
+         "type": "string",
+         "id": 1
+        },
+        "cpus": {
+         "type": "int32",
+         "id": 2
+        },
+        "memoryMib": {
+         "type": "int64",
+         "id": 3
+        },
+        "arch": {
+         "type": "string",
+         "id": 4
+        },
+        "boot": {
+         "type": "Boot",
+         "id": 5
+        },
+        "disks": {
+         "rule": "repeated",
+         "type": "Disk",
+         "id": 6
+        },
+        "nics": {
+         "rule": "repeated",
+         "type": "Nic",
+         "id": 7
+        },
+        "labels": {
+         "keyType": "string",
+         "type": "string",
+         "id": 8
+        },
+        "restart": {
+         "type": "string",
+         "id": 9
+        },
+        "ha": {
+         "type": "Ha",
+         "id": 10
+        },
+        "vdc": {
+         "type": "string",
+         "id": 11
+        },
+        "partition": {
+         "type": "string",
+         "id": 12
+        },
+        "requirements": {
+         "type": "string",
+         "id": 13
+        },
+        "rank": {
+         "type": "string",
+         "id": 14
+        },
+        "cpuPinning": {
+         "type": "CpuPinning",
+         "id": 15
+        },
+        "cpu": {
+         "type": "Cpu",
+         "id": 16
+        }
+       }
+      },
+      "CpuPinning": {
+       "fields": {
+        "numa": {
+         "type": "string",
+         "id": 1
+        }
+       }
+      },
+      "Cpu": {
+       "fields": {
+        "model": {
+         "type": "string",
+         "id": 1
+        },
+        "features": {
+         "rule": "repeated",
+         "type": "string",
+         "id": 2
+        }
+       }
+      },
+      "Boot": {
+       "fields": {
+        "kernel": {
+         "type": "string",
+         "id": 1
+        },
+        "initrd": {
+         "type": "string",
+         "id": 2
+        },
+        "cmdline": {
+         "type": "string",
+         "id": 3
+        }
+       }
+      },
+      "Disk": {
+       "oneofs": {
+        "_clone": {
+         "oneof": [
+          "clone"
+         ]
+        }
+       },
+       "fields": {
+        "pool": {
+         "type": "string",
+         "id": 1
+        },
+        "source": {
+         "type": "string",
+         "id": 2
+        },
+        "sizeBytes": {
+         "type": "int64",
+         "id": 3
+        },
+        "clone": {
+         "type": "bool",
+         "id": 4,
+         "options": {
+          "proto3_optional": true
+         }
+        },
+        "format": {
+         "type": "string",
+         "id": 5
+        },
+        "target": {
+         "type": "string",
+         "id": 6
+        },
+        "bus": {
+         "type": "string",
+         "id": 7
+        },
+        "device": {
+         "type": "string",
+         "id": 8
+        },
+        "readonly": {
+         "type": "bool",
+         "id": 9
+        },
+        "shareable": {
+         "type": "bool",
+         "id": 11
+        },
+        "cache": {
+         "type": "string",
+         "id": 10
+        }
+       }
+      },
+      "Nic": {
+       "fields": {
+        "bridge": {
+         "type": "string",
+         "id": 1
+        },
+        "mac": {
+         "type": "string",
+         "id": 2
+        },
+        "model": {
+         "type": "string",
+         "id": 3
+        }
+       }
+      },
+      "Ha": {
+       "oneofs": {
+        "_enabled": {
+         "oneof": [
+          "enabled"
+         ]
+        }
+       },
+       "fields": {
+        "enabled": {
+         "type": "bool",
+         "id": 1,
+         "options": {
+          "proto3_optional": true
+         }
+        },
+        "priority": {
+         "type": "int32",
+         "id": 2
+        },
+        "onQuorumLoss": {
+         "type": "string",
+         "id": 3
+        }
+       }
+      },
+      "Vm": {
+       "fields": {
+        "id": {
+         "type": "string",
+         "id": 1
+        },
+        "number": {
+         "type": "int64",
+         "id": 2
+        },
+        "name": {
+         "type": "string",
+         "id": 3
+        },
+        "state": {
+         "type": "string",
+         "id": 4
+        },
+        "stateSinceMs": {
+         "type": "int64",
+         "id": 5
+        },
+        "reason": {
+         "type": "string",
+         "id": 6
+        },
+        "definition": {
+         "type": "VmDefinition",
+         "id": 7
+        },
+        "nodeId": {
+         "type": "string",
+         "id": 8
+        },
+        "node": {
+         "type": "string",
+         "id": 9
+        },
+        "generation": {
+         "type": "int64",
+         "id": 10
+        },
+        "underHa": {
+         "type": "bool",
+         "id": 11
+        },
+        "warnings": {
+         "rule": "repeated",
+         "type": "string",
+         "id": 12
+        },
+        "pendingReasons": {
+         "rule": "repeated",
+         "type": "PendingReason",
+         "id": 13
+        },
+        "desired": {
+         "type": "string",
+         "id": 14
+        },
+        "createdAtMs": {
+         "type": "int64",
+         "id": 15
+        },
+        "revision": {
+         "type": "int64",
+         "id": 16
+        },
+        "history": {
+         "rule": "repeated",
+         "type": "HistoryEntry",
+         "id": 17
+        },
+        "failures": {
+         "type": "int32",
+         "id": 18
+        },
+        "homeNode": {
+         "type": "string",
+         "id": 19
+        },
+        "hold": {
+         "type": "bool",
+         "id": 20
+        },
+        "wantedNode": {
+         "type": "string",
+         "id": 21
+        },
+        "pinnedCpus": {
+         "rule": "repeated",
+         "type": "int32",
+         "id": 22
+        },
+        "unpinned": {
+         "type": "string",
+         "id": 23
+        },
+        "policies": {
+         "rule": "repeated",
+         "type": "string",
+         "id": 24
+        },
+        "tasks": {
+         "rule": "repeated",
+         "type": "string",
+         "id": 25
+        },
+        "waits": {
+         "type": "string",
+         "id": 70
+        }
+       }
+      },
+      "PendingReason": {
+       "fields": {
+        "code": {
+         "type": "string",
+         "id": 1
+        },
+        "nodes": {
+         "type": "int32",
+         "id": 2
+        },
+        "detail": {
+         "type": "string",
+         "id": 3
+        }
+       }
+      },
+      "HistoryEntry": {
+       "fields": {
+        "state": {
+         "type": "string",
+         "id": 1
+        },
+        "atMs": {
+         "type": "int64",
+         "id": 2
+        },
+        "node": {
+         "type": "string",
+         "id": 3
+        },
+        "generation": {
+         "type": "int64",
+         "id": 4
+        },
+        "why": {
+         "type": "string",
+         "id": 5
+        }
+       }
+      },
+      "CreateVmRequest": {
+       "fields": {
+        "definitions": {
+         "rule": "repeated",
+         "type": "VmDefinition",
+         "id": 1
+        },
+        "node": {
+         "type": "string",
+         "id": 2
+        },
+        "hold": {
+         "type": "bool",
+         "id": 3
+        },
+        "stopped": {
+         "type": "bool",
+         "id": 4
+        },
+        "plan": {
+         "type": "bool",
+         "id": 5
+        },
+        "requestId": {
+         "type": "string",
+         "id": 6
+        },
+        "force": {
+         "type": "bool",
+         "id": 7
+        }
+       }
+      },
+      "CreateVmResponse": {
+       "fields": {
+        "vms": {
+         "rule": "repeated",
+         "type": "Vm",
+         "id": 1
+        },
+        "revision": {
+         "type": "int64",
+         "id": 2
+        },
+        "tasks": {
+         "rule": "repeated",
+         "type": "string",
+         "id": 3
+        }
+       }
+      },
+      "ListVmsRequest": {
+       "fields": {
+        "consistency": {
+         "type": "Consistency",
+         "id": 1
+        },
+        "pageSize": {
+         "type": "int32",
+         "id": 2
+        },
+        "pageToken": {
+         "type": "string",
+         "id": 3
+        },
+        "labels": {
+         "rule": "repeated",
+         "type": "string",
+         "id": 4
+        },
+        "node": {
+         "type": "string",
+         "id": 5
+        }
+       }
+      },
+      "ListVmsResponse": {
+       "fields": {
+        "vms": {
+         "rule": "repeated",
+         "type": "Vm",
+         "id": 1
+        },
+        "nextPageToken": {
+         "type": "string",
+         "id": 2
+        },
+        "read": {
+         "type": "ReadInfo",
+         "id": 3
+        }
+       }
+      },
+      "GetVmRequest": {
+       "fields": {
+        "vm": {
+         "type": "string",
+         "id": 1
+        },
+        "consistency": {
+         "type": "Consistency",
+         "id": 2
+        }
+       }
+      },
+      "GetVmResponse": {
+       "fields": {
+        "vm": {
+         "type": "Vm",
+         "id": 1
+        },
+        "read": {
+         "type": "ReadInfo",
+         "id": 2
+        }
+       }
+      },
+      "StartVmRequest": {
+       "fields": {
+        "vm": {
+         "type": "string",
+         "id": 1
+        },
+        "node": {
+         "type": "string",
+         "id": 2
+        },
+        "requestId": {
+         "type": "string",
+         "id": 3
+        },
+        "force": {
+         "type": "bool",
+         "id": 4
+        }
+       }
+      },
+      "StartVmResponse": {
+       "fields": {
+        "vm": {
+         "type": "Vm",
+         "id": 1
+        },
+        "task": {
+         "type": "string",
+         "id": 2
+        }
+       }
+      },
+      "MigrateVmRequest": {
+       "fields": {
+        "vm": {
+         "type": "string",
+         "id": 1
+        },
+        "node": {
+         "type": "string",
+         "id": 2
+        },
+        "force": {
+         "type": "bool",
+         "id": 3
+        },
+        "requestId": {
+         "type": "string",
+         "id": 4
+        },
+        "mode": {
+         "type": "string",
+         "id": 5
+        }
+       }
+      },
+      "MigrateVmResponse": {
+       "fields": {
+        "vm": {
+         "type": "Vm",
+         "id": 1
+        }
+       }
+      },
+      "AbortMigrationRequest": {
+       "fields": {
+        "vm": {
+         "type": "string",
+         "id": 1
+        },
+        "requestId": {
+         "type": "string",
+         "id": 2
+        }
+       }
+      },
+      "AbortMigrationResponse": {
+       "fields": {
+        "vm": {
+         "type": "Vm",
+         "id": 1
+        }
+       }
+      },
+      "ShutdownVmRequest": {
+       "fields": {
+        "vm": {
+         "type": "string",
+         "id": 1
+        },
+        "force": {
+         "type": "bool",
+         "id": 2
+        },
+        "requestId": {
+         "type": "string",
+         "id": 3
+        }
+       }
+      },
+      "ShutdownVmResponse": {
+       "fields": {
+        "vm": {
+         "type": "Vm",
+         "id": 1
+        },
+        "task": {
+         "type": "string",
+         "id": 2
+        }
+       }
+      },
+      "DeleteVmRequest": {
+       "fields": {
+        "vm": {
+         "type": "string",
+         "id": 1
+        },
+        "requestId": {
+         "type": "string",
+         "id": 2
+        }
+       }
+      },
+      "DeleteVmResponse": {
+       "fields": {
+        "vm": {
+         "type": "Vm",
+         "id": 1
+        },
+        "task": {
+         "type": "string",
+         "id": 2
+        }
+       }
+      },
+      "PauseVmRequest": {
+       "fields": {
+        "vm": {
+         "type": "string",
+         "id": 1
+        },
+        "requestId": {
+         "type": "string",
+         "id": 2
+        }
+       }
+      },
+      "PauseVmResponse": {
+       "fields": {
+        "vm": {
+         "type": "Vm",
+         "id": 1
+        },
+        "task": {
+         "type": "string",
+         "id": 2
+        }
+       }
+      },
+      "UnpauseVmRequest": {
+       "fields": {
+        "vm": {
+         "type": "string",
+         "id": 1
+        },
+        "requestId": {
+         "type": "string",
+         "id": 2
+        }
+       }
+      },
+      "UnpauseVmResponse": {
+       "fields": {
+        "vm": {
+         "type": "Vm",
+         "id": 1
+        },
+        "task": {
+         "type": "string",
+         "id": 2
+        }
+       }
+      },
+      "RestartVmRequest": {
+       "fields": {
+        "vm": {
+         "type": "string",
+         "id": 1
+        },
+        "requestId": {
+         "type": "string",
+         "id": 2
+        },
+        "force": {
+         "type": "bool",
+         "id": 3
+        }
+       }
+      },
+      "RestartVmResponse": {
+       "fields": {
+        "vm": {
+         "type": "Vm",
+         "id": 1
+        },
+        "task": {
+         "type": "string",
+         "id": 2
+        }
+       }
+      },
+      "WatchVmRequest": {
+       "fields": {
+        "vm": {
+         "type": "string",
+         "id": 1
+        }
+       }
+      },
+      "WatchVmResponse": {
+       "fields": {
+        "vm": {
+         "type": "Vm",
+         "id": 1
+        },
+        "deleted": {
+         "type": "bool",
+         "id": 2
+        }
+       }
+      },
       "NodeService": {
        "methods": {
         "ListNodes": {
@@ -1554,6 +2671,10 @@ const json: unknown = {
         "removing": {
          "type": "bool",
          "id": 39
+        },
+        "waits": {
+         "type": "string",
+         "id": 70
         },
         "drain": {
          "type": "Drain",
@@ -3649,766 +4770,6 @@ const json: unknown = {
         },
         "read": {
          "type": "ReadInfo",
-         "id": 2
-        }
-       }
-      },
-      "VmService": {
-       "methods": {
-        "CreateVm": {
-         "requestType": "CreateVmRequest",
-         "responseType": "CreateVmResponse"
-        },
-        "ListVms": {
-         "requestType": "ListVmsRequest",
-         "responseType": "ListVmsResponse"
-        },
-        "GetVm": {
-         "requestType": "GetVmRequest",
-         "responseType": "GetVmResponse"
-        },
-        "StartVm": {
-         "requestType": "StartVmRequest",
-         "responseType": "StartVmResponse"
-        },
-        "MigrateVm": {
-         "requestType": "MigrateVmRequest",
-         "responseType": "MigrateVmResponse"
-        },
-        "AbortMigration": {
-         "requestType": "AbortMigrationRequest",
-         "responseType": "AbortMigrationResponse"
-        },
-        "ShutdownVm": {
-         "requestType": "ShutdownVmRequest",
-         "responseType": "ShutdownVmResponse"
-        },
-        "DeleteVm": {
-         "requestType": "DeleteVmRequest",
-         "responseType": "DeleteVmResponse"
-        },
-        "PauseVm": {
-         "requestType": "PauseVmRequest",
-         "responseType": "PauseVmResponse"
-        },
-        "UnpauseVm": {
-         "requestType": "UnpauseVmRequest",
-         "responseType": "UnpauseVmResponse"
-        },
-        "RestartVm": {
-         "requestType": "RestartVmRequest",
-         "responseType": "RestartVmResponse"
-        },
-        "WatchVm": {
-         "requestType": "WatchVmRequest",
-         "responseType": "WatchVmResponse",
-         "responseStream": true
-        }
-       }
-      },
-      "VmDefinition": {
-       "fields": {
-        "name": {
-         "type": "string",
-         "id": 1
-        },
-        "cpus": {
-         "type": "int32",
-         "id": 2
-        },
-        "memoryMib": {
-         "type": "int64",
-         "id": 3
-        },
-        "arch": {
-         "type": "string",
-         "id": 4
-        },
-        "boot": {
-         "type": "Boot",
-         "id": 5
-        },
-        "disks": {
-         "rule": "repeated",
-         "type": "Disk",
-         "id": 6
-        },
-        "nics": {
-         "rule": "repeated",
-         "type": "Nic",
-         "id": 7
-        },
-        "labels": {
-         "keyType": "string",
-         "type": "string",
-         "id": 8
-        },
-        "restart": {
-         "type": "string",
-         "id": 9
-        },
-        "ha": {
-         "type": "Ha",
-         "id": 10
-        },
-        "vdc": {
-         "type": "string",
-         "id": 11
-        },
-        "partition": {
-         "type": "string",
-         "id": 12
-        },
-        "requirements": {
-         "type": "string",
-         "id": 13
-        },
-        "rank": {
-         "type": "string",
-         "id": 14
-        },
-        "cpuPinning": {
-         "type": "CpuPinning",
-         "id": 15
-        },
-        "cpu": {
-         "type": "Cpu",
-         "id": 16
-        }
-       }
-      },
-      "CpuPinning": {
-       "fields": {
-        "numa": {
-         "type": "string",
-         "id": 1
-        }
-       }
-      },
-      "Cpu": {
-       "fields": {
-        "model": {
-         "type": "string",
-         "id": 1
-        },
-        "features": {
-         "rule": "repeated",
-         "type": "string",
-         "id": 2
-        }
-       }
-      },
-      "Boot": {
-       "fields": {
-        "kernel": {
-         "type": "string",
-         "id": 1
-        },
-        "initrd": {
-         "type": "string",
-         "id": 2
-        },
-        "cmdline": {
-         "type": "string",
-         "id": 3
-        }
-       }
-      },
-      "Disk": {
-       "oneofs": {
-        "_clone": {
-         "oneof": [
-          "clone"
-         ]
-        }
-       },
-       "fields": {
-        "pool": {
-         "type": "string",
-         "id": 1
-        },
-        "source": {
-         "type": "string",
-         "id": 2
-        },
-        "sizeBytes": {
-         "type": "int64",
-         "id": 3
-        },
-        "clone": {
-         "type": "bool",
-         "id": 4,
-         "options": {
-          "proto3_optional": true
-         }
-        },
-        "format": {
-         "type": "string",
-         "id": 5
-        },
-        "target": {
-         "type": "string",
-         "id": 6
-        },
-        "bus": {
-         "type": "string",
-         "id": 7
-        },
-        "device": {
-         "type": "string",
-         "id": 8
-        },
-        "readonly": {
-         "type": "bool",
-         "id": 9
-        },
-        "shareable": {
-         "type": "bool",
-         "id": 11
-        },
-        "cache": {
-         "type": "string",
-         "id": 10
-        }
-       }
-      },
-      "Nic": {
-       "fields": {
-        "bridge": {
-         "type": "string",
-         "id": 1
-        },
-        "mac": {
-         "type": "string",
-         "id": 2
-        },
-        "model": {
-         "type": "string",
-         "id": 3
-        }
-       }
-      },
-      "Ha": {
-       "oneofs": {
-        "_enabled": {
-         "oneof": [
-          "enabled"
-         ]
-        }
-       },
-       "fields": {
-        "enabled": {
-         "type": "bool",
-         "id": 1,
-         "options": {
-          "proto3_optional": true
-         }
-        },
-        "priority": {
-         "type": "int32",
-         "id": 2
-        },
-        "onQuorumLoss": {
-         "type": "string",
-         "id": 3
-        }
-       }
-      },
-      "Vm": {
-       "fields": {
-        "id": {
-         "type": "string",
-         "id": 1
-        },
-        "number": {
-         "type": "int64",
-         "id": 2
-        },
-        "name": {
-         "type": "string",
-         "id": 3
-        },
-        "state": {
-         "type": "string",
-         "id": 4
-        },
-        "stateSinceMs": {
-         "type": "int64",
-         "id": 5
-        },
-        "reason": {
-         "type": "string",
-         "id": 6
-        },
-        "definition": {
-         "type": "VmDefinition",
-         "id": 7
-        },
-        "nodeId": {
-         "type": "string",
-         "id": 8
-        },
-        "node": {
-         "type": "string",
-         "id": 9
-        },
-        "generation": {
-         "type": "int64",
-         "id": 10
-        },
-        "underHa": {
-         "type": "bool",
-         "id": 11
-        },
-        "warnings": {
-         "rule": "repeated",
-         "type": "string",
-         "id": 12
-        },
-        "pendingReasons": {
-         "rule": "repeated",
-         "type": "PendingReason",
-         "id": 13
-        },
-        "desired": {
-         "type": "string",
-         "id": 14
-        },
-        "createdAtMs": {
-         "type": "int64",
-         "id": 15
-        },
-        "revision": {
-         "type": "int64",
-         "id": 16
-        },
-        "history": {
-         "rule": "repeated",
-         "type": "HistoryEntry",
-         "id": 17
-        },
-        "failures": {
-         "type": "int32",
-         "id": 18
-        },
-        "homeNode": {
-         "type": "string",
-         "id": 19
-        },
-        "hold": {
-         "type": "bool",
-         "id": 20
-        },
-        "wantedNode": {
-         "type": "string",
-         "id": 21
-        },
-        "pinnedCpus": {
-         "rule": "repeated",
-         "type": "int32",
-         "id": 22
-        },
-        "unpinned": {
-         "type": "string",
-         "id": 23
-        },
-        "policies": {
-         "rule": "repeated",
-         "type": "string",
-         "id": 24
-        },
-        "tasks": {
-         "rule": "repeated",
-         "type": "string",
-         "id": 25
-        }
-       }
-      },
-      "PendingReason": {
-       "fields": {
-        "code": {
-         "type": "string",
-         "id": 1
-        },
-        "nodes": {
-         "type": "int32",
-         "id": 2
-        },
-        "detail": {
-         "type": "string",
-         "id": 3
-        }
-       }
-      },
-      "HistoryEntry": {
-       "fields": {
-        "state": {
-         "type": "string",
-         "id": 1
-        },
-        "atMs": {
-         "type": "int64",
-         "id": 2
-        },
-        "node": {
-         "type": "string",
-         "id": 3
-        },
-        "generation": {
-         "type": "int64",
-         "id": 4
-        },
-        "why": {
-         "type": "string",
-         "id": 5
-        }
-       }
-      },
-      "CreateVmRequest": {
-       "fields": {
-        "definitions": {
-         "rule": "repeated",
-         "type": "VmDefinition",
-         "id": 1
-        },
-        "node": {
-         "type": "string",
-         "id": 2
-        },
-        "hold": {
-         "type": "bool",
-         "id": 3
-        },
-        "stopped": {
-         "type": "bool",
-         "id": 4
-        },
-        "plan": {
-         "type": "bool",
-         "id": 5
-        },
-        "requestId": {
-         "type": "string",
-         "id": 6
-        },
-        "force": {
-         "type": "bool",
-         "id": 7
-        }
-       }
-      },
-      "CreateVmResponse": {
-       "fields": {
-        "vms": {
-         "rule": "repeated",
-         "type": "Vm",
-         "id": 1
-        },
-        "revision": {
-         "type": "int64",
-         "id": 2
-        },
-        "tasks": {
-         "rule": "repeated",
-         "type": "string",
-         "id": 3
-        }
-       }
-      },
-      "ListVmsRequest": {
-       "fields": {
-        "consistency": {
-         "type": "Consistency",
-         "id": 1
-        },
-        "pageSize": {
-         "type": "int32",
-         "id": 2
-        },
-        "pageToken": {
-         "type": "string",
-         "id": 3
-        },
-        "labels": {
-         "rule": "repeated",
-         "type": "string",
-         "id": 4
-        },
-        "node": {
-         "type": "string",
-         "id": 5
-        }
-       }
-      },
-      "ListVmsResponse": {
-       "fields": {
-        "vms": {
-         "rule": "repeated",
-         "type": "Vm",
-         "id": 1
-        },
-        "nextPageToken": {
-         "type": "string",
-         "id": 2
-        },
-        "read": {
-         "type": "ReadInfo",
-         "id": 3
-        }
-       }
-      },
-      "GetVmRequest": {
-       "fields": {
-        "vm": {
-         "type": "string",
-         "id": 1
-        },
-        "consistency": {
-         "type": "Consistency",
-         "id": 2
-        }
-       }
-      },
-      "GetVmResponse": {
-       "fields": {
-        "vm": {
-         "type": "Vm",
-         "id": 1
-        },
-        "read": {
-         "type": "ReadInfo",
-         "id": 2
-        }
-       }
-      },
-      "StartVmRequest": {
-       "fields": {
-        "vm": {
-         "type": "string",
-         "id": 1
-        },
-        "node": {
-         "type": "string",
-         "id": 2
-        },
-        "requestId": {
-         "type": "string",
-         "id": 3
-        },
-        "force": {
-         "type": "bool",
-         "id": 4
-        }
-       }
-      },
-      "StartVmResponse": {
-       "fields": {
-        "vm": {
-         "type": "Vm",
-         "id": 1
-        },
-        "task": {
-         "type": "string",
-         "id": 2
-        }
-       }
-      },
-      "MigrateVmRequest": {
-       "fields": {
-        "vm": {
-         "type": "string",
-         "id": 1
-        },
-        "node": {
-         "type": "string",
-         "id": 2
-        },
-        "force": {
-         "type": "bool",
-         "id": 3
-        },
-        "requestId": {
-         "type": "string",
-         "id": 4
-        },
-        "mode": {
-         "type": "string",
-         "id": 5
-        }
-       }
-      },
-      "MigrateVmResponse": {
-       "fields": {
-        "vm": {
-         "type": "Vm",
-         "id": 1
-        }
-       }
-      },
-      "AbortMigrationRequest": {
-       "fields": {
-        "vm": {
-         "type": "string",
-         "id": 1
-        },
-        "requestId": {
-         "type": "string",
-         "id": 2
-        }
-       }
-      },
-      "AbortMigrationResponse": {
-       "fields": {
-        "vm": {
-         "type": "Vm",
-         "id": 1
-        }
-       }
-      },
-      "ShutdownVmRequest": {
-       "fields": {
-        "vm": {
-         "type": "string",
-         "id": 1
-        },
-        "force": {
-         "type": "bool",
-         "id": 2
-        },
-        "requestId": {
-         "type": "string",
-         "id": 3
-        }
-       }
-      },
-      "ShutdownVmResponse": {
-       "fields": {
-        "vm": {
-         "type": "Vm",
-         "id": 1
-        },
-        "task": {
-         "type": "string",
-         "id": 2
-        }
-       }
-      },
-      "DeleteVmRequest": {
-       "fields": {
-        "vm": {
-         "type": "string",
-         "id": 1
-        },
-        "requestId": {
-         "type": "string",
-         "id": 2
-        }
-       }
-      },
-      "DeleteVmResponse": {
-       "fields": {
-        "vm": {
-         "type": "Vm",
-         "id": 1
-        },
-        "task": {
-         "type": "string",
-         "id": 2
-        }
-       }
-      },
-      "PauseVmRequest": {
-       "fields": {
-        "vm": {
-         "type": "string",
-         "id": 1
-        },
-        "requestId": {
-         "type": "string",
-         "id": 2
-        }
-       }
-      },
-      "PauseVmResponse": {
-       "fields": {
-        "vm": {
-         "type": "Vm",
-         "id": 1
-        },
-        "task": {
-         "type": "string",
-         "id": 2
-        }
-       }
-      },
-      "UnpauseVmRequest": {
-       "fields": {
-        "vm": {
-         "type": "string",
-         "id": 1
-        },
-        "requestId": {
-         "type": "string",
-         "id": 2
-        }
-       }
-      },
-      "UnpauseVmResponse": {
-       "fields": {
-        "vm": {
-         "type": "Vm",
-         "id": 1
-        },
-        "task": {
-         "type": "string",
-         "id": 2
-        }
-       }
-      },
-      "RestartVmRequest": {
-       "fields": {
-        "vm": {
-         "type": "string",
-         "id": 1
-        },
-        "requestId": {
-         "type": "string",
-         "id": 2
-        },
-        "force": {
-         "type": "bool",
-         "id": 3
-        }
-       }
-      },
-      "RestartVmResponse": {
-       "fields": {
-        "vm": {
-         "type": "Vm",
-         "id": 1
-        },
-        "task": {
-         "type": "string",
-         "id": 2
-        }
-       }
-      },
-      "WatchVmRequest": {
-       "fields": {
-        "vm": {
-         "type": "string",
-         "id": 1
-        }
-       }
-      },
-      "WatchVmResponse": {
-       "fields": {
-        "vm": {
-         "type": "Vm",
-         "id": 1
-        },
-        "deleted": {
-         "type": "bool",
          "id": 2
         }
        }

@@ -48,7 +48,8 @@ export interface DetectorInput {
 }
 
 export type Decision =
-  | { kind: "suspect"; nodeId: string; silentMs: number }
+  /** `claimsEndInMs`: when an expiry would be due; null where no time ends its claims, or it has none. */
+  | { kind: "suspect"; nodeId: string; silentMs: number; claimsEndInMs: number | null }
   | { kind: "alive"; nodeId: string }
   | { kind: "stop-acking"; nodeId: string }
   /** It was heard of again, or has nothing left to expire. */
@@ -95,14 +96,17 @@ function detectNode(node: Node, input: DetectorInput): Decision[] {
   const silentMs = input.nowMs - Math.max(input.electedMs, beat?.lastBeatMs ?? -Infinity);
   const silent = silentMs >= input.suspectMs;
   const decisions: Decision[] = [];
-  if (silent && node.state !== "unreachable" && node.state !== "fenced" && input.nowMs >= input.graceUntilMs) {
-    decisions.push({ kind: "suspect", nodeId: node.id, silentMs });
+  const expiry = expiryOf(node, input);
+  // Another term's word on it is out of date: this leader waits from its own election.
+  const isNews = node.state === "unreachable" ? node.silence !== undefined && node.silence.term !== input.term : node.state !== "fenced";
+  if (silent && isNews && input.nowMs >= input.graceUntilMs) {
+    const ends = input.deadlineHolders.has(node.id) && whyNoExpiry(node) === null;
+    decisions.push({ kind: "suspect", nodeId: node.id, silentMs, claimsEndInMs: ends ? Math.max(0, expiry.atMs - input.nowMs) : null });
   }
   // A heartbeat of this term is needed: before one, a node of unknown fate is not called alive.
   if (!silent && beat !== undefined && node.state === "unreachable") decisions.push({ kind: "alive", nodeId: node.id });
 
   if (input.expiring.has(node.id)) return decisions;
-  const expiry = expiryOf(node, input);
   const over =
     input.nowMs >= Math.max(expiry.atMs, input.graceUntilMs) && silent && input.deadlineHolders.has(node.id) && whyNoExpiry(node) === null;
   if (!over) {

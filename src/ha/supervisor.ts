@@ -9,6 +9,7 @@ import type { Leadership, Store } from "../cluster/store.ts";
 import type { Cluster } from "../model/cluster.ts";
 import { claimOn } from "../model/claims.ts";
 import type { View } from "../model/view.ts";
+import type { NodeSuspect } from "../state/commands.ts";
 import { ownRequestId } from "../state/requests.ts";
 import { detect, nextLookMs, waitMs } from "./detector.ts";
 import type { Decision, DetectorInput, NodeBeat } from "./detector.ts";
@@ -213,7 +214,7 @@ export class Supervisor {
         return;
       case "suspect":
         this.#once(decision, term, async () => {
-          await this.#propose({ type: "node.suspect", nodeId, silentMs: Math.round(decision.silentMs) }, term);
+          await this.#propose(suspicionOf(decision), term);
         });
         return;
       case "alive":
@@ -295,4 +296,13 @@ export class Supervisor {
     this.#busy.delete(key);
     if (decision.kind === "expire") this.#expiring.delete(decision.nodeId);
   }
+}
+
+function suspicionOf({ nodeId, silentMs, claimsEndInMs }: Decision & { kind: "suspect" }): NodeSuspect {
+  return {
+    type: "node.suspect",
+    nodeId,
+    silentMs: Math.round(silentMs),
+    ...(claimsEndInMs === null ? {} : { claimsEndInMs: Math.round(claimsEndInMs) }),
+  };
 }

@@ -32,6 +32,8 @@ export interface Node {
    * no more. Until its hello or a fence accounts for it nothing is placed, and time proves nothing about it.
    */
   leftOut?: number;
+  /** While it does not answer: what its leader said of it, wall clock ms. A leader after that one says it again, for its wait begins anew. */
+  silence?: Silence;
   zone: string;
   labels: Record<string, string>;
   /** A VM of one partition never lands in another (CLU-8); absent is the partition without a name. */
@@ -82,6 +84,14 @@ export interface DrainBlock {
 /** States of a node that is heard of and may be asked. */
 export function isAnswering(node: Pick<Node, "state">): boolean {
   return node.state === "ready" || node.state === "disabled" || node.state === "draining" || node.state === "maintenance";
+}
+
+export interface Silence {
+  term: number;
+  /** Last heard of. */
+  sinceMs: number;
+  /** When the claims of its VMs under HA are certainly over, unless it is heard of again; null: no time ends them. */
+  claimsEndMs: number | null;
 }
 
 /** Nodes of which nobody knows what they run: nothing may be placed. */

@@ -73,12 +73,15 @@ function faultsOfPlaces(view: View, { lost, moves }: Evidence & { kind: "places"
 function afterLoss(view: View, lost: readonly string[]): { view: View; usage: Usage; put(vm: Vm, node: Node): void } {
   const vms = new Map(view.vms);
   const claimsByNode = new Map([...view.claimsByNode].map(([id, ids]) => [id, new Set(ids)]));
+  const sums = view.usage ?? usageOf(view);
+  const usage: Usage = { totalCpus: sums.totalCpus, nodes: new Map([...sums.nodes].map(([id, row]) => [id, { ...row }])) };
   for (const vm of lostWith(view, lost)) {
     if (vm.claim !== null) claimsByNode.get(vm.claim.nodeId)?.delete(vm.id);
-    vms.set(vm.id, { ...vm, claim: null, state: "recovering", desired: { ...vm.desired, nodeId: null } });
+    const waiting: Vm = { ...vm, claim: null, state: "recovering", desired: { ...vm.desired, nodeId: null } };
+    vms.set(vm.id, waiting);
+    replaceVm(usage, vm, waiting);
   }
   const nodes = new Map([...view.nodes].filter(([id]) => !lost.includes(id)));
-  const usage = usageOf({ vms });
   return {
     view: { ...view, nodes, vms, claimsByNode, usage },
     usage,
@@ -144,15 +147,23 @@ function alike(view: View, vms: readonly Vm[]): { nodes: Node[]; memoryMib: numb
   const context = { view, settings: settingsOf(view) };
   const fixed = PLACEMENT_CHECKS.filter(({ kind }) => kind === "fixed");
   const groups = new Map<string, { nodes: Node[]; memoryMib: number; cpus: number; example: Vm }>();
-  for (const vm of vms) {
+  const known = new Map<string, Node[]>();
+  const nodesFor = (vm: Vm): Node[] => {
+    const { name: _, memoryMib: _memory, cpus: _cpus, ...rest } = vm.definition;
+    // All that a check of rows alone can look at, but for the node.
+    const key = JSON.stringify([rest, vm.homeNodeId, view.policies.size === 0 ? "" : vm.id]);
     const asked = { ...vm, desired: { ...vm.desired, nodeId: null } };
-    const nodes = [...view.nodes.values()].filter(
-      (node) => node.state === "ready" && fixed.every((link) => link.check(context, asked, node) === null),
-    );
+    const allows = (node: Node): boolean => node.state === "ready" && fixed.every((link) => link.check(context, asked, node) === null);
+    const found = known.get(key) ?? [...view.nodes.values()].filter(allows);
+    known.set(key, found);
+    return found;
+  };
+  for (const vm of vms) {
+    const nodes = nodesFor(vm);
     const key = nodes.map(({ id }) => id).join(" ");
-    const known = groups.get(key) ?? { nodes, memoryMib: 0, cpus: 0, example: vm };
+    const group = groups.get(key) ?? { nodes, memoryMib: 0, cpus: 0, example: vm };
     const { memoryMib, cpus } = vm.definition;
-    groups.set(key, { ...known, memoryMib: Math.max(known.memoryMib, memoryMib), cpus: Math.max(known.cpus, cpus) });
+    groups.set(key, { ...group, memoryMib: Math.max(group.memoryMib, memoryMib), cpus: Math.max(group.cpus, cpus) });
   }
   return [...groups.values()];
 }

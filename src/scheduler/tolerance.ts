@@ -15,6 +15,7 @@ import { arenaOf } from "./arena.ts";
 import type { Arena } from "./arena.ts";
 import { classesFor } from "./items.ts";
 import { whyImpossible } from "./impossible.ts";
+import { viewAfter } from "./loss.ts";
 import { solve } from "./plan.ts";
 import type { PlanRequest } from "./types.ts";
 
@@ -58,7 +59,8 @@ export function lossOf(
   zone: string | null,
   options: ToleranceOptions = {},
 ): Evidence | Impossible | null {
-  return new Losing(view, options).placesAfter(lost, zone);
+  const vms = [...homelessVms(view), ...lost.flatMap((id) => vmsAtRiskOn(view, id))];
+  return placesFor(view, view.usage ?? usageOf(view), { lost, zone }, vms, options.blame);
 }
 
 class Losing {
@@ -113,9 +115,12 @@ class Losing {
       found.evidence.push({ kind: "room", losses: { all: lost, among: [], more: 0 } });
       return;
     }
+    const short = this.#room.shortAfter(lost, zone);
+    if (short !== null) return void found.impossible.push(short);
     const cost = (this.#view.nodes.size + lost.reduce((sum, id) => sum + this.#room.vmsOn(id).length, 0)) / (ROWS / PLANS_MAX);
     if (this.#plansLeft > 0) found.planned++;
-    const answer = this.#plansLeft > 0 ? this.placesAfter(lost, zone) : null;
+    const vms = [...this.#homeless, ...lost.flatMap((id) => this.#room.vmsOn(id))];
+    const answer = this.#plansLeft > 0 ? placesFor(this.#view, this.#usage, { lost, zone }, vms, this.#options.blame) : null;
     this.#plansLeft -= Math.max(1, cost);
     if (answer === null) {
       found.openCount++;
@@ -127,56 +132,41 @@ class Losing {
   #isOver({ impossible }: Tolerance): boolean {
     return impossible.length >= (this.#options.first === true ? 1 : SHOWN);
   }
-
-  /** Plans it with the code that recovers. */
-  placesAfter(lost: readonly string[], zone: string | null): Evidence | Impossible | null {
-    const vms = [...this.#homeless, ...lost.flatMap((id) => this.#room.vmsOn(id))];
-    return this.#placesFor(lost, zone, vms);
-  }
-
-  #placesFor(lost: readonly string[], zone: string | null, vms: readonly Vm[]): Evidence | Impossible | null {
-    const { blame } = this.#options;
-    const request: PlanRequest = {
-      vms: vms.map((vm) => vm.id),
-      mode: "batch",
-      kind: "recover",
-      scoring: "balance",
-      manual: true,
-      searchSteps: SEARCH_STEPS,
-    };
-    const { arena, items, outcome } = solve(viewAfter(this.#view, lost, vms), request, "tolerance", this.#usage);
-    const { node, order } = outcome.attempt;
-    const left = items.filter((_, k) => node[k] === -1);
-    if (left.length === 0) {
-      const moves = order.map((k) => [items[k]!.vm.id, arena.nodes[node[k]!]!.id] as const);
-      return { kind: "places", lost, moves };
-    }
-    const hopeless = left.filter((item) => item.class.eligible.length === 0 && blame?.has(item.vm.id) === false);
-    if (hopeless.length > 0) {
-      const gone = new Set(hopeless.map((item) => item.vm.id));
-      return this.#placesFor(
-        lost,
-        zone,
-        vms.filter((vm) => !gone.has(vm.id)),
-      );
-    }
-    const why = whyImpossible(arena, items, outcome.proven);
-    return why === null ? null : { lost, zone, ...why };
-  }
 }
 
-/** The cluster after a loss: its nodes gone, its VMs under HA waiting. */
-function viewAfter(view: View, lost: readonly string[], vms: readonly Vm[]): View {
-  const gone = new Set(lost);
-  const rows = new Map(view.vms);
-  const claimsByNode = new Map(view.claimsByNode);
-  for (const id of lost) claimsByNode.delete(id);
-  for (const vm of vms) {
-    if (vm.claim !== null && !gone.has(vm.claim.nodeId)) claimsByNode.delete(vm.claim.nodeId);
-    const desired = { ...vm.desired, nodeId: null, hold: false };
-    rows.set(vm.id, { ...vm, claim: null, state: "recovering", desired, failures: 0 });
+/** Plans a loss with the code that recovers. */
+function placesFor(
+  view: View,
+  usage: Usage,
+  loss: { lost: readonly string[]; zone: string | null },
+  vms: readonly Vm[],
+  blame: ReadonlySet<string> | undefined,
+): Evidence | Impossible | null {
+  const request: PlanRequest = {
+    vms: vms.map((vm) => vm.id),
+    mode: "batch",
+    kind: "recover",
+    scoring: "balance",
+    manual: true,
+    searchSteps: SEARCH_STEPS,
+  };
+  const { lost } = loss;
+  const { arena, items, outcome } = solve(viewAfter(view, lost, vms), request, "tolerance", usage);
+  const { node, order } = outcome.attempt;
+  const left = items.filter((_, k) => node[k] === -1);
+  if (left.length === 0) {
+    const moves = order.map((k) => [items[k]!.vm.id, arena.nodes[node[k]!]!.id] as const);
+    return { kind: "places", lost, moves };
   }
-  return { ...view, nodes: new Map([...view.nodes].filter(([id]) => !gone.has(id))), vms: rows, claimsByNode };
+  const hopeless = new Set(
+    left.filter((item) => item.class.eligible.length === 0 && blame?.has(item.vm.id) === false).map(({ vm }) => vm.id),
+  );
+  if (hopeless.size > 0) {
+    const rest = vms.filter((vm) => !hopeless.has(vm.id));
+    return placesFor(view, usage, loss, rest, blame);
+  }
+  const why = whyImpossible(arena, items, outcome.proven);
+  return why === null ? null : { ...loss, ...why };
 }
 
 interface Need {
@@ -242,6 +232,21 @@ class Room {
   /** Nodes with bound VMs are told apart first, then by what they lose. */
   weight(nodeId: string): number {
     return (this.#bound.has(nodeId) ? 2 ** 40 : 0) + (this.#sums.get(nodeId)?.memory ?? 0);
+  }
+
+  /** Too little memory in all, or too few vCPUs: the bound that needs no plan. */
+  shortAfter(lost: readonly string[], zone: string | null): Impossible | null {
+    const ids = this.#homeless === null ? lost : [...lost, this.#homeless];
+    for (const resource of ["memory", "cpus"] as const) {
+      const needed = ids.reduce((sum, id) => sum + (this.#sums.get(id)?.[resource] ?? 0), 0);
+      let available = 0;
+      for (const [i, node] of this.#arena.nodes.entries())
+        if (node.state === "ready" && node.witness !== true && !lost.includes(node.id)) available += Math.max(0, this.#free[i]![resource]);
+      if (needed <= available) continue;
+      const vmIds = ids.flatMap((id) => this.vmsOn(id)).map(({ id }) => id);
+      return { lost, zone, kind: "sum", vmIds, resource, needed, available, size: 0 };
+    }
+    return null;
   }
 
   /** True if any loss of `all` and `more` of `among` leaves room enough whatever goes where. */

@@ -172,6 +172,8 @@ export interface NodeSuspect {
   type: "node.suspect";
   nodeId: string;
   silentMs: number;
+  /** From now until its claims are certainly over, if it stays silent; absent: no time ends them. Only to be shown. */
+  claimsEndInMs?: number;
 }
 
 export interface NodeAlive {

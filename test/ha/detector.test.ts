@@ -88,6 +88,21 @@ t.test("node states", async (t) => {
   );
 });
 
+t.test("a suspicion says when claims end, and a new leader says it again for its own wait", async (t) => {
+  // Elected at 0, last acknowledged at 90_000 + 1: at 91_500 its claims end in 4_250 − 1_499 = 2_751 ms.
+  const first = detect(input({ nowMs: 91_500 })).find((one) => one.kind === "suspect");
+  t.match(first, { kind: "suspect", claimsEndInMs: nextLookMs(input({ nowMs: 92_000 })) - 91_500 });
+  const known = { ...guarded, state: "unreachable" as const, silence: { term: 1, sinceMs: 0, claimsEndMs: 0 } };
+  const term = input({}).term;
+  t.notOk(kinds({ nodes: [{ ...known, silence: { ...known.silence, term } }], nowMs: 92_000 }).includes("suspect"), "known");
+  t.ok(
+    kinds({ nodes: [{ ...known, silence: { ...known.silence, term: term - 1 } }], nowMs: 92_000 }).includes("suspect"),
+    "of another term",
+  );
+  const none = detect(input({ nowMs: 91_500, deadlineHolders: new Set() })).find((one) => one.kind === "suspect");
+  t.match(none, { claimsEndInMs: null }, "nothing there ends by time");
+});
+
 t.test("a leader that stood still suspects nobody for a moment", async (t) => {
   t.strictSame(kinds({ nowMs: 92_000, graceUntilMs: 92_001 }), []);
   t.strictSame(kinds({ nowMs: 92_001, graceUntilMs: 92_001 }), ["suspect"]);

@@ -18,7 +18,10 @@ import {
   vdcSettingFault,
 } from "../../model/settings.ts";
 import { limitKey, parseLimit } from "../../model/limit-settings.ts";
-import type { SettingKey } from "../../model/settings.ts";
+import type { SettingKey, Settings } from "../../model/settings.ts";
+import { describeImpossible } from "../../model/tolerance-text.ts";
+import { goalOf } from "../../model/tolerance.ts";
+import { toleranceOf } from "../../scheduler/tolerance.ts";
 import { clusterLevel } from "../../state/levels.ts";
 import type { View } from "../../model/view.ts";
 import type { JoinRequest__Output } from "../../gen/types/roost/v1/JoinRequest.ts";
@@ -78,6 +81,18 @@ async function updateLimit(request: UpdateSettingRequest__Output, context: CallC
     request.reset || parsed?.ok !== true ? { type: "setting.reset", key, vdc: "" } : { type: "setting.update", key, value: parsed.value };
   await propose(context, command, request.requestId);
   return { setting: toLimit(context.store.view(), key) };
+}
+
+/** What is proven impossible is not promised (HA-16); what is only not shown is. */
+function requireTolerable(view: View, settings: Settings, key: SettingKey): void {
+  if (key !== "ha.tolerate" && key !== "ha.tolerateZones") return;
+  if (settings[key] <= clusterOf(view).settings[key]) return;
+  const [impossible] = toleranceOf(view, goalOf(settings), { first: true }).impossible;
+  if (impossible === undefined) return;
+  throw new RoostError(
+    { kind: "precondition", reason: `${key} ${settings[key]} cannot be kept: ${describeImpossible(view, impossible)}` },
+    "make room first; `roost ha show --tolerate N` says what is in the way",
+  );
 }
 
 export const clusterService: ServiceMethods<"ClusterService", CallContext> = {
@@ -247,6 +262,7 @@ export const clusterService: ServiceMethods<"ClusterService", CallContext> = {
     const { view } = await readState(context, "CONSISTENCY_LINEARIZABLE");
     const conflict = vdc === "" ? settingsConflict({ ...clusterOf(view).settings, [parsed.key]: parsed.value }) : null;
     if (conflict !== null) throw new RoostError({ kind: "precondition", reason: conflict }, "change the other setting first");
+    requireTolerable(view, { ...clusterOf(view).settings, [parsed.key]: parsed.value }, parsed.key);
     const command: Command = request.reset
       ? { type: "setting.reset", key: parsed.key, vdc }
       : { type: "setting.update", key: parsed.key, value: parsed.value, ...(vdc === "" ? {} : { vdc }) };

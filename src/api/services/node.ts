@@ -12,6 +12,7 @@ import type { CallContext } from "../context.ts";
 import { toNode } from "../convert.ts";
 import { findNode, page } from "../lookup.ts";
 import { planDrain } from "../../placing/drain.ts";
+import { waitOfNode } from "../waits.ts";
 import { fencingMethods } from "./fencing.ts";
 
 const DEFAULT_DRAIN_PARALLEL = 2;
@@ -62,7 +63,9 @@ export const nodeService: ServiceMethods<"NodeService", CallContext> = {
 
   async GetNode(request, context) {
     const { view, info } = await readState(context, request.consistency);
-    return { node: toNode(view, findNode(view, request.node), usageOf(view), context.store.leadership().leaderNodeId, true), read: info };
+    const node = findNode(view, request.node);
+    const message = toNode(view, node, usageOf(view), context.store.leadership().leaderNodeId, true);
+    return { node: { ...message, waits: waitOfNode(view, node, context.nowMs()) }, read: info };
   },
 
   DisableNode: (request, context) =>

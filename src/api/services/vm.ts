@@ -18,6 +18,7 @@ import { propose, readState } from "../context.ts";
 import type { CallContext } from "../context.ts";
 import { toDefinition, toVm } from "../convert.ts";
 import { findNode, findVm, page } from "../lookup.ts";
+import { waitOfVm } from "../waits.ts";
 import { changesOf } from "../watch.ts";
 import type { VmAction } from "../../model/lifecycle.ts";
 
@@ -231,7 +232,8 @@ export const vmService: ServiceMethods<"VmService", CallContext> = {
 
   async GetVm(request, context) {
     const { view, info } = await readState(context, request.consistency);
-    return { vm: toVm(view, findVm(view, request.vm)), read: info };
+    const vm = findVm(view, request.vm);
+    return { vm: { ...toVm(view, vm), waits: waitOfVm(view, vm, context.nowMs()) }, read: info };
   },
 
   StartVm: (request, context) => desire(context, request.vm, "auto-start", request.requestId, { node: request.node, force: request.force }),

@@ -90,6 +90,7 @@ function show(io: Io, node: Node__Output): void {
       ["Name", node.name],
       ["Id", `${node.id}, peer ${node.peerId}`],
       ["State", `${paintState(io, node.state)} since ${timeText(node.stateSinceMs)}${node.stateWhy === "" ? "" : `: ${node.stateWhy}`}`],
+      ["Waiting", node.waits],
       ["Role", node.leader ? "leader" : node.role],
       ["Zone", node.zone],
       ["Partition", node.partition],
@@ -136,6 +137,14 @@ function show(io: Io, node: Node__Output): void {
       : `not available: ${pool.problem}`;
     io.out(`Pool ${pool.name}: ${size}\n`);
   }
+}
+
+/** Taking nodes away is never refused, but what HA keeps room for may be gone with them (HA-16). */
+async function tellTolerance(session: Session): Promise<void> {
+  const { client, consistency, limits, io } = session;
+  const { verdict, tolerate, tolerateZones, impossible } = await client.call("HaService", "GetHa", { consistency }, limits);
+  if (verdict === "protected" || (tolerate === 0 && !tolerateZones)) return;
+  io.err(`HA is ${verdict} now${impossible[0] === undefined ? "" : `: ${impossible[0].text}`}; \`roost ha show\` says more\n`);
 }
 
 /** `rack=r1` sets, `rack-` takes away. */
@@ -203,11 +212,12 @@ export function addNodeCommands(program: Command, io: Io): void {
     .command("disable <node...>")
     .description("nothing new lands on them; what runs there goes on")
     .action((names: string[], _options: object, command: Command) =>
-      withSession(io, command, (session) =>
-        change(session, names, (name) =>
+      withSession(io, command, async (session) => {
+        await change(session, names, (name) =>
           session.client.call("NodeService", "DisableNode", { node: name, requestId: io.newId() }, session.limits),
-        ),
-      ),
+        );
+        await tellTolerance(session);
+      }),
     );
   node
     .command("enable <node...>")

@@ -145,6 +145,7 @@ function show(io: Io, vm: Vm__Output): void {
       ["Id", vm.id],
       ["State", `${paintState(io, vm.state)} since ${timeText(vm.stateSinceMs)}`],
       ["Reason", vm.reason],
+      ["Waits for", vm.waits],
       ["Wanted", vm.desired + (vm.hold ? ", held from the scheduler" : "") + (vm.wantedNode === "" ? "" : `, only on ${vm.wantedNode}`)],
       ["Node", vm.node === "" ? "" : `${vm.node}, generation ${formatGeneration(vm.generation)}`],
       ["Home", vm.homeNode],

@@ -81,11 +81,15 @@ import type { FenceNodeResponse as _roost_v1_FenceNodeResponse, FenceNodeRespons
 import type { FenceStep as _roost_v1_FenceStep, FenceStep__Output as _roost_v1_FenceStep__Output } from './roost/v1/FenceStep.ts';
 import type { FieldViolation as _roost_v1_FieldViolation, FieldViolation__Output as _roost_v1_FieldViolation__Output } from './roost/v1/FieldViolation.ts';
 import type { Finding as _roost_v1_Finding, Finding__Output as _roost_v1_Finding__Output } from './roost/v1/Finding.ts';
+import type { ForecastHaRequest as _roost_v1_ForecastHaRequest, ForecastHaRequest__Output as _roost_v1_ForecastHaRequest__Output } from './roost/v1/ForecastHaRequest.ts';
+import type { ForecastHaResponse as _roost_v1_ForecastHaResponse, ForecastHaResponse__Output as _roost_v1_ForecastHaResponse__Output } from './roost/v1/ForecastHaResponse.ts';
 import type { FoundDomain as _roost_v1_FoundDomain, FoundDomain__Output as _roost_v1_FoundDomain__Output } from './roost/v1/FoundDomain.ts';
 import type { FoundRegistration as _roost_v1_FoundRegistration, FoundRegistration__Output as _roost_v1_FoundRegistration__Output } from './roost/v1/FoundRegistration.ts';
 import type { FoundVolume as _roost_v1_FoundVolume, FoundVolume__Output as _roost_v1_FoundVolume__Output } from './roost/v1/FoundVolume.ts';
 import type { GetClusterRequest as _roost_v1_GetClusterRequest, GetClusterRequest__Output as _roost_v1_GetClusterRequest__Output } from './roost/v1/GetClusterRequest.ts';
 import type { GetClusterResponse as _roost_v1_GetClusterResponse, GetClusterResponse__Output as _roost_v1_GetClusterResponse__Output } from './roost/v1/GetClusterResponse.ts';
+import type { GetHaRequest as _roost_v1_GetHaRequest, GetHaRequest__Output as _roost_v1_GetHaRequest__Output } from './roost/v1/GetHaRequest.ts';
+import type { GetHaResponse as _roost_v1_GetHaResponse, GetHaResponse__Output as _roost_v1_GetHaResponse__Output } from './roost/v1/GetHaResponse.ts';
 import type { GetNodeRequest as _roost_v1_GetNodeRequest, GetNodeRequest__Output as _roost_v1_GetNodeRequest__Output } from './roost/v1/GetNodeRequest.ts';
 import type { GetNodeResponse as _roost_v1_GetNodeResponse, GetNodeResponse__Output as _roost_v1_GetNodeResponse__Output } from './roost/v1/GetNodeResponse.ts';
 import type { GetPolicyRequest as _roost_v1_GetPolicyRequest, GetPolicyRequest__Output as _roost_v1_GetPolicyRequest__Output } from './roost/v1/GetPolicyRequest.ts';
@@ -97,6 +101,13 @@ import type { GetTaskResponse as _roost_v1_GetTaskResponse, GetTaskResponse__Out
 import type { GetVmRequest as _roost_v1_GetVmRequest, GetVmRequest__Output as _roost_v1_GetVmRequest__Output } from './roost/v1/GetVmRequest.ts';
 import type { GetVmResponse as _roost_v1_GetVmResponse, GetVmResponse__Output as _roost_v1_GetVmResponse__Output } from './roost/v1/GetVmResponse.ts';
 import type { Ha as _roost_v1_Ha, Ha__Output as _roost_v1_Ha__Output } from './roost/v1/Ha.ts';
+import type { HaFate as _roost_v1_HaFate, HaFate__Output as _roost_v1_HaFate__Output } from './roost/v1/HaFate.ts';
+import type { HaForecast as _roost_v1_HaForecast, HaForecast__Output as _roost_v1_HaForecast__Output } from './roost/v1/HaForecast.ts';
+import type { HaImpossible as _roost_v1_HaImpossible, HaImpossible__Output as _roost_v1_HaImpossible__Output } from './roost/v1/HaImpossible.ts';
+import type { HaNode as _roost_v1_HaNode, HaNode__Output as _roost_v1_HaNode__Output } from './roost/v1/HaNode.ts';
+import type { HaServiceClient as _roost_v1_HaServiceClient, HaServiceDefinition as _roost_v1_HaServiceDefinition } from './roost/v1/HaService.ts';
+import type { HaVm as _roost_v1_HaVm, HaVm__Output as _roost_v1_HaVm__Output } from './roost/v1/HaVm.ts';
+import type { HaWait as _roost_v1_HaWait, HaWait__Output as _roost_v1_HaWait__Output } from './roost/v1/HaWait.ts';
 import type { HistoryEntry as _roost_v1_HistoryEntry, HistoryEntry__Output as _roost_v1_HistoryEntry__Output } from './roost/v1/HistoryEntry.ts';
 import type { InspectNodeRequest as _roost_v1_InspectNodeRequest, InspectNodeRequest__Output as _roost_v1_InspectNodeRequest__Output } from './roost/v1/InspectNodeRequest.ts';
 import type { InspectNodeResponse as _roost_v1_InspectNodeResponse, InspectNodeResponse__Output as _roost_v1_InspectNodeResponse__Output } from './roost/v1/InspectNodeResponse.ts';
@@ -330,11 +341,15 @@ export interface ProtoGrpcType {
       FenceStep: MessageTypeDefinition<_roost_v1_FenceStep, _roost_v1_FenceStep__Output>
       FieldViolation: MessageTypeDefinition<_roost_v1_FieldViolation, _roost_v1_FieldViolation__Output>
       Finding: MessageTypeDefinition<_roost_v1_Finding, _roost_v1_Finding__Output>
+      ForecastHaRequest: MessageTypeDefinition<_roost_v1_ForecastHaRequest, _roost_v1_ForecastHaRequest__Output>
+      ForecastHaResponse: MessageTypeDefinition<_roost_v1_ForecastHaResponse, _roost_v1_ForecastHaResponse__Output>
       FoundDomain: MessageTypeDefinition<_roost_v1_FoundDomain, _roost_v1_FoundDomain__Output>
       FoundRegistration: MessageTypeDefinition<_roost_v1_FoundRegistration, _roost_v1_FoundRegistration__Output>
       FoundVolume: MessageTypeDefinition<_roost_v1_FoundVolume, _roost_v1_FoundVolume__Output>
       GetClusterRequest: MessageTypeDefinition<_roost_v1_GetClusterRequest, _roost_v1_GetClusterRequest__Output>
       GetClusterResponse: MessageTypeDefinition<_roost_v1_GetClusterResponse, _roost_v1_GetClusterResponse__Output>
+      GetHaRequest: MessageTypeDefinition<_roost_v1_GetHaRequest, _roost_v1_GetHaRequest__Output>
+      GetHaResponse: MessageTypeDefinition<_roost_v1_GetHaResponse, _roost_v1_GetHaResponse__Output>
       GetNodeRequest: MessageTypeDefinition<_roost_v1_GetNodeRequest, _roost_v1_GetNodeRequest__Output>
       GetNodeResponse: MessageTypeDefinition<_roost_v1_GetNodeResponse, _roost_v1_GetNodeResponse__Output>
       GetPolicyRequest: MessageTypeDefinition<_roost_v1_GetPolicyRequest, _roost_v1_GetPolicyRequest__Output>
@@ -346,6 +361,13 @@ export interface ProtoGrpcType {
       GetVmRequest: MessageTypeDefinition<_roost_v1_GetVmRequest, _roost_v1_GetVmRequest__Output>
       GetVmResponse: MessageTypeDefinition<_roost_v1_GetVmResponse, _roost_v1_GetVmResponse__Output>
       Ha: MessageTypeDefinition<_roost_v1_Ha, _roost_v1_Ha__Output>
+      HaFate: MessageTypeDefinition<_roost_v1_HaFate, _roost_v1_HaFate__Output>
+      HaForecast: MessageTypeDefinition<_roost_v1_HaForecast, _roost_v1_HaForecast__Output>
+      HaImpossible: MessageTypeDefinition<_roost_v1_HaImpossible, _roost_v1_HaImpossible__Output>
+      HaNode: MessageTypeDefinition<_roost_v1_HaNode, _roost_v1_HaNode__Output>
+      HaService: SubtypeConstructor<typeof grpc.Client, _roost_v1_HaServiceClient> & { service: _roost_v1_HaServiceDefinition }
+      HaVm: MessageTypeDefinition<_roost_v1_HaVm, _roost_v1_HaVm__Output>
+      HaWait: MessageTypeDefinition<_roost_v1_HaWait, _roost_v1_HaWait__Output>
       HistoryEntry: MessageTypeDefinition<_roost_v1_HistoryEntry, _roost_v1_HistoryEntry__Output>
       InspectNodeRequest: MessageTypeDefinition<_roost_v1_InspectNodeRequest, _roost_v1_InspectNodeRequest__Output>
       InspectNodeResponse: MessageTypeDefinition<_roost_v1_InspectNodeResponse, _roost_v1_InspectNodeResponse__Output>

@@ -142,8 +142,12 @@ export function report(tx: Transaction, command: NodeInfoReport): CommandResult 
 
 export function suspect(tx: Transaction, command: NodeSuspect): CommandResult {
   const node = tx.needNode(command.nodeId);
+  const { silentMs, claimsEndInMs = null } = command;
+  const silence = { term: tx.term, sinceMs: tx.atMs - silentMs, claimsEndMs: claimsEndInMs === null ? null : tx.atMs + claimsEndInMs };
+  // Another leader's word on a silence that is known.
+  if (node.state === "unreachable") tx.putNode({ ...node, silence: { ...silence, sinceMs: node.silence?.sinceMs ?? silence.sinceMs } });
   if (!isAnswering(node)) return { ids: [] };
-  tx.putNode(moved(tx, node, "unreachable", `no heartbeat for ${command.silentMs} ms`));
+  tx.putNode({ ...moved(tx, node, "unreachable", `no heartbeat for ${silentMs} ms`), silence });
   for (const vm of tx.vmsOn(node.id)) if (vm.claim?.nodeId === node.id) tx.putVm(loseSight(tx, vm, node));
   rehomeCleaning(tx);
   return { ids: [node.id] };

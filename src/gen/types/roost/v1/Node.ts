@@ -82,6 +82,10 @@ export interface Node {
    * What is wrong with the node itself, in a few words each.
    */
   'problems'?: (string)[] | undefined;
+  /**
+   * What is waited for with it, and until when; empty if for nothing.
+   */
+  'waits'?: (string) | undefined;
   '_freeMemoryMib'?: "freeMemoryMib" | undefined;
   '_cpuUsedPercent'?: "cpuUsedPercent" | undefined;
 }
@@ -164,6 +168,10 @@ export interface Node__Output {
    * What is wrong with the node itself, in a few words each.
    */
   'problems': (string)[];
+  /**
+   * What is waited for with it, and until when; empty if for nothing.
+   */
+  'waits': (string);
   '_freeMemoryMib'?: "freeMemoryMib" | undefined;
   '_cpuUsedPercent'?: "cpuUsedPercent" | undefined;
 }

@@ -57,6 +57,10 @@ export interface Vm {
    * Its tasks that have not ended, in the order in which they run.
    */
   'tasks'?: (string)[] | undefined;
+  /**
+   * What it waits for, and until when; empty if for nothing.
+   */
+  'waits'?: (string) | undefined;
 }
 
 export interface Vm__Output {
@@ -112,4 +116,8 @@ export interface Vm__Output {
    * Its tasks that have not ended, in the order in which they run.
    */
   'tasks': (string)[];
+  /**
+   * What it waits for, and until when; empty if for nothing.
+   */
+  'waits': (string);
 }
