@@ -19,6 +19,11 @@ export function sendable(task: Task): Turn[] {
   return turns;
 }
 
+/** From it on a domain of the claim's generation may run. */
+export function mayRun(job: Job, undo: boolean): boolean {
+  return job.name === "power-on" && !undo;
+}
+
 /** It waits, and all before it is done. */
 export function mayStart(task: Task, job: Job): boolean {
   if (job.state !== "waiting" || (task.state !== "waiting" && task.state !== "running")) return false;

@@ -4,7 +4,8 @@
  * younger one. Pure: what is on its way, and which vdc was served last, come in.
  */
 import { isFree, type Slot } from "../model/limits.ts";
-import { sendable } from "../model/task-flow.ts";
+import { leftOutNodes } from "../model/node.ts";
+import { mayRun, sendable } from "../model/task-flow.ts";
 import { admit, targetOf } from "../model/task-target.ts";
 import type { Job, Task } from "../model/task.ts";
 import type { View } from "../model/view.ts";
@@ -94,12 +95,13 @@ export function orchestrate(view: View, { inFlight, turns, atMs, max }: Orchestr
 export function* candidates(view: View, atMs: number): Generator<Candidate> {
   // Thousands that wait ask for few different slots.
   const known = new Map<string, ReturnType<typeof admit>>();
+  const isKnownWhatRuns = leftOutNodes(view).length === 0;
   for (const id of view.tasksDue) {
     const task = view.tasks.get(id);
     const vm = task === undefined ? undefined : view.vms.get(task.object.id);
     if (task === undefined || vm === undefined) continue;
     for (const { job, undo } of sendable(task)) {
-      if (job.retryAtMs > atMs) continue;
+      if (job.retryAtMs > atMs || (mayRun(job, undo) && !isKnownWhatRuns)) continue;
       const target = targetOf(vm, task, job);
       const node = target === null ? undefined : view.nodes.get(target.nodeId);
       if (target === null || node === undefined) continue;

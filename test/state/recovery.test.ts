@@ -70,6 +70,37 @@ t.test("the rest is left out: VMs stay, nothing is placed, and time proves nothi
   t.end();
 });
 
+t.test("what has a place is not started either: those of before may have given it to another since", (t) => {
+  for (const sent of [false, true]) {
+    const log = CommandLog.withNodes(2);
+    log.create("placed");
+    log.place("placed", "n1");
+    log.done("placed", "configure");
+    if (sent) log.send("placed");
+    const { position } = rebuild(
+      log.state,
+      { generation: 2, keepNodeId: "n1", node: null, off: [], why: "a test" },
+      { lastTerm: 7, nowMs: log.nowMs, actor: "user:root" },
+    );
+    log.term = position.term;
+    const begin = { type: "task.begin" as const, taskId: log.head("placed").id, path: "2", attempt: 1, nodeId: "n1", run: "r" };
+    if (sent) t.match(log.refused(begin, { origin: "n1" }), { reason: "nothing starts before it is known what runs on n2" });
+    else {
+      t.throws(() => log.send("placed"), /nothing of placed can be sent/);
+      const { generation } = log.vm("placed");
+      const send = { taskId: begin.taskId, path: "2", attempt: 1, undo: false, nodeId: "n1", generation, slot: null };
+      const dispatched = log.ok({ type: "task.dispatch", sends: [send] }, { term: log.term });
+      t.match(dispatched.unsent, [{ detail: /nothing starts/ }]);
+    }
+    log.hello("n2");
+    if (!sent) log.send("placed");
+    log.ok(begin, { origin: "n1" });
+    log.answer("placed");
+    t.equal(log.vm("placed").state, "running");
+  }
+  t.end();
+});
+
 t.test("nothing that those of before counted looks newer than what comes here", (t) => {
   const log = CommandLog.withNodes(3);
   log.running("here", "n2");

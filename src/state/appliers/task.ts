@@ -1,6 +1,7 @@
 /** Tasks: what the orchestrator sends, what workers answer, what users cancel. */
 import { RoostError } from "../../base/errors.ts";
-import { isEnd, isStart, jobAt } from "../../model/task-flow.ts";
+import { leftOutNodes } from "../../model/node.ts";
+import { isEnd, isStart, jobAt, mayRun } from "../../model/task-flow.ts";
 import { admit, targetOf } from "../../model/task-target.ts";
 import { FINISHED, TASK_LIMITS, type JobKey, type Step, type Task } from "../../model/task.ts";
 import type { TaskAnswer, TaskBegin, TaskCancel, TaskDispatch, TaskProgress } from "../commands.ts";
@@ -47,6 +48,8 @@ function whyNot(tx: Transaction, send: TaskDispatch["sends"][number], used: (key
   if (head?.id !== task.id) return `task ${head?.id ?? ""} comes first`;
   const target = targetOf(vm, task, job);
   if (target?.nodeId !== send.nodeId || target.generation !== send.generation) return "the VM's claim is another one";
+  if (mayRun(job, send.undo) && leftOutNodes(tx.state).length > 0)
+    return "nothing starts before it is known what runs on nodes that were left out";
   const admitted = admit(tx.cluster() ?? null, task, job, node, used);
   if (!admitted.ok) return admitted.why;
   if ((admitted.slot?.key ?? null) !== send.slot) return "the limits have changed";
@@ -56,7 +59,17 @@ function whyNot(tx: Transaction, send: TaskDispatch["sends"][number], used: (key
 
 export function begin(tx: Transaction, command: TaskBegin): CommandResult {
   const { path, attempt, run } = command;
-  change(tx, workersTask(tx, command), { kind: "begun", path, attempt, run });
+  const task = workersTask(tx, command);
+  const job = jobAt(task, path);
+  const unknown = leftOutNodes(tx.state);
+  // Sent before the recover, for a claim that those of before may have ended and given to another since.
+  if (job !== undefined && mayRun(job, false) && unknown.length > 0) {
+    throw new RoostError(
+      { kind: "precondition", reason: `nothing starts before it is known what runs on ${unknown.map(({ name }) => name).join(", ")}` },
+      "let each rejoin (roost cluster rejoin), or confirm that it is off (roost node fence)",
+    );
+  }
+  change(tx, task, { kind: "begun", path, attempt, run });
   return {};
 }
 
