@@ -92,6 +92,46 @@ t.test("handed over first: giving up is void", (t) => {
   t.end();
 });
 
+t.test("handed over under a task that goes back: its undo is the target's, and the queue moves on", (t) => {
+  for (const answered of [false, true]) {
+    const log = cluster();
+    log.ok({ type: "vm.desire", vmId: "v", action: "pause", nodeId: null });
+    log.ok(migrate("n2"));
+    t.equal(log.sent("v"), "pause");
+    const { id } = log.head("v");
+    log.ok({ type: "task.cancel", taskId: id });
+    if (answered) {
+      log.answer("v");
+      t.equal(log.sent("v"), "pause", "its undo");
+    }
+    log.ok(...handedOver);
+    t.match(log.state.tasksByNode.get("n1"), undefined, "nothing waits for the source");
+    log.send("v");
+    t.match(log.head("v").jobs[0], { state: "undo-sent", nodeId: "n2" });
+    log.answer("v");
+    t.equal(log.state.tasks.get(id)?.state, "cancelled");
+  }
+  t.end();
+});
+
+t.test("handed over with a reset that was sent: it ends at once, as the source may never answer", (t) => {
+  for (const begun of [false, true]) {
+    const log = cluster();
+    log.ok({ type: "vm.desire", vmId: "v", action: "force-restart", nodeId: null });
+    log.ok(migrate("n2"));
+    t.equal(log.sent("v"), "reset");
+    const { id } = log.head("v");
+    if (begun) log.ok({ type: "task.begin", taskId: id, path: "0", attempt: 1, nodeId: "n1", run: "r" }, { origin: "n1" });
+    log.ok(...handedOver);
+    expire(log, "n1");
+    t.match(log.state.tasks.get(id), { state: begun ? "unknown" : "failed", error: { code: "lost" } });
+    log.ok({ type: "vm.desire", vmId: "v", action: "force-shutdown", nodeId: null });
+    log.done("v", "power-off");
+    t.equal(log.vm("v").state, "stopped");
+  }
+  t.end();
+});
+
 t.test("the target cannot run by itself", (t) => {
   const log = cluster();
   log.ok(migrate("n2"));

@@ -13,8 +13,9 @@ import type { Proof } from "../../model/proof.ts";
 import type { Claim, Migration, Vm } from "../../model/vm.ts";
 import type { VmMigrate, VmMigrateAbort, VmObservation } from "../commands.ts";
 import type { CommandResult } from "../outcome.ts";
-import { isSent } from "../../model/task.ts";
-import { changeIfPossible } from "../tasks/queue.ts";
+import { JOBS } from "../../model/task-definitions.ts";
+import { isSent, type TaskError } from "../../model/task.ts";
+import { change } from "../tasks/queue.ts";
 import type { Transaction } from "../transaction.ts";
 import { giveUpMigration, withoutMigration } from "./vm-moves.ts";
 
@@ -81,10 +82,16 @@ export function handedOver(tx: Transaction, vm: Vm, claim: Claim, generation: nu
   tx.emit("vm.migration", vm.id, vm.definition.name, `handed over, goes on on ${name}`, target);
   tx.touchClaims(claim.nodeId);
   tx.touchClaims(target);
-  // What the source was told to do is the target's to do.
-  for (const task of tx.tasksOf(vm.id))
-    for (const job of task.jobs)
-      if (isSent(job) && job.nodeId === claim.nodeId) changeIfPossible(tx, task, { kind: "recalled", path: job.path });
+  // What the source was told to do is the target's to do. What cannot be repeated ends here: the source may die before it says so, and
+  // nothing that comes after it in the VM's queue would ever have its turn.
+  const error: TaskError = { code: "lost", message: "the VM moved to another node before it was done", hint: "ask again" };
+  for (const task of tx.tasksOf(vm.id)) {
+    for (const job of task.jobs) {
+      if (!isSent(job) || job.nodeId !== claim.nodeId) continue;
+      if (JOBS[job.name].repeatable) change(tx, task, { kind: "recalled", path: job.path });
+      else change(tx, task, { kind: "claim-ended", again: false, error });
+    }
+  }
   // Still migrating: it stands still until the target says that it runs.
   return { ...withoutMigration(vm), claim: { ...migration.claim, sinceMs: tx.atMs }, homeNodeId: target, reason: null };
 }

@@ -158,9 +158,11 @@ function cancelled(task: Task, by: string, at: At): Reduced {
 
 function recalled(task: Task, path: string, at: At): Reduced {
   const job = jobAt(task, path);
-  if (job?.state !== "sent" || !JOBS[job.name].repeatable || task.state === "rolling-back")
+  if (job === undefined || !isSent(job) || !JOBS[job.name].repeatable)
     return refused(`task ${task.id} has no job ${path} that could be sent elsewhere`);
-  return settled(put(task, { ...job, state: "waiting", slot: null, progress: null }), at);
+  // Of a task that goes back, what was sent may have been done, and is undone there.
+  const back: JobState = JOBS[job.name].undo === null ? "failed" : "undo-waiting";
+  return settled(put(task, { ...job, state: task.state === "rolling-back" ? back : "waiting", slot: null, progress: null }), at);
 }
 
 function claimEnded(task: Task, { again, error }: TaskEvent & { kind: "claim-ended" }, at: At): Reduced {
