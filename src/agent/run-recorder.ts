@@ -23,6 +23,8 @@ interface OpenRun extends DomainRef {
   begin: RunRecord;
   /** When it was last seen to run, bootMs; null for not yet. */
   seenMs: number | null;
+  /** Since when it stands still, bootMs; null while it runs. */
+  pausedMs: number | null;
 }
 
 export class RunRecorder {
@@ -46,7 +48,8 @@ export class RunRecorder {
     const now = recorder.now();
     for (const record of await recorder.#log.read()) {
       if (record.bootId !== now.bootId) continue;
-      if (record.op === "begin" || record.op === "runs") recorder.#opened(record, record);
+      if (record.op === "begin" || record.op === "runs") recorder.#opened(record, record).pausedMs = null;
+      else if (record.op === "paused") recorder.#paused(record, record.bootMs);
       else if (record.op === "end") recorder.#open.delete(keyOf(record));
     }
     recorder.#log.note({ op: "agent", ...now });
@@ -111,9 +114,11 @@ export class RunRecorder {
 
   async #begins(ref: DomainRef): Promise<void> {
     this.#moved.delete(keyOf(ref));
-    if (this.#open.has(keyOf(ref))) return;
+    const known = this.#open.get(keyOf(ref));
+    if (known !== undefined && known.pausedMs === null) return;
+    // Also when it goes on after a pause: else it would count as standing still since then, whatever it does.
     const record: RunRecord = { op: "begin", vmId: ref.vmId, generation: ref.generation, ...this.now() };
-    this.#opened(ref, record);
+    this.#opened(ref, record).pausedMs = null;
     await this.#log.sync(record);
   }
 
@@ -124,7 +129,7 @@ export class RunRecorder {
       if (!this.#open.has(keyOf(event))) this.#opened(event, this.#write("begin", event));
       this.#seen(event);
     } else if (event.kind === "gone") this.#ended(event, HOW[event.cause]);
-    else if (event.kind === "paused" && this.#open.has(keyOf(event))) this.#write("paused", event);
+    else if (event.kind === "paused" && this.#open.has(keyOf(event))) this.#paused(event, this.#write("paused", event).bootMs);
   }
 
   #listed(domains: readonly DomainStatus[], askedMs: number): void {
@@ -147,11 +152,10 @@ export class RunRecorder {
   #seen(ref: DomainRef, atMs = this.#options.clock.nowMs()): void {
     const known = this.#open.get(keyOf(ref));
     const seenMs = Math.max(atMs, known?.begin.bootMs ?? 0);
-    if (known?.seenMs === null || known === undefined) {
-      const record = this.#write("runs", ref, seenMs);
-      this.#opened(ref, known?.begin ?? record);
-    }
-    const run = this.#open.get(keyOf(ref))!;
+    const goesOn = known !== undefined && known.pausedMs !== null && known.pausedMs < seenMs;
+    const record = known === undefined || known.seenMs === null || goesOn ? this.#write("runs", ref, seenMs) : known.begin;
+    const run = this.#opened(ref, record);
+    if (goesOn) run.pausedMs = null;
     run.seenMs = Math.max(run.seenMs ?? 0, seenMs);
   }
 
@@ -187,9 +191,18 @@ export class RunRecorder {
     return record;
   }
 
-  #opened(ref: DomainRef, begin: RunRecord): void {
-    const key = keyOf(ref);
-    if (!this.#open.has(key)) this.#open.set(key, { vmId: ref.vmId, generation: ref.generation, begin, seenMs: null });
+  #opened(ref: DomainRef, begin: RunRecord): OpenRun {
+    let run = this.#open.get(keyOf(ref));
+    if (run === undefined) {
+      run = { vmId: ref.vmId, generation: ref.generation, begin, seenMs: null, pausedMs: null };
+      this.#open.set(keyOf(ref), run);
+    }
+    return run;
+  }
+
+  #paused(ref: DomainRef, atMs: number): void {
+    const run = this.#open.get(keyOf(ref));
+    if (run !== undefined) run.pausedMs ??= atMs;
   }
 }
 

@@ -100,7 +100,8 @@ function take(building: Map<string, Building>, record: RunRecord & { vmId: strin
       (one = { vmId, generation, from: record, sawBegin: record.op === "begin", sureFrom: null, sureTo: null, paused: null, ends: [] }),
     );
   }
-  if (record.op === "runs") {
+  if (record.op === "begin") one.paused = null;
+  else if (record.op === "runs") {
     one.paused = null;
     saw(one, record);
   } else if (record.op === "paused") one.paused ??= record;

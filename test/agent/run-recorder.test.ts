@@ -158,3 +158,28 @@ await t.test("what was pushed to another node does not run here, whatever a list
   await over.resume(ref(1));
   t.match((await recorder.runs()).runs, [{ toMs: null }], "taken back, it runs");
 });
+
+await t.test("a guest that goes on after a pause runs, by whoever's word and over the agent's end", async (t) => {
+  const { open, ops, bare } = await setUp(t);
+  const plain = bare();
+  const { recorder, driver } = await open(plain);
+  const session = await driver.login();
+  await session.define(spec(1));
+  await session.start(ref(1), { paused: false });
+  await session.pause(ref(1));
+  await session.resume(ref(1));
+  t.same(await ops(recorder), ["agent", "begin 1", "runs 1", "paused 1", "begin 1"], "on record before it goes on");
+  await session.pause(ref(1));
+  const by = await plain.login();
+  await by.resume(ref(1));
+  t.same((await ops(recorder)).slice(5), ["paused 1", "runs 1"], "resumed by hand");
+  await session.pause(ref(1));
+  const after = await open(plain);
+  const again = await after.driver.login();
+  await again.resume(ref(1));
+  const stillThereMs = after.recorder.now().wallMs;
+  await again.destroy(ref(1));
+  t.same((await ops(after.recorder)).slice(7, 10), ["paused 1", "agent", "begin 1"], "the next agent knows that it stood still");
+  const [run] = (await after.recorder.runs()).runs;
+  t.ok(run!.toMs! > stillThereMs, "it ended when it was ended, not at a pause");
+});
