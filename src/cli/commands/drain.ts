@@ -112,7 +112,7 @@ async function untilEmpty(session: Session, name: string): Promise<void> {
     }
     if (node.drain.done) return;
     const blocked = node.drain.blocked.map(({ vm, reasons }) => `\n  ${vm} cannot leave: ${reasons.join("; ")}`).join("");
-    const line = `${name}: ${node.vms} VMs left${blocked}`;
+    const line = `${name}: ${node.vms} ${node.vms === 1 ? "VM" : "VMs"} left${blocked}`;
     if (line !== told) io.err(`${line}\n`);
     told = line;
     if (io.nowMs() >= deadlineMs) {
