@@ -445,7 +445,9 @@ export class SimHost {
       this.#busy.delete(plan.vmId);
       return this.#lookSoon();
     }
-    const tookMs = world.chance(0.03) ? world.between(100, 2_500) : world.between(0.2, 8);
+    // A start is begun by a committed word, so what `confirm` guards is needed only where the hypervisor hangs after it.
+    const hangs = this.#shared.mutation === "resume-unconfirmed" && action.op === "define" && world.chance(0.2);
+    const tookMs = hangs ? world.between(3_000, 9_000) : world.chance(0.03) ? world.between(100, 2_500) : world.between(0.2, 8);
     world.afterIn(this.peer.process, tookMs / 2, () => {
       this.#do(action, plan, (failure) => {
         world.afterIn(this.peer.process, tookMs / 2, () => {
