@@ -305,6 +305,46 @@ t.test("deleting: by the home's agent, or by another that reaches the pools when
   t.end();
 });
 
+t.test("volumes whose home is away are cleaned by the first node that comes back", (t) => {
+  for (const back of ["hello", "heartbeat"] as const) {
+    const log = CommandLog.withNodes(2);
+    log.ok(pool("shared", true));
+    log.running("v", "n2", { disks: [diskIn("shared")] });
+    log.suspect("n1");
+    log.ok({ type: "vm.desire", vmId: "v", action: "delete", nodeId: null });
+    log.suspect("n2");
+    log.ok({ type: "node.fence", nodeId: "n2", proof: { kind: "operator", nodeId: "n2", user: "root" } });
+    t.match(log.vm("v"), { state: "epilog", homeNodeId: "n2" }, "nobody else is there");
+    if (back === "hello") log.hello("n1");
+    else log.ok({ type: "node.alive", nodeId: "n1" });
+    t.match(log.vm("v"), { state: "epilog", homeNodeId: "n1" }, back);
+    log.done("v", "unconfigure");
+    t.notOk(log.state.vms.has("v"));
+  }
+  t.end();
+});
+
+t.test("a start that is called off when its guest has run already keeps the disks", (t) => {
+  const log = CommandLog.withNodes(1);
+  log.create("v");
+  log.place("v", "n1");
+  log.done("v", "configure");
+  log.send("v");
+  const { id } = log.head("v");
+  log.ok({ type: "task.begin", taskId: id, path: "2", attempt: 1, nodeId: "n1", run: "r" }, { origin: "n1" });
+  // The agent dies after it let the guest run; hours later, before another one says so:
+  log.ok({ type: "vm.desire", vmId: "v", action: "force-shutdown", nodeId: null });
+  log.answer("v");
+  t.equal(log.sent("v"), "power-on", "its undo");
+  log.answer("v");
+  t.match(log.state.tasks.get(id), {
+    state: "cancelled",
+    jobs: [{ state: "undone" }, { name: "configure", state: "done" }, { state: "undone" }],
+  });
+  t.match(log.vm("v"), { state: "stopped", claim: null });
+  t.end();
+});
+
 t.test("history is bounded", (t) => {
   const log = CommandLog.withNodes(1);
   log.ok({ type: "setting.update", key: "ha.maxFailures", value: 1_000 });

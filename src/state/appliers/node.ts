@@ -129,8 +129,8 @@ export function hello(tx: Transaction, command: NodeHello): CommandResult {
   const heldMs = leftOut === undefined ? 0 : (command.heldMs ?? 0);
   if (heldMs > cluster.longestClaimMs) tx.put("cluster", "self", { ...cluster, longestClaimMs: heldMs });
   const row: Node = { ...known, info: command.info, apiAddress: command.apiAddress, peerAddress: command.peerAddress, parkedMs };
-  rehomeCleaning(tx);
   tx.putNode(node.state === "disabled" ? row : moved(tx, row, servingState(node), `agent ${command.info.version} started`));
+  rehomeCleaning(tx);
   return { ids: [node.id] };
 }
 
@@ -155,7 +155,10 @@ export function suspect(tx: Transaction, command: NodeSuspect): CommandResult {
 
 export function alive(tx: Transaction, command: NodeAlive): CommandResult {
   const node = tx.needNode(command.nodeId);
-  if (node.state === "unreachable") tx.putNode(moved(tx, node, servingState(node), "heartbeats again"));
+  if (node.state === "unreachable") {
+    tx.putNode(moved(tx, node, servingState(node), "heartbeats again"));
+    rehomeCleaning(tx);
+  }
   noteLife(tx, node.id);
   return { ids: [node.id] };
 }

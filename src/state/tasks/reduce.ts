@@ -129,7 +129,8 @@ function answered(task: Task, { path, attempt, outcome, steps }: TaskEvent & { k
   if (task.state === "rolling-back") {
     const error = outcome.ok ? job.error : outcome.error;
     const state: JobState = rule.undo !== null ? "undo-waiting" : outcome.ok ? "done" : "failed";
-    return settled(put(task, { ...ended, state, error }), at);
+    const after = put(task, { ...ended, state, error });
+    return settled(isStart(task) && job.name === "power-on" && outcome.ok ? withDisksKept(after) : after, at);
   }
   if (outcome.ok) return settled(put(task, { ...ended, state: "done", error: null }), at);
   const { error } = outcome;
@@ -139,6 +140,12 @@ function answered(task: Task, { path, attempt, outcome, steps }: TaskEvent & { k
   // What failed may have done half of it: its own undo comes first.
   const row: Job = { ...ended, state: rule.undo === null ? "failed" : "undo-waiting", error };
   return settled(backwards(put(failed, row), at), at);
+}
+
+/** The guest has run, for as long as nobody could say so: what it wrote stays, as of any VM that is shut down. */
+function withDisksKept(task: Task): Task {
+  const jobs = task.jobs.map((job): Job => (job.name === "configure" && job.state === "undo-waiting" ? { ...job, state: "done" } : job));
+  return { ...task, jobs };
 }
 
 function cancelled(task: Task, by: string, at: At): Reduced {
