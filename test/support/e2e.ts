@@ -123,7 +123,7 @@ export class Cluster {
   }
 
   failovers(): Promise<FailoverRow[]> {
-    return this.json<FailoverRow[]>(["ha", "show"]);
+    return this.json<{ failovers: FailoverRow[] }>(["ha", "show"]).then(({ failovers }) => failovers);
   }
 
   /** Until the VMs named are all as `good` says; gives their rows. */
