@@ -4,7 +4,7 @@
  * test/sim/ha*.ts.
  */
 export const HA_MUTATIONS = [
-  { name: "skip-margin", takes: "the margin from the wait before an expiry", seed: 223 },
+  { name: "skip-margin", takes: "the margin from the wait before an expiry", seed: 124 },
   { name: "count-from-ack", takes: "counting from the heartbeat's mint: from the acknowledgement instead", seed: 6 },
   { name: "ack-without-quorum", takes: "the quorum round before an acknowledgement", seed: 1 },
   { name: "ack-before-own-term", takes: "acknowledging only after the own term's first entry was applied", seed: 20 },
@@ -21,7 +21,7 @@ export const HA_MUTATIONS = [
   { name: "resume-unconfirmed", takes: "asking the keeper again before a started VM runs", seed: 4 },
   { name: "ignore-the-lock", takes: "the lock that a stopped host's guests still hold on their disks", seed: 10 },
   { name: "resume-before-release", takes: "that a migration's target waits for the source's release", seed: 3 },
-  { name: "take-back-unasked", takes: "that the source resumes only what the cluster says was given up", seed: 246 },
+  { name: "take-back-unasked", takes: "that the source resumes only what the cluster says was given up", seed: 30 },
   { name: "remove-is-proof", takes: "that removing a dead node ends no claim by itself", seed: 361 },
 ] as const;
 
