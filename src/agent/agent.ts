@@ -269,7 +269,10 @@ export class Agent {
     for (const [vmId, plan] of executor.busy) {
       const job = jobs.get(vmId);
       const mine = plan.job !== null && job !== undefined && jobId(job.key) === jobId(plan.job.key);
-      const cancel = mine && plan.goal === "job" ? planCancel(vmId, job) : null;
+      const remembered = this.#memory.vms.get(vmId);
+      // A guest that may run by now is not called off: what its start came to is told, and that is undone.
+      const ran = job?.name === "power-on" && remembered?.generation === plan.generation && remembered.resumed;
+      const cancel = mine && plan.goal === "job" && !ran ? planCancel(vmId, job) : null;
       if (cancel !== null) executor.submit(cancel);
       const claim = view.vms.get(vmId)?.claim ?? null;
       const held = claim?.nodeId === nodeId && claim.generation === plan.generation;

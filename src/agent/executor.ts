@@ -263,6 +263,8 @@ function isFatal({ reply }: Refused, action: Action, goal: Plan["goal"]): boolea
 
 /** True if the same may succeed in a moment: neither the cluster, nor the keeper, nor the hypervisor's daemon could be asked. */
 function isPassing(action: Action, error: unknown, acted: boolean): boolean {
+  // Whether the guest runs is seen by the next look, and not to be guessed: what is taken back goes with what it wrote.
+  if (action.op === "resume" && error instanceof JobOverdue) return true;
   if (error instanceof JobOverdue || acted) return false;
   switch (action.op) {
     case "register":

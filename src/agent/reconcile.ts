@@ -183,7 +183,9 @@ export function planBlind(vm: Vm, job: SentJob, memory: VmMemory | null, untouch
   if (job.name === "configure" && (job.undo || vm.state === "prolog")) return plan(configure(job, failed));
   if (job.name !== "power-on") return null;
   if (job.undo) return untouched ? plan([answer(null)]) : null;
-  return failed === null ? null : plan([answer(failed)]);
+  // Where its guest may have run, a failure would take the disks back with what it wrote: what is so is seen when it can be asked again.
+  const mayHaveRun = memory?.resumed === true || (job.begunBy !== null && !untouched);
+  return failed === null || mayHaveRun ? null : plan([answer(failed)]);
 }
 
 const UNDO: readonly Action[] = [{ op: "destroy" }, { op: "undefine" }, { op: "unregister" }];

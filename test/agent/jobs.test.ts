@@ -236,6 +236,28 @@ t.test("a start begun by an agent that died is not begun again under its generat
   t.strictSame(await domains(), [`${ID}/2 running`]);
 });
 
+t.test("a guest that was let run, and nobody said so in time, has run: its disks are not taken back", limits, async (t) => {
+  const { agent, create, reaches, driver, store, done, tasksOf } = await oneNode(t);
+  await store.propose({ type: "setting.update", key: "vm.bootTimeoutMs", value: 5_000 }, { actor: "test" });
+  const login = driver.login.bind(driver);
+  driver.login = async (...call) => {
+    const session = await login(...call);
+    const resume = session.resume.bind(session);
+    session.resume = async (ref) => {
+      await resume(ref);
+      await new Promise<never>(() => {});
+    };
+    return session;
+  };
+  agent.start();
+  await agent.ready;
+  await create(ID);
+  await reaches(ID, "running");
+  t.equal(driver.effectsOf("resume", ID), 1);
+  t.notOk(done.includes(`take back ${ID}`));
+  t.equal(tasksOf(ID)[0]?.state, "done");
+});
+
 t.test("a start that was answered by nobody is found done by the next agent", limits, async (t) => {
   const { agent, make, create, reaches, driver, store, tasksOf } = await oneNode(t);
   agent.start();

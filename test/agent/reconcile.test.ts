@@ -347,6 +347,8 @@ t.test("where the hypervisor does not answer, only what needs no look at it is d
   t.equal(blind("boot", job("configure")), "nothing");
   t.equal(blind("boot", job("power-on")), "nothing");
   t.equal(blind("boot", job("power-on"), true, OVERDUE), "answer timeout");
+  t.equal(blind("boot", job("power-on", { begunBy: "this run" }), true, OVERDUE), "answer timeout", "it had not come to its start");
+  t.equal(blind("boot", job("power-on", { begunBy: "this run" }), false, OVERDUE), "nothing", "its guest may run, and write");
   t.equal(blind("boot", job("power-on", { undo: true })), "answer ok", "nothing of it was ever started");
   t.equal(blind("boot", job("power-on", { undo: true }), false), "nothing", "something may run");
   for (const name of ["power-off", "shutdown", "wait-for-power-off", "pause", "reset"] as const)
