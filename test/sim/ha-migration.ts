@@ -34,7 +34,8 @@ export function push(
       toSource(() => {
         // QEMU goes on with it whatever becomes of the agent.
         world.afterIn(source.hostProcess, world.chance(0.1) ? world.between(500, 2_500) : world.between(20, 300), () => {
-          if (!source.pause(vmId, vm.generation)) return;
+          // An agent that gave up has aborted it; one that died has not.
+          if (over || !source.pause(vmId, vm.generation)) return;
           world.afterIn(source.peer.process, world.between(0.2, 5), () => !over && complete());
         });
       }),
