@@ -1,5 +1,6 @@
 /** The jobs that wait for this node's answer, as reconcile wants them. */
 import { JOBS } from "../model/task-definitions.ts";
+import { TOLD } from "../model/task-flow.ts";
 import { isSent, type Job, type Task } from "../model/task.ts";
 import type { View } from "../model/view.ts";
 import type { SentJob } from "./reconcile.ts";
@@ -9,7 +10,7 @@ export function sentJobs(view: View, nodeId: string): Map<string, SentJob> {
   const jobs = new Map<string, SentJob>();
   for (const taskId of view.tasksByNode.get(nodeId) ?? []) {
     const task = view.tasks.get(taskId);
-    const job = task?.jobs.find((one) => isSent(one) && one.nodeId === nodeId && JOBS[one.name].pool === "compute");
+    const job = task?.jobs.find((one) => isSent(one) && one.nodeId === nodeId && JOBS[one.name].pool === "compute" && !TOLD.has(one.name));
     if (task !== undefined && job !== undefined) jobs.set(task.object.id, sentJob(view, task, job));
   }
   return jobs;

@@ -5,7 +5,8 @@ import { settingsOf } from "../model/placement.ts";
 import { FINISHED } from "../model/task.ts";
 import type { Job, JobName, Task, TaskAction } from "../model/task.ts";
 import { JOBS } from "../model/task-definitions.ts";
-import { isStart, mayStart, mayUndo } from "../model/task-flow.ts";
+import { isStart, mayStart, mayUndo, migrationOf } from "../model/task-flow.ts";
+import { STEPS } from "../model/task-steps.ts";
 import { isReachable, targetOf } from "../model/task-target.ts";
 import type { View } from "../model/view.ts";
 import type { Vm } from "../model/vm.ts";
@@ -228,7 +229,7 @@ function summaryOf(view: View, task: Task, waits: readonly Wait[], nowMs: number
           ? `Cancelled by ${actorName(view, task.cancel?.by ?? task.actor)}.`
           : `${upper(failure === "" ? "it failed" : failure)}.`,
       );
-      lines.push(undone.length > 0 ? `Undone: ${undoText.join(", ")}.` : "There was nothing to undo.");
+      lines.push(undone.length > 0 ? `Undone: ${undoText.join(", ")}.` : stayed(view, task));
       return lines.join("\n");
     }
     case "unknown":
@@ -237,6 +238,15 @@ function summaryOf(view: View, task: Task, waits: readonly Wait[], nowMs: number
       );
       return lines.join("\n");
   }
+}
+
+/** What is left of what has no undo. */
+function stayed(view: View, task: Task): string {
+  const job = migrationOf(task);
+  if (job === undefined) return "There was nothing to undo.";
+  const to = nodeName(view, task.targetNodeId);
+  if (job.steps.some(({ name }) => name === STEPS.handedOver)) return `It had been handed over to ${to} before.`;
+  return `It stayed with ${nodeName(view, job.nodeId)}; what had arrived on ${to} is destroyed there.`;
 }
 
 function isUndoing(job: Job): boolean {

@@ -2249,6 +2249,10 @@ const json: unknown = {
         "vm": {
          "type": "Vm",
          "id": 1
+        },
+        "task": {
+         "type": "string",
+         "id": 2
         }
        }
       },

@@ -127,9 +127,10 @@ export const JOBS: Record<JobName, JobRule> = {
   reset: { limit: "vm.operationTimeoutMs", undo: null, pool: "compute", takes: "state-change", onFailure: "rollback", repeatable: false },
   migrate: {
     limit: "vm.migrateTimeoutMs",
-    undo: "end the target's domain",
+    // Given up, the source has never stopped holding the VM, and the row says until when the target still has something of it.
+    undo: null,
     pool: "compute",
-    takes: "state-change",
+    takes: "none",
     onFailure: "rollback",
     repeatable: true,
   },

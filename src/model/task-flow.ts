@@ -1,17 +1,20 @@
 /** What of a task may be sent next, as far as the task itself goes. Pure functions of the row. */
-import { FINISHED, type Job, type Task } from "./task.ts";
+import { FINISHED, type Job, type JobName, type Task } from "./task.ts";
+
+/** Jobs that no worker is sent and none answers: what is applied for the VM itself tells their course. */
+export const TOLD: ReadonlySet<JobName> = new Set<JobName>(["place", "migrate"]);
 
 export interface Turn {
   job: Job;
   undo: boolean;
 }
 
-/** Jobs that workers could be sent now; `retryAtMs`, slots and nodes are others' matter. `place` is the scheduler's and never here. */
+/** Jobs that workers could be sent now; `retryAtMs`, slots and nodes are others' matter. */
 export function sendable(task: Task): Turn[] {
   if (FINISHED.has(task.state)) return [];
   const turns: Turn[] = [];
   for (const job of task.jobs) {
-    if (job.name === "place") continue;
+    if (TOLD.has(job.name)) continue;
     if (task.state === "rolling-back") {
       if (mayUndo(task, job)) turns.push({ job, undo: true });
     } else if (mayStart(task, job)) turns.push({ job, undo: false });
@@ -50,6 +53,11 @@ export function jobAt(task: Task, path: string): Job | undefined {
 /** The job of a start that the scheduler does; undefined for tasks without one. */
 export function placeOf(task: Task): Job | undefined {
   return task.jobs.find((job) => job.name === "place");
+}
+
+/** The job of a live migration; undefined for tasks without one. */
+export function migrationOf(task: Task): Job | undefined {
+  return task.jobs.find((job) => job.name === "migrate");
 }
 
 /** A task that ends with the VM running. */

@@ -19,5 +19,6 @@ export const STEPS = {
   ended: "domain ended",
   undefined: "domain forgotten",
   unregistered: "unregistered at the keeper",
+  handedOver: "handed over",
   waits: "waits",
 } as const;

@@ -39,6 +39,7 @@ export type JobName =
   /** The guest is asked to reboot. */
   | "reboot"
   | "reset"
+  /** To another node while it runs. Never sent to an agent: the VM's row is what both nodes work by, and what becomes of it is noted here. */
   | "migrate"
   /** A VM's entries on a network device: firewall policies, load balancers, NAT. */
   | "configure-device"
@@ -137,7 +138,7 @@ export interface Task {
   endedAtMs: number | null;
   /** Revision in which it ended; the oldest ended go first when there are more than `tasks.kept`. */
   endedRevision: number | null;
-  /** For `migrate`: where to; null lets the scheduler choose. */
+  /** For `migrate`: where to. */
   targetNodeId: string | null;
   /** The device or backup manager that its jobs of such a kind go to; null: none. */
   connection: string | null;

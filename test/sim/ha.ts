@@ -424,6 +424,8 @@ function notLive(leaders: Leader[]): string | null {
   const { state } = newest.host.peer;
   for (const vm of state.vms.values()) {
     const at = leaders.filter(({ host }) => host.domains.get(vm.id)?.running === true);
+    const moving = (state.tasksByObject.get(vm.id) ?? []).find((id) => state.tasks.get(id)?.action === "migrate");
+    if (moving !== undefined && vm.state === "running" && vm.migration === undefined) return `${vm.id} runs, and ${moving} never ends`;
     if (vm.desired.power !== "on") return `${vm.id} was given up: ${vm.reason ?? ""}`;
     if (at.length === 1 && vm.state === "running" && vm.migration === undefined && at[0]?.host.peer.nodeId === vm.claim?.nodeId) continue;
     const where = leaders.map(({ host }) => host.describe()).join("; ");

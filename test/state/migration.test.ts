@@ -1,6 +1,8 @@
 /** Live migration: two words decide it, and whichever is first in the log makes the other void (docs/design/014-live-migration.md). */
 import t from "tap";
 import type { Command, VmObservation } from "../../src/state/commands.ts";
+import { sentJobs } from "../../src/agent/sent-jobs.ts";
+import type { Task } from "../../src/model/task.ts";
 import { PROGRAM_LEVEL } from "../../src/state/levels.ts";
 import { CommandLog } from "./log.ts";
 
@@ -32,7 +34,7 @@ t.test("begun, handed over, running: the claim moves once, and room is kept on b
   const log = cluster();
   const memoryMib = log.vm("v").definition.memoryMib;
   const used = (nodeId: string): number => log.state.usage.nodes.get(nodeId)?.memoryMib ?? 0;
-  t.same(log.ok(migrate("n2")), { ids: ["v"] });
+  t.same(log.ok(migrate("n2")), { ids: ["v"], taskIds: ["t2"] });
   t.match(log.vm("v"), {
     state: "migrating",
     generation: FIRST + 1,
@@ -41,7 +43,7 @@ t.test("begun, handed over, running: the claim moves once, and room is kept on b
   });
   t.same(claims(log), { n1: ["v"], n2: ["v"] });
   t.same([used("n1"), used("n2")], [memoryMib, memoryMib]);
-  t.same(log.ok(migrate("n2")), { ids: ["v"] }, "asked again for what is under way");
+  t.same(log.ok(migrate("n2")), { ids: ["v"], taskIds: ["t2"] }, "asked again for what is under way");
   t.match(log.refused(migrate("n3")), { reason: /migrates to n2 already/ });
   const revision = log.state.nodes.get("n1")?.claimRevision ?? 0;
   log.ok(...handedOver);
@@ -51,7 +53,7 @@ t.test("begun, handed over, running: the claim moves once, and room is kept on b
   t.ok((log.state.nodes.get("n1")?.claimRevision ?? 0) > revision, "the source's claim set is a new one");
   log.report("v", { kind: "running" });
   t.match(log.vm("v"), { state: "running" });
-  t.same(log.ok(migrate("n2", FIRST + 1)), { ids: ["v"] }, "asked again for what is done");
+  t.same(log.ok(migrate("n2", FIRST + 1)), { ids: ["v"], taskIds: [] }, "asked again for what is done");
   t.end();
 });
 
@@ -229,5 +231,97 @@ t.test("all replicas come to the same", (t) => {
   log.place("v", "n3");
   t.same([...log.replayed(2).vms], [...log.state.vms]);
   t.same([...log.replayed(2).claimsByNode], [...log.state.claimsByNode]);
+  t.end();
+});
+
+/** Of the last migration. */
+const task = (log: CommandLog): Task | undefined => [...log.state.tasks.values()].findLast(({ action }) => action === "migrate");
+
+t.test("its task: sent with the row, handed over, done when the target is heard of it", (t) => {
+  for (const seen of ["running", "paused"] as const) {
+    const log = cluster();
+    log.ok(migrate("n2"));
+    t.match(task(log), {
+      state: "running",
+      cause: "asked",
+      targetNodeId: "n2",
+      jobs: [{ state: "sent", attempt: 1, nodeId: "n1", slot: null }],
+    });
+    t.same(sentJobs(log.state, "n1").size, 0, "no agent is sent it");
+    const { id, jobs } = task(log) as Task;
+    const answer = { taskId: id, path: "0", attempt: 1, nodeId: "n1", generation: jobs[0]?.generation ?? 0, steps: [] };
+    t.match(log.refused({ type: "task.answer", ...answer, outcome: { ok: true } }, { origin: "n1" }), { reason: /was not sent to/ });
+    log.report("v", { kind: "running" });
+    t.match(task(log), { state: "running" }, "the source runs it all the time");
+    log.ok(...handedOver);
+    t.match(task(log), { state: "running", jobs: [{ nodeId: "n2", generation: FIRST + 1, steps: [{ name: "handed over" }] }] });
+    t.match(log.refused({ type: "task.cancel", taskId: id }), { reason: /no way back/ });
+    log.ok({ type: "vm.migrate-abort", vmId: "v", why: "" });
+    if (seen === "paused") log.suspect("n2");
+    log.report("v", { kind: seen });
+    t.match(task(log), { state: "done", error: null, jobs: [{ state: "done", nodeId: "n2" }] });
+    t.same(log.state.tasksByObject.get("v"), undefined);
+  }
+  t.end();
+});
+
+t.test("its task fails with the reason, or is cancelled: at once, whatever the target has yet to destroy", (t) => {
+  const ends: [string, (log: CommandLog) => void, object][] = [
+    ["the source's word", (log) => void log.ok(...says("n1", FIRST, { kind: "not-migrated", detail: "cut" })), { state: "failed" }],
+    ["the target's word", (log) => void log.ok(...says("n2", FIRST + 1, { kind: "not-migrated", detail: "cut" })), { state: "failed" }],
+    ["gone at the target", (log) => void log.ok(...says("n2", FIRST + 1, { kind: "incoming-gone", detail: "cut" })), { state: "failed" }],
+    ["expiry of the target", (log) => expire(log, "n2"), { state: "failed" }],
+    ["expiry of the source", (log) => expire(log, "n1"), { state: "failed" }],
+    ["vm migrate --abort", (log) => void log.ok({ type: "vm.migrate-abort", vmId: "v", why: "" }), { state: "cancelled" }],
+    ["task cancel", (log) => void log.ok({ type: "task.cancel", taskId: task(log)?.id ?? "" }), { state: "cancelled" }],
+    ["delete", (log) => void log.ok({ type: "vm.desire", vmId: "v", action: "delete", nodeId: null }), { state: "cancelled" }],
+    [
+      "force-shutdown",
+      (log) => void log.ok({ type: "vm.desire", vmId: "v", action: "force-shutdown", nodeId: null }),
+      { state: "cancelled" },
+    ],
+  ];
+  for (const [name, end, expected] of ends) {
+    const log = cluster();
+    log.ok(migrate("n2"));
+    end(log);
+    t.match(task(log), { ...expected, jobs: [{ state: "failed", slot: null }] }, name);
+    if (/word|gone/.test(name)) t.match(task(log)?.error, { code: "not-migrated", message: "not migrated to n2: cut" }, name);
+    if (/migrate|cancel|word/.test(name)) t.equal(log.vm("v").migration?.phase, "aborting", name);
+    if (name === "delete" || name === "force-shutdown") t.equal(log.sent("v"), "power-off", name);
+    t.notOk(log.state.tasksByNode.get("n1")?.has(task(log)?.id ?? ""), name);
+  }
+  t.end();
+});
+
+t.test("its task ends also when the target dies, or the VM does, after the hand-over", (t) => {
+  const ends: [string, (log: CommandLog) => void, object][] = [
+    ["expiry", (log) => expire(log, "n2"), { state: "failed", error: { code: "lost" } }],
+    ["crash", (log) => log.report("v", { kind: "gone", cause: "crashed", detail: "" }), { state: "failed", error: { code: "lost" } }],
+    ["delete", (log) => void log.ok({ type: "vm.desire", vmId: "v", action: "delete", nodeId: null }), { state: "cancelled" }],
+  ];
+  for (const [name, end, expected] of ends) {
+    const log = cluster();
+    log.ok(migrate("n2"));
+    log.ok(...handedOver);
+    end(log);
+    t.match(task(log), expected, name);
+    t.not(log.head("v").action, "migrate", name);
+  }
+  t.end();
+});
+
+t.test("what was asked before it comes first, and it does not wait for that", (t) => {
+  const log = cluster();
+  log.ok({ type: "vm.desire", vmId: "v", action: "pause", nodeId: null });
+  log.ok(migrate("n2"));
+  t.equal(log.sent("v"), "pause");
+  t.match(task(log)?.jobs[0], { state: "sent" });
+  log.ok(...handedOver);
+  log.send("v");
+  log.answer("v");
+  t.equal(log.head("v").action, "migrate");
+  log.report("v", { kind: "running" });
+  t.same(log.state.tasksByObject.get("v"), undefined);
   t.end();
 });

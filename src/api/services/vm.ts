@@ -104,7 +104,7 @@ function requireUnforcedNew(view: View, candidates: readonly Candidate[], node: 
   }
 }
 
-async function migrate(request: MigrateVmRequest__Output, context: CallContext): Promise<{ vm: VmMessage }> {
+async function migrate(request: MigrateVmRequest__Output, context: CallContext): Promise<{ vm: VmMessage; task: string }> {
   const { view } = await readState(context, "CONSISTENCY_LINEARIZABLE");
   const vm = findVm(view, request.vm);
   const { mode } = request;
@@ -121,10 +121,15 @@ async function migrate(request: MigrateVmRequest__Output, context: CallContext):
   requireUnforced(view, vm, node, request.force);
   await propose(context, { type: "vm.rehome", vmId: vm.id, nodeId: node.id }, request.requestId);
   const after = context.store.view();
-  return { vm: toVm(after, after.vms.get(vm.id) ?? gone(vm)) };
+  return { vm: toVm(after, after.vms.get(vm.id) ?? gone(vm)), task: "" };
 }
 
-async function migrateLive(request: MigrateVmRequest__Output, vm: Vm, view: View, context: CallContext): Promise<{ vm: VmMessage }> {
+async function migrateLive(
+  request: MigrateVmRequest__Output,
+  vm: Vm,
+  view: View,
+  context: CallContext,
+): Promise<{ vm: VmMessage; task: string }> {
   const node = request.node === "" ? null : findNode(view, request.node);
   // What has been done or is under way already is found out when the command is applied.
   const isThere = node !== null && (vm.claim?.nodeId === node.id || vm.migration?.claim.nodeId === node.id);
@@ -138,9 +143,9 @@ async function migrateLive(request: MigrateVmRequest__Output, vm: Vm, view: View
       reason: `vm ${vm.definition.name} cannot migrate: ${why === "" ? "no node takes it" : why}`,
     });
   const chosen = move ?? { nodeId: node?.id ?? "", generation: vm.claim?.generation ?? 0 };
-  await propose(context, { type: "vm.migrate", vmId: vm.id, ...chosen, why: "" }, request.requestId);
+  const { taskIds } = await propose(context, { type: "vm.migrate", vmId: vm.id, ...chosen, why: "" }, request.requestId);
   const after = context.store.view();
-  return { vm: toVm(after, after.vms.get(vm.id) ?? gone(vm)) };
+  return { vm: toVm(after, after.vms.get(vm.id) ?? gone(vm)), task: taskIds?.[0] ?? "" };
 }
 
 async function desire(

@@ -4,7 +4,7 @@ import { invalid } from "../../base/errors.ts";
 import type { PlanRebalanceResponse__Output } from "../../gen/types/roost/v1/PlanRebalanceResponse.ts";
 import type { RebalanceStep__Output } from "../../gen/types/roost/v1/RebalanceStep.ts";
 import { EXIT, Exit } from "../exit.ts";
-import { followMigration } from "../follow-migration.ts";
+import { followTask } from "../follow-task.ts";
 import type { Io } from "../io.ts";
 import { parseFormat, printValue } from "../output.ts";
 import type { GlobalOptions, Session } from "../session.ts";
@@ -76,9 +76,10 @@ async function execute(session: Session, steps: readonly RebalanceStep__Output[]
     io.err(`step ${i + 1} of ${steps.length}: ${step.vm}, ${step.from} → ${step.to}\n`);
     // The plan has seen that no preference is worse there.
     const wish = { vm: step.vm, node: step.to, mode: "live", force: true, requestId: io.newId() };
-    const { vm } = await client.call("VmService", "MigrateVm", wish, session.limits);
+    const { vm, task } = await client.call("VmService", "MigrateVm", wish, session.limits);
     if (vm === null) continue;
-    await followMigration(session, vm);
+    // One that fails is the last.
+    if (task !== "") await followTask(session, { id: task, name: vm.name }, { onward: false });
     const after = (await client.call("VmService", "GetVm", { vm: vm.id, consistency: session.consistency }, session.limits)).vm;
     if (after?.node === step.to) continue;
     io.err(`${step.vm} is still on ${after?.node ?? "no node"}: ${after?.reason ?? ""}; nothing more is moved\n`);

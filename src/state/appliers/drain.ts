@@ -6,7 +6,7 @@ import type { CommandResult } from "../outcome.ts";
 import type { Transaction } from "../transaction.ts";
 import { moved } from "./node-moves.ts";
 import { servingState } from "./node.ts";
-import { giveUpMigration } from "./vm-moves.ts";
+import { callOff } from "./vm-migration.ts";
 
 const LIMIT_MAX_MS = 7 * 86_400_000;
 const PARALLEL_MAX = 64;
@@ -38,7 +38,7 @@ export function undrain(tx: Transaction, command: NodeUndrain): CommandResult {
   if (node.drain === undefined) return { ids: [node.id] };
   const { drain: ended, ...rest } = node;
   for (const vm of tx.vmsOn(node.id)) {
-    if (vm.claim?.nodeId === node.id && vm.migration?.phase === "incoming") tx.putVm(giveUpMigration(tx, vm, command.why));
+    if (vm.claim?.nodeId === node.id && vm.migration?.phase === "incoming") callOff(tx, vm, command.why);
   }
   const restarting = [...(node.restarting ?? []), ...ended.restarting];
   const row: Node = { ...rest, ...(restarting.length === 0 ? {} : { restarting }) };

@@ -1,7 +1,7 @@
 /** Tasks: what the orchestrator sends, what workers answer, what users cancel. */
 import { RoostError } from "../../base/errors.ts";
 import { leftOutNodes } from "../../model/node.ts";
-import { isEnd, isStart, jobAt, mayRun } from "../../model/task-flow.ts";
+import { isEnd, isStart, jobAt, mayRun, TOLD } from "../../model/task-flow.ts";
 import { admit, targetOf } from "../../model/task-target.ts";
 import { FINISHED, TASK_LIMITS, type JobKey, type Step, type Task } from "../../model/task.ts";
 import type { TaskAnswer, TaskBegin, TaskCancel, TaskDispatch, TaskProgress } from "../commands.ts";
@@ -11,6 +11,7 @@ import { change, needTask } from "../tasks/queue.ts";
 import { reduce } from "../tasks/reduce.ts";
 import type { Transaction } from "../transaction.ts";
 import { ownNode } from "./node.ts";
+import { callOff } from "./vm-migration.ts";
 
 /** Longest text of a step or an error that is kept. */
 const TEXT_MAX = 512;
@@ -99,7 +100,8 @@ export function answer(tx: Transaction, command: TaskAnswer): CommandResult {
 function workersTask(tx: Transaction, { taskId, path, nodeId }: JobKey & { nodeId: string }): Task {
   const node = ownNode(tx, nodeId);
   const task = needTask(tx, taskId);
-  if (jobAt(task, path)?.nodeId !== nodeId)
+  const job = jobAt(task, path);
+  if (job?.nodeId !== nodeId || TOLD.has(job.name))
     throw new RoostError({ kind: "precondition", reason: `job ${path} of task ${taskId} was not sent to node ${node.name}` });
   return task;
 }
@@ -113,8 +115,14 @@ function bounded(steps: readonly Step[]): Step[] {
 export function cancel(tx: Transaction, { taskId }: TaskCancel): CommandResult {
   const task = needTask(tx, taskId);
   if (FINISHED.has(task.state)) throw new RoostError({ kind: "precondition", reason: `task ${task.id} is ${task.state} already` });
-  const after = change(tx, task, { kind: "cancel", by: tx.envelope.actor });
   const vm = tx.get("vms", task.object.id);
+  if (vm !== undefined && task.action === "migrate") {
+    if (vm.migration?.phase !== "incoming")
+      throw new RoostError({ kind: "precondition", reason: `task ${task.id} has no way back: the VM is handed over` }, "migrate it back");
+    callOff(tx, vm, `${task.id} cancelled by ${tx.envelope.actor}`);
+    return { taskIds: [task.id] };
+  }
+  const after = change(tx, task, { kind: "cancel", by: tx.envelope.actor });
   if (vm === undefined) return { taskIds: [task.id] };
   // What the VM shall be follows: else the restart policy would begin anew what was just called off.
   if (isStart(task)) {

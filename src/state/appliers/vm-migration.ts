@@ -16,6 +16,7 @@ import type { CommandResult } from "../outcome.ts";
 import { JOBS } from "../../model/task-definitions.ts";
 import { isSent, type TaskError } from "../../model/task.ts";
 import { change } from "../tasks/queue.ts";
+import { migrationBegun, migrationCancelled, migrationHandedOver, migrationTask } from "../tasks/migration.ts";
 import type { Transaction } from "../transaction.ts";
 import { giveUpMigration, withoutMigration } from "./vm-moves.ts";
 
@@ -23,8 +24,8 @@ export function migrate(tx: Transaction, command: VmMigrate): CommandResult {
   const vm = tx.needVm(command.vmId);
   const target = tx.needNode(command.nodeId);
   // Asked again for what is under way or done: a repeat must not fail.
-  if (vm.claim?.nodeId === target.id) return { ids: [vm.id] };
-  if (vm.migration?.phase === "incoming" && vm.migration.claim.nodeId === target.id) return { ids: [vm.id] };
+  if (vm.claim?.nodeId === target.id) return under(tx, vm);
+  if (vm.migration?.phase === "incoming" && vm.migration.claim.nodeId === target.id) return under(tx, vm);
   const unknown = leftOutNodes(tx.state);
   if (unknown.length > 0) {
     throw new RoostError(
@@ -62,13 +63,26 @@ export function migrate(tx: Transaction, command: VmMigrate): CommandResult {
     tx.moved({ ...vm, generation, migration: { phase: "incoming", claim, why: null } }, "migrating", `live to ${target.name}, ${why}`),
   );
   tx.touchClaims(target.id);
-  return { ids: [vm.id] };
+  const task = migrationBegun(tx, vm, vm.claim, claim, command.why === "" ? "asked" : command.why);
+  return { ids: [vm.id], taskIds: [task.id] };
+}
+
+function under(tx: Transaction, vm: Vm): CommandResult {
+  const task = migrationTask(tx, vm.id);
+  return { ids: [vm.id], taskIds: task === undefined ? [] : [task.id] };
 }
 
 export function abort(tx: Transaction, command: VmMigrateAbort): CommandResult {
   const vm = tx.needVm(command.vmId);
-  if (vm.migration?.phase === "incoming") tx.putVm(giveUpMigration(tx, vm, command.why));
-  return { ids: [vm.id] };
+  const { taskIds = [] } = under(tx, vm);
+  if (vm.migration?.phase === "incoming") callOff(tx, vm, command.why);
+  return { ids: [vm.id], taskIds };
+}
+
+/** Somebody no longer wants it; as long as it is not handed over. */
+export function callOff(tx: Transaction, vm: Vm, why: string): void {
+  migrationCancelled(tx, vm.id);
+  tx.putVm(giveUpMigration(tx, vm, why));
 }
 
 /** The source's word: the claim is the target's from now on. @param claim the source's; the caller has checked that it speaks for it. */
@@ -82,6 +96,7 @@ export function handedOver(tx: Transaction, vm: Vm, claim: Claim, generation: nu
   tx.emit("vm.migration", vm.id, vm.definition.name, `handed over, goes on on ${name}`, target);
   tx.touchClaims(claim.nodeId);
   tx.touchClaims(target);
+  migrationHandedOver(tx, vm.id, migration.claim);
   // What the source was told to do is the target's to do. What cannot be repeated ends here: the source may die before it says so, and
   // nothing that comes after it in the VM's queue would ever have its turn.
   const error: TaskError = { code: "lost", message: "the VM moved to another node before it was done", hint: "ask again" };

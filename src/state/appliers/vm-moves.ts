@@ -8,6 +8,7 @@ import { poolsOf } from "../../model/placement.ts";
 import type { Proof } from "../../model/proof.ts";
 import type { Vm } from "../../model/vm.ts";
 import { claimEnded } from "../tasks/claim-ended.ts";
+import { migrationGivenUp } from "../tasks/migration.ts";
 import { change } from "../tasks/queue.ts";
 import type { Transaction } from "../transaction.ts";
 
@@ -28,6 +29,7 @@ export function giveUpMigration(tx: Transaction, vm: Vm, why: string): Vm {
   tx.emit("vm.migration", vm.id, vm.definition.name, `given up${why === "" ? "" : `: ${why}`}`, migration.claim.nodeId);
   const to = tx.get("nodes", migration.claim.nodeId)?.name ?? migration.claim.nodeId;
   const reason = `not migrated to ${to}${why === "" ? "" : `: ${why}`}`;
+  migrationGivenUp(tx, vm.id, reason);
   return { ...vm, reason, migration: { ...migration, phase: "aborting", why } };
 }
 

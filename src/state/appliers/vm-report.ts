@@ -4,6 +4,7 @@ import type { Proof } from "../../model/proof.ts";
 import type { Claim, Vm } from "../../model/vm.ts";
 import type { VmObservation } from "../commands.ts";
 import type { Transaction } from "../transaction.ts";
+import { migrationArrived } from "../tasks/migration.ts";
 import { handedOver } from "./vm-migration.ts";
 import { afterRelease, giveUpMigration } from "./vm-moves.ts";
 
@@ -20,8 +21,10 @@ const BACKOFF_LAST_MS = 60_000;
 export function observe(tx: Transaction, vm: Vm, claim: Claim, observed: Exclude<VmObservation, { kind: "incoming-gone" }>): Vm {
   switch (observed.kind) {
     case "running":
+      migrationArrived(tx, vm);
       return seenRunning(tx, vm);
     case "paused":
+      migrationArrived(tx, vm);
       return vm.state === "running" || vm.state === "unknown" ? tx.moved(vm, "paused", "its CPUs are stopped") : vm;
     case "gone":
       return gone(tx, vm, claim, observed);

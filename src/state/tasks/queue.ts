@@ -14,10 +14,12 @@ export interface NewTask {
   cause: string;
   /** Device or backup manager. */
   connection?: string;
+  /** Of a migration: where to. */
+  targetNodeId?: string;
 }
 
 /** @throws RoostError `exhausted` if too much waits for the VM already. */
-export function enqueue(tx: Transaction, { action, vm, cause, connection }: NewTask): Task {
+export function enqueue(tx: Transaction, { action, vm, cause, connection, targetNodeId }: NewTask): Task {
   const { name, vdc } = vm.definition;
   const before = tx.tasksOf(vm.id).filter((task) => task.cancel === null).length;
   if (before >= TASK_LIMITS.queuedPerObject) {
@@ -42,7 +44,7 @@ export function enqueue(tx: Transaction, { action, vm, cause, connection }: NewT
     startedAtMs: null,
     endedAtMs: null,
     endedRevision: null,
-    targetNodeId: null,
+    targetNodeId: targetNodeId ?? null,
     connection: connection ?? null,
     jobs: jobsOf(DEFINITIONS[action]),
     cancel: null,

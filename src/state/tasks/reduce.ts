@@ -5,7 +5,7 @@
 import { FINISHED, isSent, TASK_LIMITS, type Job, type JobProgress, type JobState, type Step, type Task } from "../../model/task.ts";
 import type { TaskError } from "../../model/task.ts";
 import { JOBS } from "../../model/task-definitions.ts";
-import { isEnd, isStart, jobAt, mayStart, mayUndo, placeOf } from "../../model/task-flow.ts";
+import { isEnd, isStart, jobAt, mayStart, mayUndo, migrationOf, placeOf } from "../../model/task-flow.ts";
 
 export type TaskEvent =
   /** The scheduler's part of a start is done. */
@@ -19,6 +19,8 @@ export type TaskEvent =
   | { kind: "cancel"; by: string }
   /** Another node is to do it: that one may never answer. */
   | { kind: "recalled"; path: string }
+  /** The claim of a VM that migrates is the target's from now on. */
+  | { kind: "handed-over"; nodeId: string; generation: number; step: Step }
   /** The object's claim ended, without this task's doing. `again`: the VM is to run, so that a start goes on elsewhere. */
   | { kind: "claim-ended"; again: boolean; error: TaskError }
   /** There is nothing to turn off any more. */
@@ -54,6 +56,8 @@ export function reduce(task: Task, event: TaskEvent, at: At): Reduced {
       return cancelled(task, event.by, at);
     case "recalled":
       return recalled(task, event.path, at);
+    case "handed-over":
+      return handedOver(task, event);
     case "claim-ended":
       return claimEnded(task, event, at);
     case "already-off":
@@ -170,6 +174,12 @@ function recalled(task: Task, path: string, at: At): Reduced {
   // Of a task that goes back, what was sent may have been done, and is undone there.
   const back: JobState = JOBS[job.name].undo === null ? "failed" : "undo-waiting";
   return settled(put(task, { ...job, state: task.state === "rolling-back" ? back : "waiting", slot: null, progress: null }), at);
+}
+
+function handedOver(task: Task, { nodeId, generation, step }: TaskEvent & { kind: "handed-over" }): Reduced {
+  const job = migrationOf(task);
+  if (job?.state !== "sent") return refused(`task ${task.id} has nothing that migrates`);
+  return { ok: true, task: put(task, { ...job, nodeId, generation, steps: withSteps(job, [step]) }) };
 }
 
 function claimEnded(task: Task, { again, error }: TaskEvent & { kind: "claim-ended" }, at: At): Reduced {

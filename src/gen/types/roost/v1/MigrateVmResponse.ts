@@ -4,8 +4,16 @@ import type { Vm as _roost_v1_Vm, Vm__Output as _roost_v1_Vm__Output } from '../
 
 export interface MigrateVmResponse {
   'vm'?: (_roost_v1_Vm | null) | undefined;
+  /**
+   * Of a live migration; empty for a stopped VM, and for one that is there already.
+   */
+  'task'?: (string) | undefined;
 }
 
 export interface MigrateVmResponse__Output {
   'vm': (_roost_v1_Vm__Output | null);
+  /**
+   * Of a live migration; empty for a stopped VM, and for one that is there already.
+   */
+  'task': (string);
 }
