@@ -254,7 +254,10 @@ t.test("its task: sent with the row, handed over, done when the target is heard 
     log.report("v", { kind: "running" });
     t.match(task(log), { state: "running" }, "the source runs it all the time");
     log.ok(...handedOver);
-    t.match(task(log), { state: "running", jobs: [{ nodeId: "n2", generation: FIRST + 1, steps: [{ name: "handed over" }] }] });
+    t.match(task(log), {
+      state: "running",
+      jobs: [{ nodeId: "n2", generation: FIRST + 1, steps: [{ name: "handed over", detail: /by n1 to n2/ }] }],
+    });
     t.match(log.refused({ type: "task.cancel", taskId: id }), { reason: /no way back/ });
     log.ok({ type: "vm.migrate-abort", vmId: "v", why: "" });
     if (seen === "paused") log.suspect("n2");

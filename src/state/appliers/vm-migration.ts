@@ -96,7 +96,7 @@ export function handedOver(tx: Transaction, vm: Vm, claim: Claim, generation: nu
   tx.emit("vm.migration", vm.id, vm.definition.name, `handed over, goes on on ${name}`, target);
   tx.touchClaims(claim.nodeId);
   tx.touchClaims(target);
-  migrationHandedOver(tx, vm.id, migration.claim);
+  migrationHandedOver(tx, vm.id, claim, migration.claim);
   // What the source was told to do is the target's to do. What cannot be repeated ends here: the source may die before it says so, and
   // nothing that comes after it in the VM's queue would ever have its turn.
   const error: TaskError = { code: "lost", message: "the VM moved to another node before it was done", hint: "ask again" };

@@ -19,11 +19,12 @@ export function migrationBegun(tx: Transaction, vm: Vm, from: Claim, to: Claim, 
 }
 
 /** From now on it is the target's that lets the guest go on. */
-export function migrationHandedOver(tx: Transaction, vmId: string, to: Claim): void {
+export function migrationHandedOver(tx: Transaction, vmId: string, from: Claim, to: Claim): void {
   const task = migrationTask(tx, vmId);
   if (task === undefined) return;
   const { nodeId, generation } = to;
-  const detail = `to ${tx.get("nodes", nodeId)?.name ?? nodeId}, which lets it go on`;
+  const named = (id: string): string => tx.get("nodes", id)?.name ?? id;
+  const detail = `by ${named(from.nodeId)} to ${named(nodeId)}, which lets it go on`;
   change(tx, task, { kind: "handed-over", nodeId, generation, step: { atMs: tx.atMs, name: STEPS.handedOver, detail } });
 }
 
