@@ -18,7 +18,7 @@ export interface Case {
 
 /** Definitions that no user can start yet on this cluster, and why. */
 export const NOT_COVERED: Partial<Record<TaskAction, string>> = {
-  migrate: "a live migration is no task but two words in the log: test/sim/ha.test.ts",
+  migrate: "no agent is sent it, two words in the log decide it: test/sim/ha.test.ts",
   "update-devices": "its jobs go to network devices: test/tasks/limits",
   backup: "its jobs go to backup managers: test/tasks/limits",
 };
