@@ -73,10 +73,10 @@ export async function createVms(session: Session, options: CreateOptions): Promi
     if (waits)
       await eachItem(
         io,
-        vms.map((vm) => vm.id),
-        async (id) => {
-          const task = taskOf.get(id) ?? "";
-          if (task !== "") await followTask(session, { id: task, name: vms.find((vm) => vm.id === id)?.name ?? id }, { onward: true });
+        vms.map((vm) => vm.name),
+        async (name) => {
+          const task = taskOf.get(vms.find((vm) => vm.name === name)?.id ?? "") ?? "";
+          if (task !== "") await followTask(session, { id: task, name }, { onward: true });
         },
       );
   } finally {

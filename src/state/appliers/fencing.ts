@@ -31,7 +31,13 @@ export function unset(tx: Transaction, command: FencingUnset): CommandResult {
   const node = tx.needNode(command.nodeId);
   const before = tx.get("fencing", node.id);
   const devices = (before?.devices ?? []).filter(({ name }) => command.device !== null && name !== command.device);
-  if (before === undefined || devices.length === before.devices.length) {
+  if (before === undefined || before.devices.length === 0) {
+    throw new RoostError(
+      { kind: "precondition", reason: `node ${node.name} has no fence device` },
+      "roost node fencing list shows those of all nodes",
+    );
+  }
+  if (devices.length === before.devices.length) {
     throw new RoostError(
       { kind: "not-found", what: `fence device of ${node.name}`, name: command.device ?? "" },
       "roost node fencing list shows them",
