@@ -181,17 +181,18 @@ t.test("placement, live", async (t) => {
     t.equal(await placed("packed"), "n2");
   });
 
-  await t.test("placement by hand: held, forced past a preference only, moved cold", async (t) => {
+  await t.test("placement by hand: held, forced past a preference only, moved live and cold", async (t) => {
     await must(["policy", "create", "rather-n3", "--rule", "prefer", "--label", "app=soft", "--nodes", "n3"]);
     await must(["vm", "create", "-f", "-", "--hold"], "name: soft\ncpus: 1\nmemory: 64MiB\nlabels: {app: soft}\n");
     const refused = await run(["vm", "deploy", "soft", "--node", "n1"]);
     t.match(refused, { code: 4, err: /n1 is not what vm soft prefers: policy rather-n3: should be on n3, and there is room on n3/ });
     await must(["vm", "deploy", "soft", "--node", "n1", "--force", "--wait"]);
     t.equal((await vm("soft")).node, "n1");
-    t.match(await run(["vm", "migrate", "soft", "--node", "n3"]), { code: 1, err: /live migration/ });
+    await must(["vm", "migrate", "soft", "--node", "n3", "--wait"]);
+    t.match(await vm("soft"), { state: "running", node: "n3" });
     await must(["vm", "shutdown", "soft", "--wait"]);
-    await must(["vm", "migrate", "soft", "--node", "n3"]);
-    t.match(await vm("soft"), { state: "stopped", homeNode: "n3" });
+    await must(["vm", "migrate", "soft", "--node", "n2", "--force"]);
+    t.match(await vm("soft"), { state: "stopped", homeNode: "n2" });
   });
 
   await t.test("a pinned VM has CPUs of its own, of one NUMA node, and beside it only what is left", async (t) => {
