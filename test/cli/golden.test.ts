@@ -311,6 +311,7 @@ t.test("tasks in trouble", async (t) => {
     "settings list",
     "settings reset simulated.openSession",
     "settings set openSessions 2",
+    "settings set openSession.libvirt 2",
     "settings set vcd.openSession many",
   ]);
   // The node that has the job falls silent.

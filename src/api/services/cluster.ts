@@ -254,7 +254,7 @@ export const clusterService: ServiceMethods<"ClusterService", CallContext> = {
       throw invalid(
         "key",
         `there is no setting ${JSON.stringify(request.key)}${didYouMean(request.key, SETTING_KEYS)}`,
-        "roost settings list shows them",
+        turnedKey(request.key) ?? "roost settings list shows them",
       );
     }
     const fault = vdc === "" ? null : vdcSettingFault(parsed.key, vdc);
@@ -332,3 +332,9 @@ export const clusterService: ServiceMethods<"ClusterService", CallContext> = {
     return { failovers: failovers.toSorted((a, b) => (a.proofMs ?? 0) - (b.proofMs ?? 0)), read: info };
   },
 };
+
+/** `openSession.libvirt` for `libvirt.openSession`: said how it is written; null for any other key. */
+function turnedKey(key: string): string | null {
+  const [, base, kind] = /^((?:device\.|backup\.)?openSession)\.([a-z0-9-]+)$/.exec(key) ?? [];
+  return base === undefined || limitKey(`${kind}.${base}`) === null ? null : `for one kind of driver it is ${kind}.${base}`;
+}

@@ -17,7 +17,10 @@ export function addEventCommands(program: Command, io: Io): void {
   program
     .command("events")
     .description("what happened, oldest first")
-    .option("-f, --follow", "go on with what happens; cut off, it goes on where it was, at another node if the context names several")
+    .option(
+      "-f, --follow",
+      "go on with what happens until interrupted, whatever --timeout says; cut off, it goes on where it was, at another node if the context names several",
+    )
     .option("--from <revision>", "begin with this revision; a script that was cut off goes on with its last revision + 1")
     .action((options: { follow?: boolean; from?: string }, command: Command) =>
       withSession(io, command, async (session) => {

@@ -89,7 +89,7 @@ export function addTaskCommands(program: Command, io: Io): void {
     .description("tasks, the newest first")
     .option("--vm <vm>", "only of this VM; also by the id of one that is gone")
     .option("--node <node>", "only with a job on this node")
-    .option("--state <state...>", "waiting, running, rolling-back, done, failed, cancelled, unknown")
+    .option("--state <state...>", "waiting, running, rolling-back, done, failed, cancelled, unknown; open: none of the last four")
     .option("--open", "only those that have not ended")
     .option("--limit <n>", `at most so many (default ${LIST_DEFAULT})`)
     .action((options: ListOptions, command: Command) => withSession(io, command, (session) => printTasks(session, options)));
