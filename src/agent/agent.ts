@@ -328,11 +328,11 @@ export class Agent {
       return;
     }
     const info = await this.#deps.nodeInfo();
-    const { nodeId, apiAddress, peerAddress } = this.#options;
+    const { nodeId, run, apiAddress, peerAddress } = this.#options;
     // What others than the present leader have granted, it cannot know.
     const held = node.leftOut === undefined ? {} : { heldMs: heldMs(await keeper.list()) };
     await store.propose(
-      { type: "node.hello", nodeId, info, parkRevision: node.parkRevision, ...held, apiAddress, peerAddress },
+      { type: "node.hello", nodeId, run, info, parkRevision: node.parkRevision, ...held, apiAddress, peerAddress },
       { actor: this.#actor },
     );
     this.#lastInfo = JSON.stringify(info);
@@ -423,7 +423,7 @@ export class Agent {
       }
     };
     return {
-      report: (vmId, generation, observed) => unlessLate("a report", { type: "vm.report", vmId, nodeId, generation, observed }),
+      report: (vmId, generation, observed) => unlessLate("a report", { type: "vm.report", vmId, nodeId, generation, run, observed }),
       begin: ({ key }) => propose({ type: "task.begin", ...key, nodeId, run }),
       answer: ({ key, generation }, error, steps) =>
         unlessLate("an answer", {

@@ -46,6 +46,9 @@ export interface Node {
   tokenId: string | null;
   /** What the agent said when it last became ready; null before. */
   info: NodeInfo | null;
+  /** Run of its agent that spoke last, and the few before it: what those said and comes late is not taken any more. Absent: none was told. */
+  run?: string;
+  formerRuns?: string[];
   /** Parked until: a planned restart is under way (HA-9); expiry proofs wait for it. Duration from the command, ms; 0 if not parked. */
   parkedMs: number;
   /** Raft index of the park, so that only a hello that knows it ends it; 0 if never parked. */

@@ -152,6 +152,8 @@ export interface NodeJoinAbort {
 export interface NodeHello {
   type: "node.hello";
   nodeId: string;
+  /** This run of the agent: an id of its own for each start of the process. */
+  run?: string;
   info: NodeInfo;
   /** `parkRevision` of the row that the agent saw when it gave its park up. */
   parkRevision: number;
@@ -464,6 +466,8 @@ export interface VmReport {
   vmId: string;
   nodeId: string;
   generation: number;
+  /** Of the agent; a report of a run before the present one is refused, since that one may have begun anew what it saw end. */
+  run?: string;
   observed: VmObservation;
 }
 

@@ -108,7 +108,7 @@ export function act(tools: Tools, action: Action, plan: Plan, done: (failure: Fa
           if (!told && host.domains.get(vmId) === domain) tools.resume(domain);
         });
       }
-      return tell({ type: "vm.report", vmId, nodeId, generation, observed: action.observed });
+      return tell({ type: "vm.report", vmId, nodeId, generation, run, observed: action.observed });
     }
     case "answer": {
       if (job === null) return done("failed");

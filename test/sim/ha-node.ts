@@ -375,7 +375,7 @@ export class SimHost {
     const nowMs = this.bootMs();
     const { nodeId } = peer;
     const memory = this.#memory;
-    const run = `${nodeId} ${this.#runs}`;
+    const run = this.#agentRun;
     const jobs = sentJobs(peer.state, nodeId);
     const { vms } = peer.state;
     for (const [vmId, job] of jobs) if (job.name === "wait-for-power-off") memory.job({ vmId, generation: job.generation }, job);
@@ -411,7 +411,8 @@ export class SimHost {
       this.#needsHello = false;
       const info = nodeInfo(this.bootId);
       const parkRevision = peer.state.nodes.get(nodeId)?.parkRevision ?? 0;
-      const command = { type: "node.hello" as const, nodeId, info, parkRevision, apiAddress: `${nodeId}:1`, peerAddress: `${nodeId}:2` };
+      const addresses = { apiAddress: `${nodeId}:1`, peerAddress: `${nodeId}:2` };
+      const command = { type: "node.hello" as const, nodeId, run: this.#agentRun, info, parkRevision, ...addresses };
       this.#reliably(
         (done) => consensus.propose(peer, command, {}, done),
         () => this.hellos++,
@@ -490,6 +491,10 @@ export class SimHost {
     if (this.domains.get(vmId)?.generation === generation) this.domains.delete(vmId);
   }
 
+  get #agentRun(): string {
+    return `${this.peer.nodeId} ${this.#runs}`;
+  }
+
   /** `done` is told null, or why it could not be done. */
   #do(action: Action, plan: Plan, done: (failure: Failure) => void): void {
     act(
@@ -497,7 +502,7 @@ export class SimHost {
         host: this,
         shared: this.#shared,
         memory: this.#memory,
-        run: `${this.peer.nodeId} ${this.#runs}`,
+        run: this.#agentRun,
         ask: (request, then) => this.#ask(request, then),
         reliably: (attempt) => this.#reliably(attempt, () => {}),
         resume: (domain) => this.#run(domain),

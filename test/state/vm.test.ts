@@ -185,6 +185,40 @@ t.test("no number of plans made on the same view overbooks a node (SCH-20)", (t)
   t.end();
 });
 
+t.test("what an earlier run of the agent saw end is not what the present one started", (t) => {
+  const log = CommandLog.withNodes(2);
+  const gone = (run: string): Parameters<CommandLog["ok"]>[0] => {
+    const { generation } = log.vm("v");
+    return { type: "vm.report", vmId: "v", nodeId: "n2", generation, run, observed: { kind: "gone", cause: "fenced", detail: "" } };
+  };
+  const said = { origin: "n2" };
+  const beginBy = (run: string): Parameters<CommandLog["ok"]>[0] => {
+    const task = log.head("v");
+    const { path, attempt } = task.jobs.find(({ state }) => state === "sent")!;
+    return { type: "task.begin", taskId: task.id, path, attempt, nodeId: "n2", run };
+  };
+  const hello = (run: string): Parameters<CommandLog["ok"]>[0] => {
+    const { info, parkRevision } = log.state.nodes.get("n2")!;
+    return { type: "node.hello", nodeId: "n2", run, info: info!, parkRevision, apiAddress: "n2:1", peerAddress: "n2:2" };
+  };
+  log.ok(hello("first"), said);
+  log.create("v");
+  log.place("v", "n2");
+  log.done("v", "configure");
+  t.equal(log.sent("v"), "power-on");
+  // The second run begins the start; what the first one still has on its way may be as late as it likes.
+  log.ok(beginBy("second"), said);
+  t.match(log.refused(gone("first"), said), { kind: "precondition", reason: /run first of the agent on node n2 is over/ });
+  t.match(log.refused(hello("first"), said), { kind: "precondition" });
+  t.match(log.refused(beginBy("first"), said), { kind: "precondition" });
+  t.equal(log.state.nodes.get("n2")?.run, "second");
+  log.ok(gone("second"), said);
+  t.equal(log.vm("v").claim, null);
+  for (let i = 0; i < 12; i++) log.ok(hello(`run ${i}`), said);
+  t.same(log.state.nodes.get("n2")?.formerRuns, ["run 3", "run 4", "run 5", "run 6", "run 7", "run 8", "run 9", "run 10"]);
+  t.end();
+});
+
 t.test("vm.retry ends the back-off", (t) => {
   const log = CommandLog.withNodes(1);
   log.create("v");

@@ -128,10 +128,36 @@ export function hello(tx: Transaction, command: NodeHello): CommandResult {
   // What those of before have acknowledged is in force for so long yet: expiry waits for it (never-twice.md, rule 7).
   const heldMs = leftOut === undefined ? 0 : (command.heldMs ?? 0);
   if (heldMs > cluster.longestClaimMs) tx.put("cluster", "self", { ...cluster, longestClaimMs: heldMs });
-  const row: Node = { ...known, info: command.info, apiAddress: command.apiAddress, peerAddress: command.peerAddress, parkedMs };
+  const row: Node = {
+    ...withRun(known, command.run),
+    info: command.info,
+    apiAddress: command.apiAddress,
+    peerAddress: command.peerAddress,
+    parkedMs,
+  };
   tx.putNode(node.state === "disabled" ? row : moved(tx, row, servingState(node), `agent ${command.info.version} started`));
   rehomeCleaning(tx);
   return { ids: [node.id] };
+}
+
+/** Runs before the present one whose late reports are known for what they are. */
+const FORMER_RUNS = 8;
+
+/**
+ * The node with that run of its agent as the present one.
+ * @throws RoostError `precondition` for a run before it: what it said has come too late
+ */
+export function withRun(node: Node, run: string | undefined): Node {
+  requirePresentRun(node, run);
+  if (run === undefined || node.run === run) return node;
+  const former = node.run === undefined ? [] : [node.run];
+  return { ...node, run, formerRuns: [...(node.formerRuns ?? []), ...former].slice(-FORMER_RUNS) };
+}
+
+/** A run that is over may have seen what the present one has begun anew since. */
+export function requirePresentRun(node: Node, run: string | undefined): void {
+  if (run === undefined || node.formerRuns?.includes(run) !== true) return;
+  throw new RoostError({ kind: "precondition", reason: `run ${run} of the agent on node ${node.name} is over` });
 }
 
 export function report(tx: Transaction, command: NodeInfoReport): CommandResult {

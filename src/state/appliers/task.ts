@@ -10,7 +10,7 @@ import { jobAnswered, jobSent, releaseIfDue, stillOn } from "../tasks/effects.ts
 import { change, needTask } from "../tasks/queue.ts";
 import { reduce } from "../tasks/reduce.ts";
 import type { Transaction } from "../transaction.ts";
-import { ownNode } from "./node.ts";
+import { ownNode, withRun } from "./node.ts";
 import { callOff } from "./vm-migration.ts";
 
 /** Longest text of a step or an error that is kept. */
@@ -60,6 +60,10 @@ function whyNot(tx: Transaction, send: TaskDispatch["sends"][number], used: (key
 
 export function begin(tx: Transaction, command: TaskBegin): CommandResult {
   const { path, attempt, run } = command;
+  // What it starts now, no report of a run before it may call gone.
+  const node = tx.needNode(command.nodeId);
+  const present = withRun(node, run);
+  if (present !== node) tx.putNode(present);
   const task = workersTask(tx, command);
   const job = jobAt(task, path);
   const unknown = leftOutNodes(tx.state);

@@ -17,6 +17,7 @@ import type { CommandResult } from "../outcome.ts";
 import type { Transaction } from "../transaction.ts";
 import { cancelAll, remove, startOf } from "../tasks/effects.ts";
 import { change, enqueue } from "../tasks/queue.ts";
+import { requirePresentRun } from "./node.ts";
 import { decisionsWith } from "./vm-decisions.ts";
 import { beginCleaning, localPools } from "./vm-moves.ts";
 import { observeIncoming } from "./vm-migration.ts";
@@ -207,7 +208,8 @@ export function report(tx: Transaction, command: VmReport): CommandResult {
     tx.putVm(observeIncoming(tx, vm, migration, command.observed));
     return { ids: [vm.id] };
   }
-  const { observed } = command;
+  const { observed, run } = command;
+  requirePresentRun(tx.needNode(command.nodeId), run);
   if (
     observed.kind === "incoming-gone" ||
     vm.claim === null ||
