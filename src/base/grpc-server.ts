@@ -222,6 +222,8 @@ export class GrpcServer {
           break;
         }
         if (stream.write(frame(message)) || (await drained(stream, call.signal, method.takeLimitMs))) continue;
+        // At once: a stream that is written to may take its time to close.
+        call.cancel();
         stream.destroy();
         break;
       }

@@ -358,24 +358,31 @@ t.test("volumes whose home is away are cleaned by the first node that comes back
   t.end();
 });
 
-t.test("a start that is called off when its guest has run already keeps the disks", (t) => {
-  const log = CommandLog.withNodes(1);
-  log.create("v");
-  log.place("v", "n1");
-  log.done("v", "configure");
-  log.send("v");
-  const { id } = log.head("v");
-  log.ok({ type: "task.begin", taskId: id, path: "2", attempt: 1, nodeId: "n1", run: "r" }, { origin: "n1" });
-  // The agent dies after it let the guest run; hours later, before another one says so:
-  log.ok({ type: "vm.desire", vmId: "v", action: "force-shutdown", nodeId: null });
-  log.answer("v");
-  t.equal(log.sent("v"), "power-on", "its undo");
-  log.answer("v");
-  t.match(log.state.tasks.get(id), {
-    state: "cancelled",
-    jobs: [{ state: "undone" }, { name: "configure", state: "done" }, { state: "undone" }],
-  });
-  t.match(log.vm("v"), { state: "stopped", claim: null });
+t.test("a start that is called off long after its guest began to run keeps the disks", (t) => {
+  for (const [untoldMs, disks] of [
+    [3_600_000, "done"],
+    [1_000, "undone"],
+  ] as const) {
+    const log = CommandLog.withNodes(1);
+    log.create("v");
+    log.place("v", "n1");
+    log.done("v", "configure");
+    log.send("v");
+    const { id } = log.head("v");
+    log.ok({ type: "task.begin", taskId: id, path: "2", attempt: 1, nodeId: "n1", run: "r" }, { origin: "n1" });
+    // The agent dies after it let the guest run; then, before another one says so:
+    log.nowMs += untoldMs;
+    log.ok({ type: "vm.desire", vmId: "v", action: "force-shutdown", nodeId: null });
+    log.answer("v");
+    t.equal(log.sent("v"), "power-on", "its undo");
+    log.answer("v");
+    if (disks === "undone") log.done("v", "configure");
+    t.match(log.state.tasks.get(id), {
+      state: "cancelled",
+      jobs: [{ state: "undone" }, { name: "configure", state: disks }, { state: "undone" }],
+    });
+    t.match(log.vm("v"), { state: "stopped", claim: null });
+  }
   t.end();
 });
 

@@ -36,6 +36,8 @@ export type Reduced = { ok: true; task: Task } | { ok: false; why: string };
 
 const RETRY_FIRST_MS = 1_000;
 const RETRY_LAST_MS = 60_000;
+/** A start that takes longer than this to say that its guest runs may have had it running, and writing, for most of that time. */
+const RAN_UNTOLD_MS = 30_000;
 
 export function reduce(task: Task, event: TaskEvent, at: At): Reduced {
   if (FINISHED.has(task.state)) return refused(`task ${task.id} is ${task.state} already`);
@@ -134,7 +136,8 @@ function answered(task: Task, { path, attempt, outcome, steps }: TaskEvent & { k
     const error = outcome.ok ? job.error : outcome.error;
     const state: JobState = rule.undo !== null ? "undo-waiting" : outcome.ok ? "done" : "failed";
     const after = put(task, { ...ended, state, error });
-    return settled(isStart(task) && job.name === "power-on" && outcome.ok ? withDisksKept(after) : after, at);
+    const ranUntold = isStart(task) && job.name === "power-on" && outcome.ok && at.atMs - (job.sentAtMs ?? at.atMs) > RAN_UNTOLD_MS;
+    return settled(ranUntold ? withDisksKept(after) : after, at);
   }
   if (outcome.ok) return settled(put(task, { ...ended, state: "done", error: null }), at);
   const { error } = outcome;
