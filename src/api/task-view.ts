@@ -1,13 +1,13 @@
 /** What a task's row means for people: what happened, what it waits for, what to do (docs/tasks.md). Pure: a view and the time in, words out. */
 import { formatDuration } from "../base/units.ts";
-import type { Node } from "../model/node.ts";
+import { isAnswering, type Node } from "../model/node.ts";
 import { settingsOf } from "../model/placement.ts";
 import { FINISHED } from "../model/task.ts";
 import type { Job, JobName, Task, TaskAction } from "../model/task.ts";
 import { JOBS } from "../model/task-definitions.ts";
 import { isStart, mayStart, mayUndo, migrationOf } from "../model/task-flow.ts";
 import { STEPS } from "../model/task-steps.ts";
-import { isReachable, targetOf } from "../model/task-target.ts";
+import { targetOf } from "../model/task-target.ts";
 import type { View } from "../model/view.ts";
 import type { Vm } from "../model/vm.ts";
 import { poolsOf } from "../tasks/queue-view.ts";
@@ -161,7 +161,7 @@ function silentTarget(view: View, task: Task, job: Job, wait: MakeWait, nowMs: n
   const vm = vmOf(view, task);
   const target = vm === undefined ? null : targetOf(vm, task, job);
   const node = target === null ? undefined : view.nodes.get(target.nodeId);
-  if (node === undefined || isReachable(node)) return null;
+  if (node === undefined || isAnswering(node)) return null;
   return wait(
     "node",
     `${node.name} is ${node.state} since ${formatDuration(Math.max(0, nowMs - node.stateSinceMs))}: it is sent when ${node.name} answers`,

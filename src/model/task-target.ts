@@ -4,7 +4,7 @@ import { isEnd } from "./task-flow.ts";
 import { JOBS } from "./task-definitions.ts";
 import type { Job, Task } from "./task.ts";
 import type { Cluster } from "./cluster.ts";
-import type { Node } from "./node.ts";
+import { isAnswering, type Node } from "./node.ts";
 import type { Vm } from "./vm.ts";
 
 export interface Target {
@@ -21,11 +21,6 @@ export function targetOf(vm: Vm, task: Task, job: Job): Target | null {
   return null;
 }
 
-/** Sending to a node that does not answer would only hold a slot. */
-export function isReachable(node: Node): boolean {
-  return node.state === "ready" || node.state === "disabled" || node.state === "draining" || node.state === "maintenance";
-}
-
 /** What stands against sending a job to that node, in words, or the slot that it would hold. */
 export function admit(
   cluster: Cluster | null,
@@ -34,7 +29,8 @@ export function admit(
   node: Node,
   used: (key: string) => number,
 ): { ok: true; slot: Slot | null } | { ok: false; why: string; slot: Slot | null } {
-  if (!isReachable(node)) return { ok: false, why: `node ${node.name} is ${node.state}`, slot: null };
+  // Sending to a node that does not answer would only hold a slot.
+  if (!isAnswering(node)) return { ok: false, why: `node ${node.name} is ${node.state}`, slot: null };
   const connection = connectionOf(task, job, node);
   if (connection === null)
     return { ok: false, why: `node ${node.name} has no ${JOBS[job.name].pool} ${task.connection ?? ""}`, slot: null };
