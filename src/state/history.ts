@@ -40,6 +40,9 @@ const NO_INPUT_TABLES: ReadonlySet<string> = new Set<TableName>([
 const NO_INPUT: { readonly [T in TableName]?: ReadonlySet<keyof Rows[T]> } = {
   nodes: new Set([
     "stateSinceMs",
+    "silence",
+    "run",
+    "formerRuns",
     "role",
     "joinedAtMs",
     "tokenId",
