@@ -2,6 +2,7 @@ import t from "tap";
 import { diagnose, vmOfVolume, volumeNameOf } from "../../src/model/doctor.ts";
 import type { Inspection } from "../../src/model/doctor.ts";
 import type { Vm } from "../../src/model/vm.ts";
+import { diskIn } from "../state/log.ts";
 import { testNode, testPool, testView, testVm } from "../support/world.ts";
 
 function inspection(nodeId: string, changes: Partial<Inspection> = {}): Inspection {
@@ -9,22 +10,11 @@ function inspection(nodeId: string, changes: Partial<Inspection> = {}): Inspecti
   return { nodeId, hypervisorProblem: "", keeperProblem: "", ...nothing, ...changes };
 }
 
-const DISK = {
-  source: null,
-  sizeBytes: 1,
-  clone: true,
-  format: "raw",
-  target: "vda",
-  bus: "virtio",
-  device: "disk",
-  readonly: false,
-  cache: "none",
-} as const;
 const ID = "00000000-0000-4000-8000-00000000000a";
 
 /** A VM with a disk, running on n1. */
 function withDisk(pool: string, changes: Partial<Vm> = {}): Vm {
-  const vm = testVm(ID, { disks: [{ pool, ...DISK }] }, { claim: "n1", home: "n1" });
+  const vm = testVm(ID, { disks: [diskIn(pool)] }, { claim: "n1", home: "n1" });
   return { ...vm, history: [{ state: "running", atMs: 0, nodeId: "n1", generation: 1, why: "" }], ...changes };
 }
 
